@@ -1,0 +1,99 @@
+"""Small random models of the real classes: what the shipped ones are in shape, without training."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vhs.geneval.colors import ColorClassifier, load_colors
+from vhs.geneval.detector import Mask2Former
+
+SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "ring", "moon")
+CLIP_CONFIG = {
+    "model_cfg": {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "patch_size": 8, "head_width": 16},
+        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+    },
+    "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+}
+
+
+def small_mask2former(num_labels: int = 8, queries: int = 8):
+    """A Mask2Former of 0.2 M parameters, every tensor random."""
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
+
+    stages = ["stage1", "stage2", "stage3", "stage4"]
+    swin = SwinConfig(
+        image_size=64, embed_dim=16, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 2], window_size=4, out_features=stages
+    )
+    config = Mask2FormerConfig(
+        backbone_config=swin,
+        num_labels=num_labels,
+        feature_size=32,
+        mask_feature_size=32,
+        hidden_dim=32,
+        encoder_feedforward_dim=32,
+        dim_feedforward=32,
+        encoder_layers=1,
+        decoder_layers=3,
+        num_attention_heads=2,
+        num_queries=queries,
+    )
+    torch.manual_seed(0)
+    model = Mask2FormerForUniversalSegmentation(config)
+    randomise(model)
+    return model.eval()
+
+
+def randomise(model: torch.nn.Module) -> None:
+    """Every parameter random: default initialisation leaves zeros and ones that hide errors."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            scale = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.2
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+
+
+def noise_picture(seed: int, width: int = 64, height: int = 64) -> Image.Image:
+    """A smooth random RGB picture."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="session")
+def picture():
+    return noise_picture
+
+
+@pytest.fixture(scope="session")
+def make_mask2former():
+    return small_mask2former
+
+
+@pytest.fixture(scope="session")
+def detector() -> Mask2Former:
+    return Mask2Former(small_mask2former(), SHAPES, (64, 64))
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory) -> str:
+    """A `local-dir:` open_clip folder with random weights."""
+    from open_clip.model import CLIP
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("clip")
+    (folder / "open_clip_config.json").write_text(json.dumps(CLIP_CONFIG))
+    torch.manual_seed(0)
+    model = CLIP(**CLIP_CONFIG["model_cfg"])
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    return f"local-dir:{folder}"
+
+
+@pytest.fixture(scope="session")
+def colors(clip_folder) -> ColorClassifier:
+    return load_colors(clip_folder)

@@ -1,0 +1,112 @@
+"""The rules agree with the official evaluator, case by case, and their edges are where it puts them."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from vhs.geneval import rules
+from vhs.geneval.rules import Thresholds, relations
+from vhs.records import Detection
+
+GOLDEN = Path(__file__).parents[1] / "goldens" / "geneval_rules_500.json.gz"
+
+
+@pytest.fixture(scope="module")
+def cases():
+    with gzip.open(GOLDEN) as file:
+        return json.load(file)
+
+
+def verdict_of(case, thresholds=Thresholds()):
+    found = [Detection(d["label"], d["score"], tuple(d["box"])) for d in case["detections"]]
+    colors = {id(one): d["color"] for one, d in zip(found, case["detections"], strict=True)}
+    return rules.judge(case["metadata"], found, lambda one, label: colors[id(one)], thresholds=thresholds)
+
+
+def disagreements(cases, thresholds=Thresholds()):
+    verdicts = [(case, verdict_of(case, thresholds)) for case in cases]
+    return [case for case, v in verdicts if (v.correct, v.reason) != (case["correct"], case["reason"])]
+
+
+def test_agrees_with_the_official_evaluator_on_every_golden_case(cases):
+    assert len(cases) == 500
+    assert disagreements(cases) == []
+
+
+@pytest.mark.parametrize("changed", [{"confidence": 0.35}, {"counting": 0.8}, {"position": 0.2}, {"max_overlap": 0.5}])
+def test_every_threshold_matters_to_the_golden_cases(cases, changed):
+    assert disagreements(cases, dataclasses.replace(Thresholds(), **changed))
+
+
+def found(label, score, box=(0, 0, 10, 10)):
+    return Detection(label, score, box)
+
+
+def judge(metadata, detections, color="red", **thresholds):
+    return rules.judge(metadata, detections, lambda one, label: color, thresholds=Thresholds(**thresholds))
+
+
+def test_confidence_must_exceed_the_threshold_and_counting_has_its_own():
+    one = {"tag": "single_object", "include": [{"class": "cat", "count": 1}]}
+    assert not judge(one, [found("cat", 0.3)]).correct
+    assert judge(one, [found("cat", 0.31)]).correct
+    counting = {**one, "tag": "counting"}
+    assert judge(counting, [found("cat", 0.9)]).reason == "expected cat>=1, found 0"
+    assert judge(counting, [found("cat", 0.91)]).correct
+
+
+def test_excluded_objects_are_counted_up_to_sixteen_a_class():
+    metadata = {
+        "tag": "counting",
+        "include": [{"class": "cat", "count": 2}],
+        "exclude": [{"class": "cat", "count": 3}],
+    }
+    assert judge(metadata, [found("cat", 0.95)] * 2).correct
+    assert judge(metadata, [found("cat", 0.95)] * 20).reason == "expected cat<3, found 16"
+
+
+def test_only_the_most_confident_object_is_asked_for_its_colour_and_ties_go_to_the_later():
+    asked = []
+    metadata = {"tag": "colors", "include": [{"class": "cat", "count": 1, "color": "red"}]}
+    cats = [found("cat", 0.5, (0, 0, 1, 1)), found("cat", 0.8, (1, 0, 2, 1)), found("cat", 0.8, (2, 0, 3, 1))]
+    verdict = rules.judge(metadata, cats, lambda one, label: asked.append(one.box[0]) or "blue")
+    assert asked == [2]
+    assert verdict.reason == "expected red cat>=1, found 0 red; and 1 blue"
+    assert verdict.objects == (cats[2], cats[1], cats[0])
+    assert verdict.colors == {0: "blue"}
+
+
+def test_a_relation_to_an_object_that_is_not_there_is_named():
+    metadata = {
+        "tag": "position",
+        "include": [{"class": "cat", "count": 1}, {"class": "dog", "count": 1, "position": ["left of", 0]}],
+    }
+    assert judge(metadata, [found("dog", 0.9)]).reason == "expected cat>=1, found 0\nno target for dog to be left of"
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((30, 0, 40, 10), ("right of",)),
+        ((-30, 0, -20, 10), ("left of",)),
+        ((0, 30, 10, 40), ("below",)),
+        ((-30, -30, -20, -20), ("above", "left of")),
+        ((1, 0, 11, 10), ()),  # centres closer than a tenth of both widths
+        ((0, 0, 10, 10), ()),
+        ((20, 3, 30, 13), ("right of",)),  # 3 down, less the margin of 2: not half of the distance
+    ],
+)
+def test_relations_hold_beyond_a_margin_and_half_of_the_distance(box, expected):
+    assert relations(box, (0, 0, 10, 10)) == expected
+
+
+def test_overlaps_are_dropped_only_where_asked():
+    cats = [found("cat", 0.9), found("cat", 0.8, (1, 0, 11, 10)), found("cat", 0.7, (50, 50, 60, 60))]
+    metadata = {"tag": "single_object", "include": [{"class": "cat", "count": 1}]}
+    assert len(judge(metadata, cats).objects) == 3
+    assert judge(metadata, cats, max_overlap=0.5).objects == (cats[0], cats[2])

@@ -1,0 +1,1 @@
+"""GenEval: instances, colours and relations of a picture against the metadata of its prompt."""

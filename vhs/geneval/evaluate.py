@@ -1,0 +1,91 @@
+"""GenEval on pictures in memory: detector, colour classifier and rules as one judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
+from vhs.errors import ConfigError
+from vhs.geneval import rules
+from vhs.geneval.colors import ColorClassifier, ColorQuery, load_colors
+from vhs.geneval.detector import Detector, Mask2Former, load_model, read_names
+from vhs.geneval.picture import to_rgb
+from vhs.geneval.rules import Thresholds
+from vhs.records import Detection, Verdict
+
+Metadata = Mapping[str, Any]
+
+
+class GenEval:
+    """Judges pictures against GenEval's metadata, a batch at a time."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        colors: ColorClassifier,
+        names: Sequence[str] | None = None,
+        thresholds: Thresholds = Thresholds(),
+    ):
+        """`names`, when given, must be the detector's own, in its order."""
+        assert names is None or tuple(names) == tuple(detector.names), "names and detector differ"
+        self.detector = detector
+        self.colors = colors
+        self.names = tuple(detector.names)
+        self.thresholds = thresholds
+
+    def judge(self, image: Image.Image, metadata: Metadata) -> Verdict:
+        """The verdict on one picture, with its objects' boxes, labels, scores, masks and the colours asked for."""
+        return self.judge_batch([image], [metadata])[0]
+
+    def judge_batch(self, images: Sequence[Image.Image], metadatas: Sequence[Metadata]) -> list[Verdict]:
+        """One verdict per picture. Forward passes are shared: the detector's by size, CLIP's over all crops."""
+        assert len(images) == len(metadatas), "one metadata record per picture"
+        pictures = [to_rgb(image) for image in images]
+        found = self.detector.detect(pictures, self.thresholds.lowest)
+        return self.judge_detections(pictures, metadatas, found)
+
+    def judge_detections(
+        self, pictures: Sequence[Image.Image], metadatas: Sequence[Metadata], found: Sequence[Sequence[Detection]]
+    ) -> list[Verdict]:
+        """Verdicts from detections that are there already; `pictures` are RGB.
+
+        The rules run twice: once to learn which objects' colours they ask for, which no colour's answer changes, and
+        once with the answers.
+        """
+        queries: list[ColorQuery] = []
+        for picture, metadata, detections in zip(pictures, metadatas, found, strict=True):
+            self._rules(metadata, detections, lambda one, label: queries.append(ColorQuery(picture, one, label)) or "")
+        named = self.colors.classify(queries)
+        answers = {(id(query.detection), query.label): color for query, color in zip(queries, named, strict=True)}
+        return [
+            self._rules(metadata, detections, lambda one, label: answers[id(one), label])
+            for metadata, detections in zip(metadatas, found, strict=True)
+        ]
+
+    def _rules(self, metadata: Metadata, detections: Sequence[Detection], color_of: rules.ColorOf) -> Verdict:
+        return rules.judge(metadata, detections, color_of, thresholds=self.thresholds)
+
+    @classmethod
+    def from_config(cls, config: Any) -> GenEval:
+        """From any object with `segmentation_ckpt_path, segmentation_config_path, detector, object_names,
+        detector_size, color_classifier, device`, as docs/configuration.md describes them.
+
+        Raises ConfigError or CheckpointError, each naming the key or file.
+        """
+        names = read_names(config.object_names)
+        detector = load_detector(config, names)
+        return cls(detector, load_colors(str(config.color_classifier), config.device))
+
+
+def load_detector(config: Any, names: Sequence[str]) -> Detector:
+    """The detector that `config.detector` names: `transformers`, or `mmdet` where that is installed."""
+    if not config.segmentation_ckpt_path:
+        raise ConfigError("segmentation_ckpt_path: GenEval needs a detector; an mmdet .pth or a transformers folder is right")
+    if config.detector == "mmdet":
+        from vhs.geneval.mmdet_backend import MMDetDetector
+
+        return MMDetDetector.load(config.segmentation_ckpt_path, config.segmentation_config_path, names, config.device)
+    model = load_model(config.segmentation_ckpt_path)
+    return Mask2Former(model, names, config.detector_size, config.device)
