@@ -1,0 +1,136 @@
+"""YAML files and `key=value` overrides into a typed configuration, with errors that name file, line and key.
+
+Any pydantic model can be loaded this way: `load(RunConfig, "configs/tiny.yaml", ["seed=3"])`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
+
+from vhs.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text", "list": "a list",
+         "tuple": "a list"}
+BOUNDS = {"greater_than_equal": ("ge", "at least"), "greater_than": ("gt", "above"),
+          "less_than_equal": ("le", "at most"), "less_than": ("lt", "below")}
+
+
+def load(model: type[Model], path: str | Path, overrides: Iterable[str] = ()) -> Model:
+    """The configuration in `path` with `key=value` overrides on top. Raises ConfigError in one line."""
+    values, origins = read_yaml(path)
+    for pair in overrides:
+        key, value = parse_override(pair)
+        values[key] = value
+        origins[key] = "command line"
+    return build(model, values, origins, str(path))
+
+
+def build(model: type[Model], values: Mapping[str, Any], origins: Mapping[str, str] | None = None,
+          source: str = "configuration") -> Model:
+    """`model(**values)`; a mistake becomes a ConfigError that starts with the key's origin, or else `source`."""
+    try:
+        return model(**values)
+    except ValidationError as error:
+        problems = error.errors()
+        line = _explain(problems[0], model, origins or {}, source)
+        more = len(problems) - 1
+        raise ConfigError(line + (f" ({more} more problem{'s' * (more > 1)} after this one)" if more else "")) from None
+
+
+def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The flat mapping in a YAML file, and for each key the `file:line` where it stands."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a text file ({error.reason} at byte {error.start}); a YAML file is needed") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); configurations are in configs/") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}; "
+                          "one 'key: value' a line is needed") from None
+    if node is None:
+        return {}, {}
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"{path}:{node.start_mark.line + 1}: not a mapping; one 'key: value' a line is needed")
+    return values, _key_lines(node, path)
+
+
+def parse_override(pair: str) -> tuple[str, Any]:
+    """`key=value` of the command line; the value is read as YAML, so that `true`, `0.5` and `[64, 64]` are what they seem."""
+    key, equals, text = pair.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"command line: {pair!r} is not an override; write key=value, for example num_samples=16")
+    try:
+        return key.strip(), yaml.safe_load(text)
+    except yaml.YAMLError:
+        return key.strip(), text
+
+
+def nearest(word: str, words: Iterable[str], cutoff: float = 0.6) -> str:
+    """`; did you mean a, b?` for a wrong `word`, or nothing when no word is near."""
+    lower = {w.lower(): w for w in words}
+    found = difflib.get_close_matches(str(word).lower(), list(lower), n=3, cutoff=cutoff)
+    return f"; did you mean {', '.join(lower[f] for f in found)}?" if found else ""
+
+
+def combination_error(key: str, message: str) -> PydanticCustomError:
+    """What a model's validator raises when `key` does not go with another key."""
+    return PydanticCustomError("combination", "{message}", {"key": key, "message": message})
+
+
+def _key_lines(node: yaml.MappingNode, path: str | Path) -> dict[str, str]:
+    lines: dict[str, str] = {}
+    for key, _ in node.value:
+        where = f"{path}:{key.start_mark.line + 1}"
+        if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
+            raise ConfigError(f"{where}: a key that is not a word; one 'key: value' a line is needed")
+        if key.value in lines:
+            raise ConfigError(f"{where}: {key.value}: given twice, first on line {lines[key.value].rpartition(':')[2]}; "
+                              "remove one of them")
+        lines[key.value] = where
+    return lines
+
+
+def _explain(problem: Mapping[str, Any], model: type[BaseModel], origins: Mapping[str, str], source: str) -> str:
+    kind, context = problem["type"], problem.get("ctx", {})
+    key = context["key"] if kind == "combination" else ".".join(str(p) for p in problem["loc"][:1])
+    head = f"{origins.get(key, source)}: {key}: "
+    value = problem["input"]
+    if kind == "combination":
+        return head + context["message"]
+    if kind == "extra_forbidden":
+        return head + "unknown key" + (nearest(key, model.model_fields) or "; the keys are listed in docs/configuration.md")
+    if len(problem["loc"]) > 1 and kind in ("missing", "too_long"):
+        return head + "has too few or too many values; " + (model.model_fields[key].description or "")
+    if kind == "missing":
+        return head + "missing; this key has no default"
+    if kind == "literal_error":
+        choices = context["expected"].replace("'", "")
+        return head + f"{value!r} is not a choice; one of {choices}" + nearest(value, choices.replace(" or ", ", ").split(", "))
+    if kind in BOUNDS:
+        bound, words = BOUNDS[kind]
+        return head + f"{value!r} is out of range; {words} {context[bound]} is needed"
+    needed = (model.model_fields[key].json_schema_extra or {}).get("needed") if key in model.model_fields else None
+    if needed and kind == "string_pattern_mismatch":
+        return head + f"{value!r} is not allowed; {needed} is needed"
+    if kind == "string_too_short":
+        return head + "is empty; a text is needed"
+    expected = KINDS.get(kind.split("_")[0])
+    if expected and kind.endswith(("_type", "_parsing", "_from_float")):
+        hint = " (put it in quotes)" if expected == "text" and isinstance(value, (int, float)) else ""
+        return head + f"{value!r} is of the wrong type; {expected} is needed{hint}"
+    return head + f"{value!r}: {problem['msg'].removeprefix('Value error, ')}"
