@@ -1,0 +1,1 @@
+"""Verifiers from prompts to a checkpoint: collected features, labels, two training stages, judging the result."""

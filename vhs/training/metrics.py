@@ -1,0 +1,189 @@
+"""How good a verifier's scores are: pure functions on rows of (group, score, verdict).
+
+A row is a candidate. A group is the set that one pick is made from: a prompt, or a prompt under one seed. All
+candidates of a group are in the order of their index, because ties go to the first. Arrays are numpy, one entry a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its 95 % bootstrap interval; `count` is the number of values behind the mean."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+
+def auc(scores: Sequence[float], verdicts: Sequence[bool]) -> float:
+    """Area under the ROC curve: the chance that a right candidate outscores a wrong one, ties counting half.
+
+    Raises ValueError unless both verdicts occur.
+    """
+    scores, verdicts = np.asarray(scores, dtype=np.float64), np.asarray(verdicts, dtype=bool)
+    right, wrong = int(verdicts.sum()), int((~verdicts).sum())
+    if not right or not wrong:
+        raise ValueError("an AUC needs candidates of both verdicts")
+    return float((_average_ranks(scores)[verdicts].sum() - right * (right + 1) / 2) / (right * wrong))
+
+
+def _average_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, equal values sharing the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[inverse]
+
+
+def within_prompt_auc(groups: Sequence, scores: Sequence[float], verdicts: Sequence[bool]) -> float:
+    """The AUC within a group, averaged over the groups that have both verdicts; NaN when none has.
+
+    A pooled AUC can be won by reading the prompt alone (some prompts are easy); this one cannot.
+    """
+    values = list(group_aucs(groups, scores, verdicts).values())
+    return float(np.mean(values)) if values else float("nan")
+
+
+def group_aucs(groups: Sequence, scores: Sequence[float], verdicts: Sequence[bool]) -> dict:
+    """The AUC of every group that has both verdicts, by group."""
+    found = {}
+    for group, s, v in by_group(groups, scores, verdicts):
+        if 0 < v.sum() < len(v):
+            found[group] = auc(s, v)
+    return found
+
+
+def by_group(groups: Sequence, scores: Sequence[float], verdicts: Sequence[bool]) -> Iterator[tuple]:
+    """(group, scores, verdicts) of each group, in the order of first appearance; rows keep theirs."""
+    rows: dict = {}
+    for row, group in enumerate(groups):
+        rows.setdefault(group, []).append(row)
+    scores, verdicts = np.asarray(scores, dtype=np.float64), np.asarray(verdicts, dtype=bool)
+    for group, members in rows.items():
+        yield group, scores[members], verdicts[members]
+
+
+# --------------------------------------------------------------------------------------------------------- best of N
+
+
+def first_pick(scores: np.ndarray, verdicts: np.ndarray, n: int) -> float:
+    """1 when the best-scored of the first `n` candidates is right, else 0; ties go to the first."""
+    return float(verdicts[int(np.argmax(scores[:n]))])
+
+
+def expected_pick(scores: np.ndarray, verdicts: np.ndarray, n: int) -> float:
+    """The chance that the best-scored of `n` candidates, drawn without replacement from the K here, is right.
+
+    Exact: of the comb(K, n) draws, comb(K - r - 1, n - 1) are won by the candidate of rank r (from 0). Rank is by
+    score, then by index, which is what `first_pick` does with a tie.
+    """
+    total = len(scores)
+    ranked = np.asarray(verdicts, dtype=np.float64)[np.lexsort((np.arange(total), -scores))]
+    chances = np.array([comb(total - rank - 1, n - 1) for rank in range(total - n + 1)], dtype=np.float64) / comb(total, n)
+    return float(ranked[: total - n + 1] @ chances)
+
+
+def best_of_n(groups: Sequence, scores: Sequence[float], verdicts: Sequence[bool], n: int, expected: bool = True) -> dict:
+    """Per group, how often the verifier's pick among `n` candidates is right.
+
+    `expected` averages over all choices of n candidates; without it the first n are the candidates. At n = 1 it is
+    the mean of the group (or its first candidate). Raises ValueError for a group of fewer than `n` candidates.
+    """
+    pick = expected_pick if expected else first_pick
+    return {group: pick(s, v, _enough(group, s, n)) for group, s, v in by_group(groups, scores, verdicts)}
+
+
+def oracle_of_n(groups: Sequence, verdicts: Sequence[bool], n: int, expected: bool = True) -> dict:
+    """Per group, how often at least one of `n` candidates is right: what a perfect verifier would reach."""
+    return best_of_n(groups, np.asarray(verdicts, dtype=np.float64), verdicts, n, expected)
+
+
+def _enough(group: object, scores: np.ndarray, n: int) -> int:
+    if not 1 <= n <= len(scores):
+        raise ValueError(f"group {group!r} has {len(scores)} candidates, best of {n} needs {n}")
+    return n
+
+
+def best_of_n_curve(
+    groups: Sequence, scores: Sequence[float], verdicts: Sequence[bool], ns: Sequence[int], expected: bool = True,
+    clusters: dict | None = None, resamples: int = 2000, seed: int = 0,
+) -> list[dict]:
+    """A row per n: {n, verifier: Interval, oracle: Interval, gain: Interval}, rates from 0 to 1.
+
+    `gain` is the paired difference to n = 1 of the same groups. `clusters` maps a group to what the bootstrap draws
+    (the prompt, where a group is a prompt under a seed); each group is its own when absent.
+    """
+    single = best_of_n(groups, scores, verdicts, 1, expected=True)
+    names = [clusters[group] if clusters else group for group in single]
+    interval = lambda values: bootstrap(values, names, resamples, seed)  # noqa: E731
+    rows = []
+    for n in ns:
+        picked = best_of_n(groups, scores, verdicts, n, expected)
+        oracle = oracle_of_n(groups, verdicts, n, expected)
+        rows.append({
+            "n": n,
+            "verifier": interval(list(picked.values())),
+            "oracle": interval(list(oracle.values())),
+            "gain": interval([picked[group] - single[group] for group in single]),
+        })
+    return rows
+
+
+def bootstrap(
+    values: Sequence[float], clusters: Sequence | None = None, resamples: int = 2000, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """The mean of `values` and its percentile interval, resampling whole clusters (prompts) with replacement."""
+    values = np.asarray(values, dtype=np.float64)
+    if not len(values):
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    _, member = np.unique(np.asarray(list(map(str, clusters))), return_inverse=True) if clusters is not None else (
+        None, np.arange(len(values)))
+    sums, counts = np.bincount(member, weights=values), np.bincount(member)
+    draws = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=resamples)
+    means = (draws @ sums) / (draws @ counts)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(values.mean()), float(low), float(high), len(values))
+
+
+# ---------------------------------------------------------------------------------------- accuracy and calibration
+
+
+def accuracy(says_yes: Sequence[bool], verdicts: Sequence[bool]) -> dict[str, float]:
+    """Agreement with the verdicts: over all rows, over the right ones, over the wrong ones, and the mean of the two."""
+    says, right = np.asarray(says_yes, dtype=bool), np.asarray(verdicts, dtype=bool)
+    mean = lambda part: float(part.mean()) if len(part) else float("nan")  # noqa: E731
+    of_right, of_wrong = mean(says[right]), mean(~says[~right])
+    return {"accuracy": mean(says == right), "of_right": of_right, "of_wrong": of_wrong, "balanced": (of_right + of_wrong) / 2}
+
+
+def calibration(p_yes: Sequence[float], verdicts: Sequence[bool], bins: int = 10) -> dict:
+    """Expected calibration error and its table; p_yes should be p("yes") / (p("yes") + p("no")).
+
+    Equal-width bins; error = sum over bins of (rows in it / all rows) * |mean p - share of right rows|.
+    """
+    p, right = np.asarray(p_yes, dtype=np.float64), np.asarray(verdicts, dtype=bool)
+    index = np.minimum((p * bins).astype(int), bins - 1)
+    table = []
+    for i in range(bins):
+        inside = index == i
+        row = {"low": i / bins, "high": (i + 1) / bins, "count": int(inside.sum())}
+        if inside.any():
+            row |= {"mean_p": float(p[inside].mean()), "right": float(right[inside].mean())}
+        table.append(row)
+    error = sum(row["count"] * abs(row["mean_p"] - row["right"]) for row in table if row["count"]) / max(len(p), 1)
+    return {"error": float(error), "bins": table}
+
+
+def histogram(scores: Sequence[float], verdicts: Sequence[bool], bins: int = 20) -> dict:
+    """Counts of the score on [-1, 1], right and wrong candidates apart."""
+    scores, right = np.asarray(scores, dtype=np.float64), np.asarray(verdicts, dtype=bool)
+    edges = np.linspace(-1, 1, bins + 1)
+    count = lambda part: np.histogram(part, edges)[0].tolist()  # noqa: E731
+    return {"edges": edges.tolist(), "right": count(scores[right]), "wrong": count(scores[~right])}
