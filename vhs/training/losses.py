@@ -1,0 +1,81 @@
+"""The three losses of the paper, as pure functions: per sample, weight of a sample, reduction.
+
+With p the probability of the right answer's token under the softmax over the whole vocabulary and w its class weight:
+
+    cross_entropy             -log p
+    weighted_cross_entropy    -w log p                  w: 0.37 for yes, 0.63 for no in the paper
+    focal                     -w (1 - p)^gamma log p    w: alpha for yes, 1 - alpha for no
+
+A batch is reduced by "mean" (sum / samples) or "weighted_mean" (sum / sum of weights, which torch.nn.CrossEntropyLoss
+does). Batches may be spread over processes and accumulation steps, so the divisor is a number the caller knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch.nn import functional as F
+
+from vhs.errors import ConfigError
+
+Kind = Literal["cross_entropy", "weighted_cross_entropy", "focal"]
+Reduction = Literal["mean", "weighted_mean"]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One of the paper's losses with its class weights; `gamma` is read by focal only."""
+
+    kind: Kind = "cross_entropy"
+    weight_yes: float = 1.0
+    weight_no: float = 1.0
+    gamma: float = 2.0
+    reduction: Reduction = "mean"
+
+    def weights(self, labels: torch.Tensor) -> torch.Tensor:
+        """Class weight of each sample, float32; `labels` (B,) bool, true for yes."""
+        if self.kind == "cross_entropy":
+            return torch.ones(labels.shape, dtype=torch.float32, device=labels.device)
+        return torch.where(labels, self.weight_yes, self.weight_no).to(torch.float32)
+
+    def divisor(self, labels: torch.Tensor) -> float:
+        """What the sum over a whole batch is divided by."""
+        return float(self.weights(labels).sum()) if self.reduction == "weighted_mean" else float(labels.numel())
+
+    def values(self, logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Weighted losses (B,) before reduction, float32; `logits` (B, V), `targets` (B,) token ids of the answers."""
+        entropy = token_cross_entropy(logits, targets)
+        if self.kind == "focal":
+            entropy = focal_factor(entropy, self.gamma) * entropy
+        return self.weights(labels) * entropy
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The loss of one whole batch, a scalar."""
+        return self.values(logits, targets, labels).sum() / self.divisor(labels)
+
+
+def token_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """-log softmax(logits)[target] in float32, unreduced: (B, V) and (B,) give (B,)."""
+    return F.cross_entropy(logits.float(), targets, reduction="none")
+
+
+def focal_factor(entropy: torch.Tensor, gamma: float) -> torch.Tensor:
+    """(1 - p)^gamma for -log p; 1 - p as -expm1(-entropy), exact where p is near 1, and with a finite gradient there."""
+    if gamma == 0:
+        return torch.ones_like(entropy)
+    return (-torch.expm1(-entropy)).clamp_min(torch.finfo(entropy.dtype).tiny) ** gamma
+
+
+def balanced_weights(labels: torch.Tensor) -> tuple[float, float]:
+    """(yes, no) weights that give both answers the same total: each class's is the other one's share.
+
+    Raises ConfigError when only one answer occurs.
+    """
+    yes, total = int(labels.sum()), labels.numel()
+    if yes in (0, total):
+        raise ConfigError(
+            f"labels: {'yes' if yes else 'no'} for all {total} samples; a verifier can only be trained on both answers"
+        )
+    return (total - yes) / total, yes / total
