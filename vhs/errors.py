@@ -1,0 +1,29 @@
+"""What a user sees when an input is wrong: one line, no traceback, exit code 2.
+
+Every message names the file, key or image, says what is wrong and what would be right. A mistake of ours is an
+`assert`, never one of these.
+"""
+
+
+class VHSError(Exception):
+    """Base class; the commands print its text on one line and exit with code 2."""
+
+
+class ConfigError(VHSError):
+    """A configuration key, its value, or a combination of keys is wrong."""
+
+
+class CheckpointError(VHSError):
+    """A checkpoint is missing, truncated, of another architecture, or does not fit the rest of the run."""
+
+
+class PromptError(VHSError):
+    """A prompt file cannot be read, or one of its lines is malformed."""
+
+
+class ImageError(VHSError):
+    """A picture cannot be read or judged."""
+
+
+class RunError(VHSError):
+    """A run cannot continue: a folder of another run, a full disk, a score that is not finite."""

@@ -1,0 +1,1 @@
+"""Generators: what makes pictures. `load_generator` and `check_generator` take a run's configuration."""

@@ -1,0 +1,109 @@
+"""A SANA-Sprint folder's sizes, read from its JSON files: enough to refuse a run before any weight is touched."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vhs.errors import CheckpointError, ConfigError
+from vhs.generators.base import GeneratorInfo
+from vhs.generators.settings import GeneratorSettings
+
+CONFIG_FILES = ("model_index.json", "transformer/config.json", "vae/config.json", "scheduler/scheduler_config.json")
+SHIPPED = {"Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers": "sana_sprint_1.6b"}
+"""Hub repositories whose architecture is shipped here, so that a run can be checked before it is downloaded."""
+
+
+def shipped_architecture(repository: str) -> Path | None:
+    """The folder of JSON files shipped for a Hub repository, if there is one."""
+    name = SHIPPED.get(repository)
+    return Path(__file__).parent / "architectures" / name if name else None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; raises CheckpointError where it is missing or broken."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: is missing; a SANA-Sprint folder has {', '.join(CONFIG_FILES)}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: is not valid JSON ({error}); download the checkpoint again") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: holds a {type(value).__name__}, not a JSON object; download the checkpoint again")
+    return value
+
+
+def read_generator_info(folder: Path | str, settings: GeneratorSettings | None = None) -> GeneratorInfo:
+    """Sizes of the generator in `folder` (as `SanaSprintPipeline.save_pretrained` writes it) under `settings`.
+
+    Raises CheckpointError for a folder of another kind and ConfigError for settings that do not fit it.
+    """
+    folder, settings = Path(folder), settings or GeneratorSettings()
+    index = read_json(folder / "model_index.json")
+    if index.get("_class_name") != "SanaSprintPipeline":
+        raise CheckpointError(
+            f"{folder / 'model_index.json'}: is a {index.get('_class_name')}; the generator Sana-Sprint needs a "
+            "SanaSprintPipeline"
+        )
+    transformer = _Keys(folder / "transformer" / "config.json")
+    if not transformer["guidance_embeds"]:
+        raise CheckpointError(f"{transformer.path}: guidance_embeds is false; SANA-Sprint's transformer embeds its guidance")
+    scale = 2 ** (len(_Keys(folder / "vae" / "config.json")["encoder_block_out_channels"]) - 1)
+    prediction = _Keys(folder / "scheduler" / "scheduler_config.json")["prediction_type"]
+    if prediction != "trigflow":
+        raise CheckpointError(f"{folder / 'scheduler'}: prediction_type is {prediction}; SANA-Sprint samples in trigflow")
+    height, width = network_size(settings, transformer["sample_size"])
+    patch = transformer["patch_size"]
+    _require_multiple(height, width, max(32, scale * patch))
+    latent = (transformer["in_channels"], height // scale, width // scale)
+    return GeneratorInfo(
+        blocks=transformer["num_layers"],
+        width=transformer["num_attention_heads"] * transformer["attention_head_dim"],
+        tokens=latent[1] * latent[2] // patch**2,
+        latent_shape=latent,
+        image_size=(settings.image_height, settings.image_width),
+        steps=settings.num_inference_steps,
+        step=settings.step,
+        device=settings.device,
+        dtype=settings.dtype,
+    )
+
+
+def network_size(settings: GeneratorSettings, sample_size: int) -> tuple[int, int]:
+    """(height, width) in pixels that the network works at: the requested ones, or the nearest bin of theirs."""
+    if not settings.use_resolution_binning:
+        return settings.image_height, settings.image_width
+    if sample_size != 32:
+        raise ConfigError(
+            f"use_resolution_binning: needs a generator made for 1024 px (sample_size 32), this one has {sample_size}; "
+            "set it to false"
+        )
+    from diffusers.image_processor import PixArtImageProcessor
+    from diffusers.pipelines.pixart_alpha.pipeline_pixart_alpha import ASPECT_RATIO_1024_BIN
+
+    height, width = PixArtImageProcessor.classify_height_width_bin(
+        settings.image_height, settings.image_width, ratios=ASPECT_RATIO_1024_BIN
+    )
+    return int(height), int(width)
+
+
+class _Keys:
+    """A JSON file whose missing keys are errors that name the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._values = read_json(path)
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._values:
+            raise CheckpointError(f"{self.path}: has no key {key}; it is not a file that diffusers wrote")
+        return self._values[key]
+
+
+def _require_multiple(height: int, width: int, unit: int) -> None:
+    for key, value in (("image_height", height), ("image_width", width)):
+        if value % unit:
+            below = value // unit * unit
+            nearest = f"{below} or {below + unit}" if below else f"{unit}"
+            raise ConfigError(f"{key}: {value} is not a multiple of {unit}; use {nearest}")

@@ -1,0 +1,209 @@
+"""SANA-Sprint behind the generator's contract: diffusers' models, this project's order of work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vhs.generators import scm, text as gemma
+from vhs.generators.architecture import read_generator_info
+from vhs.generators.base import GeneratorInfo
+from vhs.generators.capture import resumed, run_until
+from vhs.generators.loading import load_pipeline
+from vhs.generators.memory import MicroBatches
+from vhs.generators.settings import GeneratorSettings, check_device
+from vhs.records import Prefix, TextEmbedding
+from vhs.seeding import seeded_noise
+
+if TYPE_CHECKING:
+    from diffusers import SanaSprintPipeline
+    from PIL.Image import Image
+
+DECODED_PIXELS = 4 * 1024 * 1024
+"""Pixels that are decoded at once when no micro-batch is given: the decoder needs far more memory than the rest."""
+
+
+class SanaSprint:
+    """One-step (to eight-step) SANA-Sprint, stopped at a block and finished from there.
+
+    `finish(prefix(noise, text), ...)` and `generate(noise, text)` equal `SanaSprintPipeline(...)` with
+    `output_type="latent"` bit for bit in float32 on one device at equal batch sizes.
+    """
+
+    def __init__(self, pipeline: SanaSprintPipeline, info: GeneratorInfo, settings: GeneratorSettings) -> None:
+        self.pipeline = pipeline
+        self.transformer = pipeline.transformer
+        self.info = info
+        self.settings = settings
+        self.device = torch.device(settings.device)
+        self._sigma = pipeline.scheduler.config.sigma_data
+        self._times = scm.timesteps(
+            settings.num_inference_steps,
+            settings.intermediate_timesteps or gemma.pipeline_default("intermediate_timesteps"),
+            self.device,
+        )
+        guidance = settings.guidance_scale
+        self._guidance = gemma.pipeline_default("guidance_scale") if guidance is None else guidance
+        self._candidates = MicroBatches(settings.micro_batch, "candidates")
+        self._pictures = MicroBatches(settings.micro_batch, "pictures to decode")
+        self._place()
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, **settings: Any) -> SanaSprint:
+        """Loads a `SanaSprintPipeline.save_pretrained` folder; keywords are those of `GeneratorSettings`.
+
+        Raises ConfigError and CheckpointError, what can be known from JSON files before any weight is read.
+        """
+        return cls.load(Path(folder), GeneratorSettings(**settings))
+
+    @classmethod
+    def load(cls, folder: Path, settings: GeneratorSettings) -> SanaSprint:
+        """The same from checked settings."""
+        info = read_generator_info(folder, settings)
+        check_device(settings.device)
+        pipeline = load_pipeline(folder, settings.dtype, settings.text_softcapping)
+        return cls(pipeline, info, settings)
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> list[TextEmbedding]:
+        """One embedding (1, T, D) per prompt, on the device; one forward of the text encoder per prompt."""
+        with self._resident(self.pipeline.text_encoder):
+            return [gemma.encode(self.pipeline, prompt, self.settings, self.settings.device) for prompt in prompts]
+
+    def noise(self, seeds: Sequence[int]) -> torch.Tensor:
+        """Unit normal noise of N candidates, float32 on the CPU: (N, C, h, w), or (N, steps, C, h, w) for more steps."""
+        return seeded_noise(seeds, self.info.steps, self.info.latent_shape)
+
+    @torch.no_grad()
+    def prefix(self, noise: torch.Tensor, text: TextEmbedding, block: int = 7, micro_batch: int | None = None) -> Prefix:
+        """N candidates up to and including `block` of step `info.step`; steps before it run whole.
+
+        `noise` is what `noise()` returns. Raises ConfigError for a block that does not exist.
+        """
+        self.info.require_block(block)
+        draws = self._draws(noise)
+        step = self.info.step - 1
+
+        def part(piece: slice) -> tuple[torch.Tensor, torch.Tensor]:
+            latents = self._run(draws[piece], text, until=step)
+            hidden = run_until(
+                lambda: self._velocity(latents, text, step), self.transformer.transformer_blocks[block]
+            )
+            return hidden, latents
+
+        hidden, latents = (torch.cat(tensors) for tensors in zip(*self._candidates.map(part, len(draws), micro_batch)))
+        rest = draws[:, step + 1 :].to(self.device)
+        return Prefix(hidden, latents, text, block, rest if rest.shape[1] else None)
+
+    @torch.no_grad()
+    def finish(self, prefix: Prefix, micro_batch: int | None = None) -> torch.Tensor:
+        """Final latents (N, C, h, w) float32 on the device: the blocks after the captured one, then the steps left."""
+        step = self.info.step - 1
+
+        def part(piece: slice) -> torch.Tensor:
+            latents = prefix.latents[piece]
+            with resumed(self.transformer, prefix.block, prefix.hidden[piece]):
+                data = self._denoise(latents, prefix.text, step)
+            left = None if prefix.noise is None else prefix.noise[piece]
+            return self._remaining(data, left, prefix.text, step + 1) / self._sigma
+
+        return torch.cat(self._candidates.map(part, len(prefix), micro_batch))
+
+    @torch.no_grad()
+    def generate(self, noise: torch.Tensor, text: TextEmbedding, micro_batch: int | None = None) -> torch.Tensor:
+        """Final latents (N, C, h, w) float32 on the device, in one go."""
+        draws = self._draws(noise)
+
+        def part(piece: slice) -> torch.Tensor:
+            start = self._run(draws[piece], text, until=0)
+            data = self._denoise(start, text, 0)
+            return self._remaining(data, draws[piece, 1:].to(self.device), text, 1) / self._sigma
+
+        return torch.cat(self._candidates.map(part, len(draws), micro_batch))
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor, micro_batch: int | None = None) -> list[Image]:
+        """RGB pictures, `info.image_size`, of final latents (N, C, h, w)."""
+        height, width = self.info.image_size
+        at_once = micro_batch or self.settings.micro_batch or max(1, DECODED_PIXELS // (height * width))
+        with self._resident(self.pipeline.vae):
+            parts = self._pictures.map(lambda piece: self._decode(latents[piece]), len(latents), at_once)
+        return [picture for part in parts for picture in part]
+
+    def _decode(self, latents: torch.Tensor) -> list[Image]:
+        vae, processor = self.pipeline.vae, self.pipeline.image_processor
+        scaled = latents.to(self.device, vae.dtype) / vae.config.scaling_factor
+        pixels = vae.decode(scaled, return_dict=False)[0]
+        if self.settings.use_resolution_binning:
+            height, width = self.info.image_size
+            pixels = processor.resize_and_crop_tensor(pixels, width, height)
+        return processor.postprocess(pixels, output_type="pil")
+
+    def _draws(self, noise: torch.Tensor) -> torch.Tensor:
+        """(N, steps, C, h, w), whatever the number of steps."""
+        draws = noise[:, None] if noise.ndim == 4 else noise
+        expected = (self.info.steps, *self.info.latent_shape)
+        assert draws.shape[1:] == expected, f"noise of {tuple(noise.shape)} for steps and latents of {expected}"
+        return draws
+
+    def _run(self, draws: torch.Tensor, text: TextEmbedding, until: int) -> torch.Tensor:
+        """The latents (N, C, h, w) that enter step `until` (from 0); the steps before it run whole."""
+        draws = draws.to(self.device, torch.float32)
+        latents = draws[:, 0] * self._sigma
+        for step in range(until):
+            data = self._denoise(latents, text, step)
+            latents = scm.renoised(data, draws[:, step + 1], self._times[step + 1], self._sigma)
+        return latents
+
+    def _remaining(
+        self, data: torch.Tensor, noise: torch.Tensor | None, text: TextEmbedding, first: int
+    ) -> torch.Tensor:
+        """The data (N, C, h, w) after steps `first` to the last; `noise` (N, k, C, h, w) is theirs."""
+        for index, step in enumerate(range(first, self.info.steps)):
+            latents = scm.renoised(data, noise[:, index], self._times[step], self._sigma)
+            data = self._denoise(latents, text, step)
+        return data
+
+    def _denoise(self, latents: torch.Tensor, text: TextEmbedding, step: int) -> torch.Tensor:
+        """The data (N, C, h, w) float32 that the network sees in `latents` at the start of `step`."""
+        time = self._times[step]
+        s = scm.flow_time(time)
+        seen = scm.flow_input(latents, s, self._sigma)
+        velocity = self._velocity(latents, text, step)
+        return scm.denoised(latents, scm.trig_velocity(velocity, seen, s, self._sigma), time)
+
+    def _velocity(self, latents: torch.Tensor, text: TextEmbedding, step: int) -> torch.Tensor:
+        """One forward of the transformer, (N, C, h, w) in its own dtype."""
+        count, dtype = len(latents), self.transformer.dtype
+        s = scm.flow_time(self._times[step])
+        embeds = text.embeds.expand(count, -1, -1)
+        guidance = torch.full((count,), self._guidance, device=self.device).to(embeds.dtype)
+        return self.transformer(
+            scm.flow_input(latents, s, self._sigma).to(dtype),
+            encoder_hidden_states=embeds.to(dtype),
+            encoder_attention_mask=text.mask.expand(count, -1),
+            guidance=guidance * self.transformer.config.guidance_embeds_scale,
+            timestep=s.expand(count),
+            return_dict=False,
+        )[0]
+
+    def _place(self) -> None:
+        """Moves the models to the device; with `offload: model` only the transformer stays there."""
+        offloaded = self.settings.offload == "model"
+        for model in (self.pipeline.text_encoder, self.pipeline.vae):
+            model.to("cpu" if offloaded else self.device)
+        self.transformer.to(self.device)
+
+    @contextmanager
+    def _resident(self, model: torch.nn.Module) -> Iterator[None]:
+        """Has `model` on the device for as long as the context lasts, or for good without offloading."""
+        model.to(self.device)
+        try:
+            yield
+        finally:
+            if self.settings.offload == "model":
+                model.to("cpu")

@@ -1,0 +1,57 @@
+"""The text side of SANA-Sprint: Gemma-2 behind diffusers' own `encode_prompt`."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from vhs.generators.settings import GeneratorSettings
+
+if TYPE_CHECKING:
+    from diffusers import SanaSprintPipeline
+    from torch import nn
+
+    from vhs.records import TextEmbedding
+
+
+def pipeline_default(name: str) -> Any:
+    """The default that `SanaSprintPipeline.__call__` has for its argument `name`."""
+    from diffusers import SanaSprintPipeline
+
+    return inspect.signature(SanaSprintPipeline.__call__).parameters[name].default
+
+
+def instruction(value: Any) -> list[str]:
+    """The lines put before a prompt, for a value of the key `complex_human_instruction`; [] for none."""
+    if value is None or value is True:
+        return list(pipeline_default("complex_human_instruction"))
+    if not value:
+        return []
+    return [value] if isinstance(value, str) else list(value)
+
+
+def set_softcapping(text_encoder: nn.Module, enabled: bool) -> None:
+    """Switches Gemma-2's attention soft-capping off, or leaves it as its config says.
+
+    The published release ran on transformers 4, whose SDPA attention dropped it silently; transformers 5 applies it, which
+    moves the embeddings. Off reproduces the release.
+    """
+    if enabled:
+        return
+    text_encoder.config.attn_logit_softcapping = None
+    for layer in text_encoder.layers:
+        layer.self_attn.attn_logit_softcapping = None
+
+
+def encode(pipeline: SanaSprintPipeline, prompt: str, settings: GeneratorSettings, device: str) -> TextEmbedding:
+    """One prompt's embedding (1, T, D) and mask (1, T), T being `max_sequence_length`; the prompt is lower-cased."""
+    from vhs.records import TextEmbedding
+
+    embeds, mask = pipeline.encode_prompt(
+        prompt,
+        num_images_per_prompt=1,
+        device=device,
+        max_sequence_length=settings.max_sequence_length or pipeline_default("max_sequence_length"),
+        complex_human_instruction=instruction(settings.complex_human_instruction),
+    )
+    return TextEmbedding(embeds, mask)

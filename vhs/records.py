@@ -1,0 +1,109 @@
+"""Frozen records that cross module boundaries. Nothing here imports another module of the project."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
+"""GenEval's six tags, in the order in which tables print them."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One line of a prompt file.
+
+    `id` is the position in the file and names the prompt's folder (`{id:05d}`). `metadata` is GenEval's record
+    (tag, include, exclude, prompt) or None where the file gave none.
+    """
+
+    id: int
+    text: str
+    metadata: Mapping[str, Any] | None = None
+
+    @property
+    def judged(self) -> bool:
+        """GenEval can judge this prompt: its tag is one of the six and it includes something."""
+        return bool(self.metadata) and self.metadata.get("tag") in TAGS and bool(self.metadata.get("include"))
+
+
+@dataclass(frozen=True)
+class TextEmbedding:
+    """One encoded prompt: `embeds` (1, T, D) and `mask` (1, T), on the generator's device."""
+
+    embeds: torch.Tensor
+    mask: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """N candidates stopped after block `block` of a denoising step, the last one unless the run states another.
+
+    `hidden` (N, tokens, width) is that block's output; `latents` (N, C, h, w) float32 entered the step (noise times
+    sigma_data when there is one step); `text` is the prompt's embedding, shared by all candidates. `noise`
+    (N, k, C, h, w) is what the scheduler will add in the k steps that are left; None after the last step.
+    """
+
+    hidden: torch.Tensor
+    latents: torch.Tensor
+    text: TextEmbedding
+    block: int
+    noise: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.hidden.shape[0]
+
+    def __getitem__(self, indices: list[int] | torch.Tensor) -> Prefix:
+        """The candidates at `indices`, in that order."""
+        noise = None if self.noise is None else self.noise[indices]
+        return Prefix(self.hidden[indices], self.latents[indices], self.text, self.block, noise)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A verifier's answer for N candidates, on the CPU.
+
+    `p_yes`, `p_no` (N,) float32: probabilities of the two answers under the softmax over the whole vocabulary.
+    `correct` (N,) bool: the most probable token says yes. `score` (N,) float32: p_yes if correct, else -p_no.
+    """
+
+    p_yes: torch.Tensor
+    p_no: torch.Tensor
+    correct: torch.Tensor
+    score: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The index of the winner among N candidates, and how many tied with it at the top (1: no tie)."""
+
+    index: int
+    tied: int = 1
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One instance, before any confidence threshold. `box` is (x0, y0, x1, y1) in pixels, `mask` (H, W) bool."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+    mask: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """GenEval's verdict on one picture: `reason` is empty when correct; `objects` are those that were counted.
+
+    `colors` maps an index into `objects` to the colour that the classifier named, where the rules asked for it.
+    """
+
+    correct: bool
+    reason: str
+    objects: tuple[Detection, ...] = ()
+    colors: Mapping[int, str] = field(default_factory=dict)
