@@ -1,0 +1,101 @@
+"""Mean and variance of features over a stream of samples: one pass, float64, mergeable across shards and machines.
+
+A verifier sees x' = (x - mean) / sqrt(variance + 1e-6). Statistics are kept per channel (the release's (1, C)), per
+token (N,) or as one pair of numbers (1,): the three shapes that verifiers accept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from vhs.errors import ConfigError
+
+Per = Literal["channel", "token", "all"]
+_KEPT = {"channel": 2, "token": 1, "all": None}
+
+
+@dataclass
+class Moments:
+    """How many values each entry has seen, their mean and their summed squared deviation from it (float64).
+
+    `update` takes batches (n, tokens, channels); two `Moments` of disjoint samples merge into those of all
+    (Chan et al., 1979), so shards can be read by different processes.
+    """
+
+    per: Per = "channel"
+    count: int = 0
+    mean: torch.Tensor | None = None
+    deviation: torch.Tensor | None = None
+
+    def update(self, batch: torch.Tensor) -> Moments:
+        """Adds a batch (n, tokens, channels) of any float dtype; returns itself. Raises ValueError on NaN or infinity."""
+        kept = _KEPT[self.per]
+        rows = batch.to(torch.float64)
+        rows = rows.reshape(-1, 1) if kept is None else rows.movedim(kept, -1).flatten(0, -2)
+        mean = rows.mean(dim=0)
+        deviation = (rows - mean).square().sum(dim=0)
+        if not (torch.isfinite(mean).all() and torch.isfinite(deviation).all()):
+            raise ValueError("a feature is NaN or infinite")
+        return self.merge(Moments(self.per, len(rows), mean, deviation))
+
+    def merge(self, other: Moments) -> Moments:
+        """Adds the samples that `other` has seen; returns itself."""
+        assert other.per == self.per, "moments of different shapes"
+        if not other.count:
+            return self
+        if not self.count:
+            self.count, self.mean, self.deviation = other.count, other.mean.clone(), other.deviation.clone()
+            return self
+        total = self.count + other.count
+        shift = other.mean - self.mean
+        self.mean = self.mean + shift * (other.count / total)
+        self.deviation = self.deviation + other.deviation + shift.square() * (self.count * other.count / total)
+        self.count = total
+        return self
+
+    def statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(mean, population variance), float64, shaped as the release stores them: (1, C), (N,) or (1,).
+
+        Raises ConfigError when nothing was seen.
+        """
+        if not self.count:
+            raise ConfigError("normalisation: no samples; collect some first")
+        mean, variance = self.mean, self.deviation / self.count
+        return (mean[None], variance[None]) if self.per == "channel" else (mean, variance)
+
+
+def moments_of(batches: Iterable[torch.Tensor], per: Per = "channel") -> Moments:
+    """The moments of a stream of batches (n, tokens, channels)."""
+    moments = Moments(per)
+    for batch in batches:
+        moments.update(batch)
+    return moments
+
+
+def statistics_paths(folder: str | Path, feature: str) -> tuple[Path, Path]:
+    """Where the mean and variance of a feature are written: `hidden_7` gives the release's `block_7_mean_bf16.pt`."""
+    name = feature.replace("hidden_", "block_")
+    return Path(folder) / f"{name}_mean_bf16.pt", Path(folder) / f"{name}_variance_bf16.pt"
+
+
+def save_statistics(moments: Moments, folder: str | Path, feature: str) -> tuple[Path, Path]:
+    """Writes both statistics as bare bfloat16 tensors, each file whole or not at all. Returns their paths.
+
+    Raises ConfigError for a variance that is zero somewhere: the features there are constant.
+    """
+    mean, variance = moments.statistics()
+    if (variance <= 0).any():
+        raise ConfigError(f"{feature}: the variance is zero in {int((variance <= 0).sum())} places; "
+                          "too few samples, or features that are not a model's output")
+    paths = statistics_paths(folder, feature)
+    for path, values in zip(paths, (mean, variance), strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        torch.save(values.to(torch.bfloat16).contiguous(), partial)
+        partial.replace(path)
+    return paths
