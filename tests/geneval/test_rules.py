@@ -38,7 +38,7 @@ def test_agrees_with_the_official_evaluator_on_every_golden_case(cases):
     assert disagreements(cases) == []
 
 
-@pytest.mark.parametrize("changed", [{"confidence": 0.35}, {"counting": 0.8}, {"position": 0.2}, {"max_overlap": 0.5}])
+@pytest.mark.parametrize("changed", [{"confidence": 0.35}, {"counting": 0.8}, {"position": 0.2}, {"max_objects": 2}])
 def test_every_threshold_matters_to_the_golden_cases(cases, changed):
     assert disagreements(cases, dataclasses.replace(Thresholds(), **changed))
 

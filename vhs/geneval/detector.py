@@ -92,18 +92,6 @@ def quick_batch(size: Sequence[int], device: torch.device) -> int:
     return min(64, max(1, at_once * COCO_SIZE[0] * COCO_SIZE[1] // (size[0] * size[1])))
 
 
-def read_names(path: str | Path) -> tuple[str, ...]:
-    """Class names, one a line, in the order of the detector's indices."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot read object names ({error.strerror})") from None
-    names = tuple(line.strip() for line in lines if line.strip())
-    if not names or len(set(names)) != len(names):
-        raise CheckpointError(f"{path}: object names must be distinct, one a line, in the detector's order")
-    return names
-
-
 def load_model(path: str | Path) -> Any:
     """A Mask2FormerForUniversalSegmentation from a `save_pretrained` folder or mmdet's .pth, float32, on the CPU.
 

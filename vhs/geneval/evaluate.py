@@ -10,7 +10,8 @@ from PIL import Image
 from vhs.errors import ConfigError
 from vhs.geneval import rules
 from vhs.geneval.colors import ColorClassifier, ColorQuery, load_colors
-from vhs.geneval.detector import Detector, Mask2Former, load_model, read_names
+from vhs.geneval.detector import Detector, Mask2Former, load_model
+from vhs.geneval.metadata import check_metadata, read_names
 from vhs.geneval.picture import to_rgb
 from vhs.geneval.rules import Thresholds
 from vhs.records import Detection, Verdict
@@ -40,8 +41,13 @@ class GenEval:
         return self.judge_batch([image], [metadata])[0]
 
     def judge_batch(self, images: Sequence[Image.Image], metadatas: Sequence[Metadata]) -> list[Verdict]:
-        """One verdict per picture. Forward passes are shared: the detector's by size, CLIP's over all crops."""
+        """One verdict per picture. Forward passes are shared: the detector's by size, CLIP's over all crops.
+
+        Raises PromptError for metadata that cannot be judged with the detector's classes.
+        """
         assert len(images) == len(metadatas), "one metadata record per picture"
+        for metadata in metadatas:
+            check_metadata(metadata, self.names)
         pictures = [to_rgb(image) for image in images]
         found = self.detector.detect(pictures, self.thresholds.lowest)
         return self.judge_detections(pictures, metadatas, found)
