@@ -1,0 +1,229 @@
+"""The published on-disk format (LLaVA-Qwen): what a verifier's folder says, and its tensors.
+
+config.json holds Qwen2's or Qwen3's own keys and the `mm_*` keys of the picture's side; `model.*` and `lm_head.weight`
+are the LLM, `model.mm_projector.*` the connector, `model.vision_tower.*` (optional) a tuned CLIP tower. Nothing here
+depends on a folder's name.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vhs.errors import CheckpointError
+from vhs.verifiers.base import Reads
+from vhs.verifiers.hub import find_folder
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+logger = logging.getLogger(__name__)
+
+MODEL_TYPES = {"llava_qwen": "qwen2", "llava_qwen3": "qwen3"}
+CONNECTOR_PREFIX = "model.mm_projector."
+TOWER_PREFIX = "model.vision_tower."
+
+
+@dataclass(frozen=True)
+class VerifierConfig:
+    """What config.json says of a verifier, and what can be checked before a weight is read.
+
+    `width`: channels of an incoming token; `hidden_size`: width of the LLM; `tower`: the CLIP model's name where
+    pictures are read; `normalize`: hidden states are normalised by the run's statistics; `raw`: the whole file.
+    """
+
+    folder: Path
+    model_type: str
+    reads: Reads
+    block: int | None
+    width: int
+    hidden_size: int
+    projector_type: str
+    swap: bool
+    tower: str | None
+    select_layer: int
+    select_feature: str
+    normalize: bool
+    raw: Mapping[str, Any] = field(repr=False)
+
+
+def read_verifier_config(path: str | Path, vision_tower: str | None = None) -> VerifierConfig:
+    """Reads config.json of a folder or Hub id, and checks it against the run's `vision_tower`.
+
+    `vision_tower` is `hidden_<block>`, `latent`, or a CLIP model id or folder; None takes what the file says. A CLIP
+    tower that the run names replaces the file's: it says where the same weights are.
+
+    Raises:
+        CheckpointError: no such checkpoint, another format, or another input than the run's.
+    """
+    folder = find_folder(path, "latent_verifier_path", ("config.json",))
+    file = folder / "config.json"
+    raw = _read_json(file)
+    _check_supported(file, raw)
+    reads, block, tower = _resolve_tower(file, raw, vision_tower)
+    width = raw.get("hidden_dim", raw["mm_hidden_size"]) if reads == "hidden" else raw["mm_hidden_size"]
+    return VerifierConfig(
+        folder=folder,
+        model_type=raw["model_type"],
+        reads=reads,
+        block=block,
+        width=width,
+        hidden_size=raw["hidden_size"],
+        projector_type=raw.get("mm_projector_type", "linear"),
+        swap=bool(raw.get("swap", False)),
+        tower=tower,
+        select_layer=raw.get("mm_vision_select_layer", -2),
+        select_feature=raw.get("mm_vision_select_feature", "patch"),
+        normalize=raw.get("mm_vision_normalize", True),
+        raw=raw,
+    )
+
+
+def parse_tower(name: str) -> tuple[Reads, int | None]:
+    """What a `vision_tower` reads, and the block it names: ("hidden", 7) for `hidden_7`, ("latent", None), ...
+
+    The release's own names for the latent are `dummy` and `vae`.
+
+    Raises:
+        CheckpointError: hidden states of no single block, which nothing here can read.
+    """
+    if match := re.fullmatch(r"hidden(?:_(\d+))?", name):
+        return "hidden", None if match[1] is None else int(match[1])
+    if name.startswith("hidden_") and "/" not in name:
+        raise CheckpointError(f"vision_tower: {name!r} is not supported; write hidden_<block>, as in hidden_7")
+    if name in ("latent", "dummy", "vae"):
+        return "latent", None
+    return "image", None
+
+
+def _check_supported(file: Path, raw: Mapping[str, Any]) -> None:
+    if raw.get("model_type") not in MODEL_TYPES:
+        raise CheckpointError(
+            f"{file}: model_type is {raw.get('model_type')!r}; a verifier has one of {', '.join(MODEL_TYPES)}"
+        )
+    if any("regression" in name.lower() for name in raw.get("architectures") or ()):
+        raise CheckpointError(f"{file}: architectures: a regression head is not supported; use a yes/no verifier")
+    if raw.get("s2"):
+        raise CheckpointError(f"{file}: s2: multi-scale CLIP features are not supported; use a verifier without them")
+    missing = [key for key in ("hidden_size", "mm_hidden_size", "vocab_size", "mm_vision_tower") if raw.get(key) is None]
+    if missing:
+        raise CheckpointError(f"{file}: {', '.join(missing)} missing; a verifier's config.json has them")
+
+
+def _resolve_tower(file: Path, raw: Mapping[str, Any], wanted: str | None) -> tuple[Reads, int | None, str | None]:
+    reads, block = parse_tower(raw["mm_vision_tower"])
+    named = re.fullmatch(r"block_(\d+)", str(raw.get("mm_vision_select_feature")))
+    if reads == "hidden" and named:
+        block = int(named[1])
+    if wanted is None:
+        return reads, block, raw["mm_vision_tower"] if reads == "image" else None
+    wanted_reads, wanted_block = parse_tower(wanted)
+    if wanted_reads != reads:
+        raise CheckpointError(
+            f"vision_tower: {wanted!r} reads {wanted_reads} features, but {file} is a verifier of {reads} features "
+            f"(mm_vision_tower: {raw['mm_vision_tower']!r})"
+        )
+    if None not in (block, wanted_block) and block != wanted_block:
+        raise CheckpointError(
+            f"vision_tower: {wanted!r} names block {wanted_block}, but {file} was trained on block {block}; "
+            f"write hidden_{block}"
+        )
+    return reads, wanted_block if block is None else block, wanted if reads == "image" else None
+
+
+@cache
+def warn_of_sampling(folder: Path) -> None:
+    """Says once per checkpoint that its generation_config.json changes no score here."""
+    file = folder / "generation_config.json"
+    if file.is_file() and _read_json(file).get("do_sample"):
+        logger.warning("%s: its sampling settings are ignored: scores are the LLM's own probabilities", file)
+
+
+def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a folder's model.safetensors, or of the shards that model.safetensors.index.json lists, on the CPU.
+
+    Raises:
+        CheckpointError: no such file, a shard is missing, a file is truncated or corrupt, or a pickle.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for file in _tensor_files(folder):
+        tensors.update(_read_safetensors(file))
+    return tensors
+
+
+def _tensor_files(folder: Path) -> list[Path]:
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if index.is_file():
+        files = sorted({folder / name for name in _read_json(index).get("weight_map", {}).values()})
+        missing = [file.name for file in files if not file.is_file()]
+        if missing or not files:
+            raise CheckpointError(f"{index}: shards missing: {_listed(missing) or 'all'}; download the checkpoint again")
+        return files
+    if pickles := sorted(file.name for file in folder.glob("*.bin")):
+        raise CheckpointError(
+            f"{folder / pickles[0]}: a pickle, which can run code when read; convert it to model.safetensors"
+        )
+    raise CheckpointError(f"{folder}: no model.safetensors and no model.safetensors.index.json; is the download complete?")
+
+
+def _read_safetensors(file: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    with file.open("rb") as stream:
+        start = stream.read(4)
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        raise CheckpointError(f"{file}: a pickle under another name; safetensors is expected")
+    try:
+        return load_file(file)
+    except (SafetensorError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{file}: truncated or corrupt ({reason}); download it again") from None
+
+
+def fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], what: str, tied: Iterable[str] = ()) -> None:
+    """Puts `tensors` in the place of all of `module`'s parameters and buffers, in the tensors' own dtype.
+
+    `tied` names those of the module that need no tensor of their own. `what` names the file and prefix in errors.
+
+    Raises:
+        CheckpointError: tensors are missing, left over or of another shape; all of them are listed.
+    """
+    expected = module.state_dict()
+    missing = sorted(expected.keys() - tensors.keys() - set(tied))
+    unexpected = sorted(tensors.keys() - expected.keys())
+    shapes = [
+        f"{name} {tuple(tensors[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in sorted(expected.keys() & tensors.keys())
+        if tensors[name].shape != expected[name].shape
+    ]
+    faults = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+    if any(faults.values()):
+        told = "; ".join(f"{kind}: {_listed(names)}" for kind, names in faults.items() if names)
+        raise CheckpointError(f"{what}: tensors do not fit config.json: {told}")
+    module.load_state_dict(dict(tensors), strict=False, assign=True)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{file}: no such file; a verifier's folder has config.json, weights and tokenizer") from None
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{file}: not readable as JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file}: not a JSON object")
+    return content
