@@ -53,8 +53,8 @@ class RunConfig(BaseModel):
     """Seed of the run; the noise follows from it."""
     noise: Literal["candidate", "published"] = "candidate"
     """`candidate`: noise per (seed, prompt id, candidate). `published`: the release's stream, which depends on order and shard."""
-    dataset: Literal["geneval", "prompts"] = "geneval"
-    """`geneval`: records with GenEval metadata are judged. `prompts`: nothing is judged."""
+    dataset: Literal["geneval", "custom"] = "geneval"
+    """`geneval`: records with GenEval metadata are judged. `custom`: nothing is judged."""
     annotation: str = Field("data/evaluation_metadata.json", min_length=1)
     """Prompt file: GenEval JSON or JSONL, CSV with a column `prompt` or `text`, plain text."""
     image_width: int = Field(1024, ge=8)
@@ -75,10 +75,8 @@ class RunConfig(BaseModel):
     """Text tokens kept for the transformer."""
     text_softcapping: bool = False
     """Attention soft-capping in the Gemma-2 text encoder; false is what the release ran."""
-    lora_weights: str | None = None
-    """LoRA adapter of the generator: Hub id, folder or file."""
     sana_lora_weights: str | None = None
-    """The same under the release's other name."""
+    """LoRA adapter of the generator: Hub id, folder or file."""
 
     # what chooses
     latent_verifier: bool = True
@@ -100,11 +98,13 @@ class RunConfig(BaseModel):
     resize_vocabulary: bool | None = None
     """The release's vocabulary rule ([UNK] added, embedding padded to 64); absent: the registry's, else false."""
     tokenizer_path: str | None = None
-    """Tokenizer of the verifier where its checkpoint has none: Hub id or folder."""
+    """Tokenizer of the verifier: Hub id or folder; absent: the checkpoint's own."""
+    lora_weights: str | None = None
+    """LoRA adapter of the verifier's language model: Hub id or folder."""
     hidden_step: int | None = Field(None, ge=1)
     """Denoising step whose hidden state is read, from 1; absent: the last."""
-    selection: Literal["argmax", "random_yes", "tournament"] = "argmax"
-    """`argmax`: highest score. `random_yes`: any candidate whose answer is yes. `tournament`: adjacent pairs."""
+    selection: Literal["argmax", "random_yes"] = "argmax"
+    """`argmax`: highest score. `random_yes`: any candidate whose answer is yes, drawn by the seed."""
     tie: Literal["first", "last"] = "first"
     """Which of equal scores wins."""
 
@@ -123,9 +123,9 @@ class RunConfig(BaseModel):
     cont: bool = False
     """Continue the run in the folder; false starts over."""
     re_eval: bool = False
-    """Judge the pictures of a finished run again; nothing is generated."""
+    """Judge the pictures of a finished run again, and score them again where the verifier reads pictures; nothing is generated."""
     imgs_path: str | None = None
-    """Folder of pictures to score and judge instead of generating: `00000/samples/*`, one folder a prompt."""
+    """Folder of pictures to score and judge instead of generating: `<prompt id>/samples/img_00000.*`."""
     intermediate_benchmarking: bool = False
     """Wait for the device after every stage, so that `timings.json` splits a prompt's time exactly."""
 
@@ -207,7 +207,5 @@ def _conflicts(config: RunConfig) -> Iterable[tuple[str, str]]:
         yield "detector", "mmdet needs its configuration file; give segmentation_config_path or detector: transformers"
     if config.offload == "model" and config.device == "cpu":
         yield "offload", "model has nothing to move away from on device: cpu; set offload: none"
-    if config.lora_weights and config.sana_lora_weights:
-        yield "lora_weights", "given together with sana_lora_weights, which means the same; keep one"
-    if config.re_eval and config.imgs_path:
-        yield "re_eval", "judges this run's own pictures, imgs_path names others; keep one of the two"
+    if config.lora_weights and not config.latent_verifier:
+        yield "lora_weights", "adapts a verifier, but latent_verifier is false; the generator's adapter is sana_lora_weights"

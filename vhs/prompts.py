@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,25 @@ from vhs.records import TAGS, Prompt
 TEXT_KEYS = ("prompt", "text")
 
 
-def read_prompts(path: str | Path) -> list[Prompt]:
+Check = Callable[[Mapping[str, Any], str], None]
+
+
+def read_prompts(path: str | Path, check: Check | None = None) -> list[Prompt]:
     """The prompts of a file, numbered from 0 in file order; blank lines do not count.
 
     `.json` is a list of GenEval records or of strings, `.jsonl` one of either per line, `.csv` and `.tsv` have a
-    header; every other name is plain text. Raises PromptError that names file and line.
+    header; every other name is plain text. `check(metadata, "file:line")` is called on what GenEval can judge and
+    raises where it could not after all. Raises PromptError that names file and line.
     """
     path = Path(path)
     text = _read_text(path)
     readers = {".json": _json_items, ".jsonl": _jsonl_items, ".csv": _table_items, ".tsv": _table_items}
     items = readers.get(path.suffix.lower(), _plain_items)(text, path)
-    prompts = [_prompt(number, item, f"{path}:{line}") for number, (line, item) in enumerate(items)]
+    prompts = []
+    for number, (line, item) in enumerate(items):
+        prompts.append(_prompt(number, item, f"{path}:{line}"))
+        if check is not None and prompts[-1].judged:
+            check(prompts[-1].metadata, f"{path}:{line}")
     if not prompts:
         raise PromptError(f"{path}: no prompts in it; write one a line, or GenEval records as JSON")
     return prompts

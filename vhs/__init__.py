@@ -1,0 +1,19 @@
+"""VHS: best-of-N text-to-image generation with a verifier that never leaves latent space (arXiv 2603.22492)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vhs.best_of_n import BestOfN
+
+__all__ = ["BestOfN"]
+
+
+def __getattr__(name: str) -> Any:
+    """`from vhs import BestOfN` without making `import vhs` pay for torch."""
+    if name == "BestOfN":
+        from vhs.best_of_n import BestOfN
+
+        return BestOfN
+    raise AttributeError(f"module 'vhs' has no attribute {name!r}")
