@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 DECODED_PIXELS = 4 * 1024 * 1024
-"""Pixels that are decoded at once when no micro-batch is given: the decoder needs far more memory than the rest."""
+"""Pixels that are decoded at once at most: the decoder needs far more memory than the rest."""
 
 
 class SanaSprint:
@@ -129,7 +129,7 @@ class SanaSprint:
     def decode(self, latents: torch.Tensor, micro_batch: int | None = None) -> list[Image]:
         """RGB pictures, `info.image_size`, of final latents (N, C, h, w)."""
         height, width = self.info.image_size
-        at_once = micro_batch or self.settings.micro_batch or max(1, DECODED_PIXELS // (height * width))
+        at_once = min(max(1, DECODED_PIXELS // (height * width)), micro_batch or len(latents))
         with self._resident(self.pipeline.vae):
             parts = self._pictures.map(lambda piece: self._decode(latents[piece]), len(latents), at_once)
         return [picture for part in parts for picture in part]
@@ -170,26 +170,33 @@ class SanaSprint:
 
     def _denoise(self, latents: torch.Tensor, text: TextEmbedding, step: int) -> torch.Tensor:
         """The data (N, C, h, w) float32 that the network sees in `latents` at the start of `step`."""
-        time = self._times[step]
-        s = scm.flow_time(time)
-        seen = scm.flow_input(latents, s, self._sigma)
-        velocity = self._velocity(latents, text, step)
-        return scm.denoised(latents, scm.trig_velocity(velocity, seen, s, self._sigma), time)
+        seen, s = self._seen(latents, step)
+        velocity = scm.trig_velocity(self._velocity(latents, text, step), seen, s, self._sigma)
+        return scm.denoised(latents, velocity, self._times[step])
 
     def _velocity(self, latents: torch.Tensor, text: TextEmbedding, step: int) -> torch.Tensor:
         """One forward of the transformer, (N, C, h, w) in its own dtype."""
         count, dtype = len(latents), self.transformer.dtype
-        s = scm.flow_time(self._times[step])
-        embeds = text.embeds.expand(count, -1, -1)
-        guidance = torch.full((count,), self._guidance, device=self.device).to(embeds.dtype)
+        seen, s = self._seen(latents, step)
+        guidance = torch.full((count,), self._guidance, device=self.device).to(dtype)
         return self.transformer(
-            scm.flow_input(latents, s, self._sigma).to(dtype),
-            encoder_hidden_states=embeds.to(dtype),
+            seen,
+            encoder_hidden_states=text.embeds.expand(count, -1, -1).to(dtype),
             encoder_attention_mask=text.mask.expand(count, -1),
             guidance=guidance * self.transformer.config.guidance_embeds_scale,
             timestep=s.expand(count),
             return_dict=False,
         )[0]
+
+    def _seen(self, latents: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The transformer's input (N, C, h, w) and flow time (scalar), in its dtype.
+
+        Rounding both here is what diffusers 0.33 did, with which the published results were made; in float32 it is
+        what every version does.
+        """
+        dtype = self.transformer.dtype
+        s = scm.flow_time(self._times[step].to(dtype))
+        return scm.flow_input(latents, s, self._sigma).to(dtype), s
 
     def _place(self) -> None:
         """Moves the models to the device; with `offload: model` only the transformer stays there."""
