@@ -1,0 +1,230 @@
+"""Configurations of the training commands: YAML with strict keys, and `base: other.yaml` for what two files share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from vhs.config import Number
+from vhs.errors import ConfigError
+from vhs.yamlfile import build, combination_error, parse_override, read_yaml
+
+Feature = Annotated[str, Field(pattern=r"^(hidden_\d+|latent|clip)$")]
+Dtype = Literal["bfloat16", "float16", "float32"]
+
+
+class Strict(BaseModel):
+    """Unknown keys and wrong types are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True,
+                              allow_inf_nan=False, protected_namespaces=())
+
+
+Model = TypeVar("Model", bound=Strict)
+
+
+def load_config(model: type[Model], path: str | Path, overrides: Iterable[str] = ()) -> Model:
+    """The configuration in a YAML file, over the one that its `base` names (a path beside it), under `key=value`
+    overrides. Raises ConfigError in one line."""
+    values, origins = _with_base(Path(path), ())
+    for pair in overrides:
+        key, value = parse_override(pair)
+        values[key], origins[key] = value, "command line"
+    return build(model, values, origins, str(path))
+
+
+def _with_base(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+    if path.resolve() in seen:
+        raise ConfigError(f"{path}: base: a chain of files that comes back to itself")
+    values, origins = read_yaml(path)
+    base = values.pop("base", None)
+    if base is None:
+        return values, origins
+    if not isinstance(base, str):
+        raise ConfigError(f"{origins['base']}: base: {base!r} is not a path; the YAML file to start from is needed")
+    below, places = _with_base(path.parent / base, (*seen, path.resolve()))
+    return {**below, **values}, {**places, **origins}
+
+
+class CollectConfig(Strict):
+    """collect.py: K variants of every prompt, and what is kept of them."""
+
+    run: str = Field(min_length=1)
+    """Run configuration (YAML) that names the generator and its settings; its verifier is not loaded."""
+    annotation: str = Field(min_length=1)
+    """Prompt file: GenEval JSON or JSONL, CSV, plain text."""
+    output: str = Field(min_length=1)
+    """Folder of the collected set."""
+    candidates: int = Field(20, ge=1)
+    """Variants a prompt (K)."""
+    limit: int | None = Field(None, ge=1)
+    """Only the first prompts of the file; absent: all."""
+    blocks: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=64)] = [7]
+    """Transformer blocks whose output is kept, as features `hidden_<block>`."""
+    latent: bool = False
+    """Keep the final latent, as feature `latent`."""
+    clip: str | None = None
+    """CLIP vision tower (Hub id or folder) whose features of the picture are kept, as feature `clip`."""
+    clip_layer: int = -2
+    """Layer of the tower that is read, as in a verifier's `mm_vision_select_layer`."""
+    pictures: Literal["png", "jpg"] | None = None
+    """Keep the picture in this format; labels and captions are made from it."""
+    dtype: Dtype = "bfloat16"
+    """How features are stored."""
+    prompts_per_shard: int = Field(50, ge=1)
+    """Prompts whose samples share a file."""
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Seed of the noise, with prompt id and candidate."""
+    micro_batch: int | None = Field(None, ge=1)
+    """Candidates in one forward pass; absent: the run configuration's."""
+    reserve_gib: Number = Field(5.0, ge=0)
+    """Space on the disk that must remain free, GiB; the run is refused otherwise."""
+
+    @model_validator(mode="after")
+    def _keeps_something(self) -> CollectConfig:
+        if not (self.blocks or self.latent or self.pictures or self.clip):
+            raise combination_error("blocks", "[] with latent: false, no clip and no pictures keeps nothing; name a block")
+        if len(set(self.blocks)) != len(self.blocks):
+            raise combination_error("blocks", f"{self.blocks} names a block twice")
+        return self
+
+
+class NormalizeConfig(Strict):
+    """normalize.py: mean and variance of one feature."""
+
+    data: list[str] = Field(min_length=1)
+    """Collected sets."""
+    feature: Feature = "hidden_7"
+    """Feature to measure."""
+    output: str = Field(min_length=1)
+    """Folder of the two files, `block_<l>_mean_bf16.pt` and `block_<l>_variance_bf16.pt`."""
+    per: Literal["channel", "token", "all"] = "channel"
+    """One pair of numbers a channel (1, C), a token (N,), or for all (1,)."""
+
+
+class TrainConfig(Strict):
+    """train.py: one training stage."""
+
+    stage: Literal["align", "finetune"]
+    """`align`: the connector alone, on captions. `finetune`: connector and LLM, on yes and no."""
+    name: str = Field(pattern=r"^[^/\\\s.][^/\\\s]*$")
+    """Folder of this training under `output_path`."""
+    output_path: str = Field("outputs/training", min_length=1)
+    """Folder of all trainings."""
+
+    # data
+    data: list[str] = Field(min_length=1)
+    """Collected sets to train on."""
+    eval_data: list[str] = []
+    """Collected sets to evaluate on; absent: `eval_fraction` of the prompts of `data`."""
+    eval_fraction: Number = Field(0.05, ge=0, lt=1)
+    """Share of the distinct prompts that is held out for the evaluation loss; 0: none."""
+    fraction: Number = Field(1.0, gt=0, le=1)
+    """Share of the training prompts that is used; smaller shares are inside larger ones."""
+    feature: Feature = "hidden_7"
+    """What the verifier reads."""
+    labels: str = "labels.jsonl"
+    """File of verdicts inside each set (finetune)."""
+    captions: str | None = "captions.jsonl"
+    """File of captions inside each set (align); null: the prompt is the caption."""
+    question: str | None = None
+    """User message with <image> that a caption answers (align); null: LLaVA's plain form, the picture and then the caption."""
+    normalization_mean_path: str | None = None
+    """Mean of the feature; absent: not normalised."""
+    normalization_variance_path: str | None = None
+    """Variance of the feature."""
+    use_generation_prompt: bool = False
+    """Close the chat with an empty assistant turn, as the run's key of the same name."""
+
+    # model
+    init: str = Field(min_length=1)
+    """Where training starts: a causal LM (a fresh connector is added) or a verifier (stage 1's result); folder or Hub id."""
+    mm_projector_type: str = "mlp2x_gelu"
+    """Type of a fresh connector."""
+    vision_tower: str | None = None
+    """For feature `clip`: the tower's Hub id, kept in the checkpoint."""
+    clip_layer: int = -2
+    """For feature `clip`: the tower's layer, kept in the checkpoint."""
+    lora_rank: int | None = Field(None, ge=1)
+    """Train LoRA adapters of this rank instead of the LLM itself; merged when saved."""
+    lora_alpha: Number = Field(16.0, gt=0)
+    """Scale of the adapters, alpha / rank."""
+    lora_dropout: Number = Field(0.0, ge=0, lt=1)
+    """Dropout before the adapters."""
+    lora_targets: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    """Linear layers of the LLM that get an adapter."""
+
+    # loss (finetune)
+    loss: Literal["cross_entropy", "weighted_cross_entropy", "focal"] = "weighted_cross_entropy"
+    """Loss on the answer's token."""
+    weights: Literal["data"] | tuple[Number, Number] = Field((0.37, 0.63), strict=False)
+    """[yes, no] weights of weighted_cross_entropy; `data`: each answer's is the other's share of the labels."""
+    alpha: Number = Field(0.37, gt=0, lt=1)
+    """Focal weight of yes; no has 1 - alpha."""
+    gamma: Number = Field(2.0, ge=0)
+    """Focal exponent."""
+    reduction: Literal["mean", "weighted_mean"] = "mean"
+    """Divide a batch's sum by its size, or by its sum of weights."""
+
+    # optimisation
+    batch_size: int = Field(64, ge=1)
+    """Samples in an optimiser step, over all processes and accumulation steps."""
+    micro_batch: int = Field(64, ge=1)
+    """Samples in one forward pass of one process."""
+    epochs: Number = Field(1.0, gt=0)
+    """Passes over the data."""
+    max_steps: int | None = Field(None, ge=1)
+    """Stop (and end the cosine) after so many steps."""
+    learning_rate: Number = Field(2e-5, gt=0)
+    """Peak of the cosine."""
+    connector_learning_rate: Number | None = Field(None, gt=0)
+    """Peak for the connector; absent: the same."""
+    warmup_ratio: Number = Field(0.03, ge=0, lt=1)
+    """Share of the steps in which the rate rises linearly."""
+    weight_decay: Number = Field(0.0, ge=0)
+    """AdamW's decay, on matrices only."""
+    clip_norm: Number = Field(1.0, gt=0)
+    """Largest norm of the gradient."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """Order of the samples, fresh weights, dropout."""
+
+    # how it runs
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the forward pass; weights and optimiser are float32."""
+    gradient_checkpointing: bool = False
+    """Keep less of the forward pass in memory, compute it again."""
+    eval_every: int | None = Field(None, ge=1)
+    """Steps between evaluations; absent: an epoch."""
+    save_every: int | None = Field(None, ge=1)
+    """Steps between saved states; absent: an epoch."""
+    log_every: int = Field(10, ge=1)
+    """Steps between lines of the log."""
+    cont: bool = False
+    """Go on from the last saved state; false starts over."""
+    tracker: Literal["tensorboard", "wandb", "none"] = "tensorboard"
+    """Where curves go besides log.jsonl."""
+
+    @model_validator(mode="after")
+    def _combinations(self) -> TrainConfig:
+        if (self.normalization_mean_path is None) != (self.normalization_variance_path is None):
+            raise combination_error("normalization_mean_path", "mean and variance belong together; give both or neither")
+        if self.feature == "clip" and not self.vision_tower:
+            raise combination_error("vision_tower", "feature: clip needs the name of the tower that made the features")
+        if self.question is not None and self.question.count("<image>") != 1:
+            raise combination_error("question", "one <image> is needed in it, where the picture goes")
+        if self.stage == "align" and self.lora_rank is not None:
+            raise combination_error("lora_rank", "stage: align trains the connector alone; remove it, or use stage: finetune")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.output_path) / self.name
+
+    @property
+    def block(self) -> int | None:
+        match = re.fullmatch(r"hidden_(\d+)", self.feature)
+        return int(match[1]) if match else None
