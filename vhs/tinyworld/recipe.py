@@ -1,0 +1,164 @@
+"""What the recipe's stages share: where they work, a resumable training loop, batches of fresh scenes.
+
+Every stage is `python -m vhs.tinyworld.<stage> [--steps N] [--threads 1]`. It works in `outputs/tinyworld/<stage>/`,
+saves its state there every few minutes, goes on from it when started again, and writes the finished model into
+`ckpts/tiny/`. A batch is a function of (stage, step), so an interrupted stage sees the data that it would have seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from vhs.tinyworld.scenes import Scene, render, sample_scene
+
+CKPTS = Path("ckpts/tiny")
+WORK = Path(os.environ.get("VHS_TINYWORLD_WORK", "outputs/tinyworld"))
+HELD_OUT_SEEDS = 1_000_000_000
+"""Scene seeds from here on are for measuring only; training stays below."""
+
+
+def arguments(stage: str, steps: int) -> argparse.Namespace:
+    """The options every stage takes."""
+    parser = argparse.ArgumentParser(prog=f"python -m vhs.tinyworld.{stage}")
+    parser.add_argument("--steps", type=int, default=steps, help="optimiser steps in all (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    return args
+
+
+def scene_seed(stage: str, index: int) -> int:
+    """Seed of the `index`-th scene of a stage: below `HELD_OUT_SEEDS`, different from stage to stage."""
+    return (zlib.crc32(stage.encode()) * 7919 + index) % HELD_OUT_SEEDS
+
+
+def fresh_scenes(stage: str, step: int, batch: int) -> list[Scene]:
+    """The scenes of one training step."""
+    return [sample_scene(scene_seed(stage, step * batch + i)) for i in range(batch)]
+
+
+def pictures(scenes: Iterable[Scene]) -> torch.Tensor:
+    """(B, 3, 64, 64) float32 in [-1, 1]."""
+    arrays = np.stack([np.asarray(render(scene)[0]) for scene in scenes])
+    return torch.from_numpy(arrays).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+class Averaged:
+    """An exponential moving average of a module's parameters, corrected for its short start."""
+
+    def __init__(self, module: nn.Module, decay: float):
+        self.decay, self.updates = decay, 0
+        self.values = {name: p.detach().clone() for name, p in module.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        current = dict(module.named_parameters())
+        torch._foreach_lerp_(list(self.values.values()), [current[name].detach() for name in self.values], 1 - decay)
+
+    def copy_to(self, module: nn.Module) -> None:
+        module.load_state_dict(self.values, strict=False)
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
+    """Linear warm-up, then a cosine down to a hundredth of the peak."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+def train(
+    stage: str,
+    module: nn.Module,
+    loss_of: Callable[[int], torch.Tensor],
+    *,
+    steps: int,
+    peak: float,
+    warmup: int = 200,
+    weight_decay: float = 0.01,
+    clip: float = 1.0,
+    average: float = 0.0,
+    evaluate: Callable[[int], dict[str, float]] | None = None,
+    evaluate_every: int = 1000,
+    save_every_s: float = 120.0,
+) -> nn.Module:
+    """Train `module` until `steps`, resuming from the stage's state; return it (averaged where `average` > 0).
+
+    `loss_of(step)` gives the loss of one step; `evaluate(step)` figures for the log. Raises FloatingPointError on a
+    loss that is not finite, before the state is overwritten.
+    """
+    folder = WORK / stage
+    folder.mkdir(parents=True, exist_ok=True)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=peak, weight_decay=weight_decay, betas=(0.9, 0.98))
+    averaged = Averaged(module, average) if average else None
+    start = _resume(folder / "state.pt", module, optimizer, averaged)
+    bar = tqdm(range(start, steps), initial=start, total=steps, desc=stage, mininterval=10)
+    running, saved = None, time.monotonic()
+    for step in bar:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, peak, warmup)
+        loss = loss_of(step)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"{stage}: loss is {loss.item()} at step {step}; the last saved state is kept")
+        loss.backward()
+        nn.utils.clip_grad_norm_(module.parameters(), clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        if averaged:
+            averaged.update(module)
+        running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
+        bar.set_postfix(loss=f"{running:.4f}", refresh=False)
+        if time.monotonic() - saved > save_every_s or step + 1 == steps:
+            _save(folder / "state.pt", step + 1, module, optimizer, averaged)
+            saved = time.monotonic()
+        if (step + 1) % evaluate_every == 0 or step + 1 == steps:
+            figures = evaluate(step + 1) if evaluate else {}
+            log(stage, step=step + 1, loss=round(running, 5), **figures)
+    if averaged:
+        averaged.copy_to(module)
+    return module
+
+
+def _save(path: Path, step: int, module: nn.Module, optimizer, averaged: Averaged | None) -> None:
+    state = {"step": step, "module": module.state_dict(), "optimizer": optimizer.state_dict()}
+    if averaged:
+        state |= {"averaged": averaged.values, "updates": averaged.updates}
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def _resume(path: Path, module: nn.Module, optimizer, averaged: Averaged | None) -> int:
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    module.load_state_dict(state["module"])
+    optimizer.load_state_dict(state["optimizer"])
+    if averaged:
+        averaged.updates = state["updates"]
+        for name, value in state["averaged"].items():
+            averaged.values[name].copy_(value)
+    return state["step"]
+
+
+def log(stage: str, **figures: float) -> None:
+    """One line of JSON to the stage's log, and to the screen."""
+    line = json.dumps({"stage": stage, **figures})
+    tqdm.write(line)
+    with open(WORK / stage / "log.jsonl", "a") as file:
+        file.write(line + "\n")
