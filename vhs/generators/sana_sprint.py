@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,12 @@ from vhs.generators import scm, text as gemma
 from vhs.generators.architecture import read_generator_info
 from vhs.generators.base import GeneratorInfo
 from vhs.generators.capture import resumed, run_until
+from vhs.generators.files import WEIGHTS
 from vhs.generators.loading import load_pipeline
+from vhs.generators.lora import add_lora, find_lora
 from vhs.generators.memory import MicroBatches
 from vhs.generators.settings import GeneratorSettings, check_device
+from vhs.hub import find_folder
 from vhs.records import Prefix, TextEmbedding
 from vhs.seeding import seeded_noise
 
@@ -54,18 +57,21 @@ class SanaSprint:
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, **settings: Any) -> SanaSprint:
-        """Loads a `SanaSprintPipeline.save_pretrained` folder; keywords are those of `GeneratorSettings`.
+        """Loads a Hub id or a `SanaSprintPipeline.save_pretrained` folder; keywords are those of `GeneratorSettings`.
 
         Raises ConfigError and CheckpointError, what can be known from JSON files before any weight is read.
         """
-        return cls.load(Path(folder), GeneratorSettings(**settings))
+        return cls.load(find_folder(folder, "ckpt", WEIGHTS), GeneratorSettings(**settings))
 
     @classmethod
     def load(cls, folder: Path, settings: GeneratorSettings) -> SanaSprint:
-        """The same from checked settings."""
+        """The same from a folder on disk and checked settings."""
         info = read_generator_info(folder, settings)
         check_device(settings.device)
+        adapter = find_lora(settings.sana_lora_weights) if settings.sana_lora_weights else None
         pipeline = load_pipeline(folder, settings.dtype, settings.text_softcapping)
+        if adapter:
+            add_lora(pipeline, adapter)
         return cls(pipeline, info, settings)
 
     @torch.no_grad()

@@ -41,20 +41,28 @@ class GeneratorSettings:
 
     @classmethod
     def from_config(cls, config: Any) -> GeneratorSettings:
-        """Reads the attributes it knows from any object; what the object lacks keeps its default."""
-        return cls(**{field.name: getattr(config, field.name, field.default) for field in fields(cls)})
+        """Reads the attributes it knows from any object; what the object lacks keeps its default.
+
+        `device: auto` is CUDA where there is one, `dtype: auto` float32 on the CPU and bfloat16 elsewhere.
+        """
+        values = {field.name: getattr(config, field.name, field.default) for field in fields(cls)}
+        if values["device"] == "auto":
+            values["device"] = _best_device()
+        if values["dtype"] == "auto":
+            values["dtype"] = "float32" if values["device"] == "cpu" else "bfloat16"
+        return cls(**values)
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value that no generator could run with."""
         _whole("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
-        _whole("image_width", self.image_width, 32)
-        _whole("image_height", self.image_height, 32)
+        _whole("image_width", self.image_width, 1)
+        _whole("image_height", self.image_height, 1)
         if self.hidden_step is not None:
             _whole("hidden_step", self.hidden_step, 1, self.num_inference_steps)
         if self.micro_batch is not None:
             _whole("micro_batch", self.micro_batch, 1)
         if self.max_sequence_length is not None:
-            _whole("max_sequence_length", self.max_sequence_length, 2)
+            _whole("max_sequence_length", self.max_sequence_length, 1)
         _choice("dtype", self.dtype, DTYPES)
         _choice("offload", self.offload, OFFLOADS)
         if self.num_inference_steps == 2 and not 0 < (self.intermediate_timesteps or 1.3) < 1.57080:
@@ -64,6 +72,12 @@ class GeneratorSettings:
     def step(self) -> int:
         """The denoising step, from 1, whose hidden state is captured."""
         return self.hidden_step or self.num_inference_steps
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def check_device(device: str) -> str:

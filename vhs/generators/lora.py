@@ -1,0 +1,72 @@
+"""A LoRA adapter on the generator's transformer (`sana_lora_weights`), in the format diffusers' training scripts write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vhs.errors import CheckpointError
+from vhs.hub import find_folder
+from vhs.weights import check_safetensors
+
+if TYPE_CHECKING:
+    from diffusers import SanaSprintPipeline
+
+KEY = "sana_lora_weights"
+USUAL_NAME = "pytorch_lora_weights.safetensors"
+
+
+def find_lora(name: str) -> Path:
+    """The adapter's file for a file, a folder or a Hub id; raises CheckpointError where there is none that can be read."""
+    file = Path(name).expanduser()
+    if not file.is_file():
+        file = _only_file(find_folder(name, KEY, ("*.safetensors", "adapter_config.json")))
+    if file.suffix != ".safetensors":
+        raise CheckpointError(f"{KEY}: {file}: is a {file.suffix} file; safetensors is expected")
+    check_safetensors(file)
+    return file
+
+
+def add_lora(pipeline: SanaSprintPipeline, file: Path) -> None:
+    """Attaches the adapter to the pipeline's transformer, unmerged, with the scale that it was saved with.
+
+    Raises CheckpointError unless every one of its tensors finds its layer.
+    """
+    try:
+        pipeline.load_lora_weights(str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True)
+    except (ValueError, RuntimeError, KeyError, IndexError) as error:
+        raise CheckpointError(f"{KEY}: {file}: does not fit this transformer: {_first_line(error)}") from error
+    stored, used = _stored_tensors(file), _lora_tensors(pipeline.transformer.state_dict())
+    if not used or used != stored:
+        raise CheckpointError(
+            f"{KEY}: {file}: {used} of its {stored} tensors fit this transformer; an adapter's names start with "
+            "`transformer.` and belong to the model it was trained on"
+        )
+    pipeline.transformer.to(pipeline.transformer.dtype).requires_grad_(False)
+
+
+def _only_file(folder: Path) -> Path:
+    if (folder / "adapter_config.json").is_file():
+        raise CheckpointError(
+            f"{KEY}: {folder}: holds an adapter saved by peft; save it with SanaSprintPipeline.save_lora_weights instead"
+        )
+    usual, files = folder / USUAL_NAME, sorted(folder.glob("*.safetensors"))
+    if usual.is_file() or len(files) == 1:
+        return usual if usual.is_file() else files[0]
+    found = ", ".join(file.name for file in files) or "no safetensors file"
+    raise CheckpointError(f"{KEY}: {folder}: has {found}; name the adapter's file, or call it {USUAL_NAME}")
+
+
+def _stored_tensors(file: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as tensors:
+        return _lora_tensors(tensors.keys())
+
+
+def _lora_tensors(names: object) -> int:
+    return sum(any(part in name for part in ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up")) for name in names)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
