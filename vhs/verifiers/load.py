@@ -16,6 +16,7 @@ from vhs.verifiers.hub import find_folder
 from vhs.verifiers.latent import LatentReader
 from vhs.verifiers.llava import LlavaVerifier, load_parts, restore_rotary
 from vhs.verifiers.llava import resize_vocabulary as resize
+from vhs.verifiers.lora import apply_lora
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -30,6 +31,7 @@ def load_verifier(
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
     micro_batch: int | None = None,
+    lora_weights: str | Path | None = None,
 ) -> LlavaVerifier:
     """Loads a verifier in the published format.
 
@@ -42,6 +44,7 @@ def load_verifier(
         resize_vocabulary: the release's rule for its two published checkpoints (see `llava.resize_vocabulary`).
         dtype: float32, bfloat16 or float16. The vocabulary is resized before the cast.
         micro_batch: candidates per forward pass; None takes all that `score` is given.
+        lora_weights: folder or Hub id of a PEFT adapter for the LLM, with its connector where it was trained too.
 
     Raises:
         ConfigError: an unknown dtype, a device that is not there, or statistics without hidden states.
@@ -59,8 +62,11 @@ def load_verifier(
     if resize_vocabulary:
         resize(llm, tokenizer)
     reader = _build_reader(config, statistics, tensors, dtype, device)
-    llm, connector = llm.to(device=device, dtype=dtype), connector.to(device=device, dtype=dtype)
+    llm = llm.to(device=device, dtype=dtype)
     restore_rotary(llm)
+    if lora_weights:
+        llm = apply_lora(llm, connector, lora_weights).eval()
+    connector = connector.to(device=device, dtype=dtype)
     return LlavaVerifier(llm, connector, tokenizer, reader, use_generation_prompt, micro_batch)
 
 
