@@ -72,12 +72,17 @@ class RunFolder:
             write_json(samples / self.row(prompt.id, candidate).name, row)
         record = json.dumps(prompt.metadata or {"prompt": prompt.text}, ensure_ascii=False)
         write_bytes(draft / "metadata.jsonl", f"{record}\n".encode())
+        former = self.pictures / f".{prompt.id:05d}.former"
         if final.exists():
-            shutil.rmtree(final)
+            os.replace(final, former)
         os.replace(draft, final)
+        shutil.rmtree(former, ignore_errors=True)
 
     def clean(self) -> None:
-        """Removes what an interrupted run left half done."""
+        """Removes what an interrupted run left half done; a prompt that was being replaced gets its former folder back."""
+        for former in self.pictures.glob(".*.former"):
+            final = self.pictures / former.stem.removeprefix(".")
+            shutil.rmtree(former) if final.exists() else os.replace(former, final)
         for draft in self.pictures.glob(".*.part"):
             shutil.rmtree(draft, ignore_errors=True)
         for draft in [*self.root.glob(".*.tmp"), *self.pictures.glob(".*.tmp")]:
@@ -95,17 +100,18 @@ class RunFolder:
         return read_json(file) if file.is_file() else None
 
 
-def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two manifests and changes results, as `key: old, now new`."""
-    lines = []
-    for key in sorted({*old.get("config", {}), *new["config"]} - UNRELATED_TO_RESULTS):
-        before, after = old.get("config", {}).get(key), new["config"].get(key)
-        if before != after:
-            lines.append(f"{key}: {before}, now {after}")
-    for part in ("prompts", "checkpoints", "processes"):
-        if old.get(part) != new.get(part):
-            lines.append(f"{part}: other content than before" if part != "processes" else
-                         f"processes: {old.get(part)}, now {new.get(part)}")
+def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], ignore: Iterable[str] = ()) -> list[str]:
+    """What differs between two manifests and changes results, as `key: old, now new`; parts that `new` lacks do not count."""
+    before, after = old.get("config", {}), new["config"]
+    keys = sorted({*before, *after} - UNRELATED_TO_RESULTS - set(ignore))
+    lines = [f"{key}: {before.get(key)}, now {after.get(key)}" for key in keys if before.get(key) != after.get(key)]
+    if "sha256" in new.get("prompts", {}) and old.get("prompts", {}).get("sha256") != new["prompts"]["sha256"]:
+        lines.append(f"annotation: {after.get('annotation')} has other content than before")
+    was, now = old.get("checkpoints", {}), new.get("checkpoints", {})
+    lines += [f"{key}: {now[key]['path']} has other content than before" for key in now if key not in ignore
+              and key in was and was[key] != now[key]]
+    if old.get("seeds") != new.get("seeds", old.get("seeds")) and not lines:
+        lines.append(f"processes: {old['seeds'].get('processes')}, now {new['seeds'].get('processes')} (noise: published)")
     return lines
 
 

@@ -1,0 +1,83 @@
+"""A run's figures: what best-of-1 gives on average, what the verifier picked, and the best that could be picked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vhs.geneval.summary import Figure, Outcome, Summary, format_table, summarize
+from vhs.records import Prompt
+
+COLUMNS = {"mean_of_candidates": "best-of-1 (mean)", "pick": "pick", "oracle": "oracle"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run as its folder tells it: a row per candidate and the winner, by prompt id."""
+
+    mode: str
+    num_samples: int
+    prompts: list[Prompt]
+    rows: Mapping[int, Sequence[Mapping[str, Any]]]
+    winners: Mapping[int, int]
+
+    @property
+    def judged(self) -> list[Prompt]:
+        """Prompts whose winner has GenEval's verdict."""
+        return [prompt for prompt in self.prompts if "correct" in self.rows[prompt.id][self.winners[prompt.id]]]
+
+
+def columns(run: Run) -> dict[str, Summary]:
+    """By column: the mean over all candidates, the verifier's pick, the oracle's; the pick alone where only winners were
+    judged, nothing where no prompt was."""
+    if not run.judged:
+        return {}
+    picks, means, bests = [], [], []
+    for prompt in run.judged:
+        rows = run.rows[prompt.id]
+        tag = prompt.metadata["tag"]
+        verdicts = [row["correct"] for row in rows if "correct" in row]
+        picks.append(Outcome(prompt.id, tag, float(rows[run.winners[prompt.id]]["correct"])))
+        means.append(Outcome(prompt.id, tag, sum(verdicts) / len(verdicts)))
+        bests.append(Outcome(prompt.id, tag, float(any(verdicts))))
+    if any("correct" not in row for prompt in run.judged for row in run.rows[prompt.id]):
+        return {"pick": summarize(picks)}
+    return {"mean_of_candidates": summarize(means), "pick": summarize(picks), "oracle": summarize(bests)}
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """The content of summary.json: rates from 0 to 1 with 95 % intervals over prompts, both overalls, counts.
+
+    `overall_prompts` is the mean over prompts (the paper's), `overall_tags` the mean over tags (GenEval's). A column that
+    the run does not know is null.
+    """
+    table = columns(run)
+    tags = list(table["pick"].tags) if table else []
+    row = lambda get: {"prompts": get(table["pick"]).prompts, **{  # noqa: E731
+        name: _cell(get(table[name])) if name in table else None for name in COLUMNS}}
+    return {
+        "mode": run.mode,
+        "counts": {"prompts": len(run.prompts), "judged_prompts": len(run.judged), "candidates_per_prompt": run.num_samples,
+                   "judged_pictures": sum("correct" in row for rows in run.rows.values() for row in rows)},
+        "tags": {tag: row(lambda summary: summary.tags[tag]) for tag in tags},
+        "overall": {name: row(lambda summary: getattr(summary, key)) for name, key in
+                    (("overall_prompts", "over_prompts"), ("overall_tags", "over_tags"))} if table else {},
+    }
+
+
+def closing_table(run: Run) -> str:
+    """The table that ends a run, in % with 95 % intervals over prompts, or one line on the scores without GenEval."""
+    table = columns(run)
+    if table:
+        return format_table({COLUMNS[name]: table[name] for name in table})
+    scores = [row["score"] for rows in run.rows.values() for row in rows if row["score"] is not None]
+    if not scores:
+        return "nothing was judged, and no verifier scored"
+    picks = [run.rows[prompt.id][run.winners[prompt.id]]["score"] for prompt in run.prompts]
+    return (f"nothing was judged; the verifier's score is {sum(scores) / len(scores):.4f} on average over candidates, "
+            f"{sum(picks) / len(picks):.4f} over winners")
+
+
+def _cell(figure: Figure) -> dict[str, float]:
+    return {"value": figure.value, "low": figure.low, "high": figure.high}
