@@ -161,7 +161,7 @@ class TrainConfig(Strict):
     # loss (finetune)
     loss: Literal["cross_entropy", "weighted_cross_entropy", "focal"] = "weighted_cross_entropy"
     """Loss on the answer's token."""
-    weights: Literal["data"] | tuple[Number, Number] = Field((0.37, 0.63), strict=False)
+    weights: Literal["data"] | Annotated[list[Number], Field(min_length=2, max_length=2)] = [0.37, 0.63]
     """[yes, no] weights of weighted_cross_entropy; `data`: each answer's is the other's share of the labels."""
     alpha: Number = Field(0.37, gt=0, lt=1)
     """Focal weight of yes; no has 1 - alpha."""
@@ -195,6 +195,8 @@ class TrainConfig(Strict):
     # how it runs
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the forward pass; weights and optimiser are float32."""
+    save_dtype: Dtype = "bfloat16"
+    """How the verifier's tensors are stored."""
     gradient_checkpointing: bool = False
     """Keep less of the forward pass in memory, compute it again."""
     eval_every: int | None = Field(None, ge=1)

@@ -1,0 +1,265 @@
+"""Training on a real small LLM: it learns, resumes bit for bit, does not depend on how a batch is divided, and stops."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vhs.errors import CheckpointError, ConfigError, PromptError, RunError
+from vhs.training.store import CollectedSet, shard_path, write_shard
+from vhs.training.trainer import Trainer, learning_rate, train
+from vhs.verifiers.load import load_verifier
+
+
+def log_of(config) -> list[dict]:
+    return [json.loads(line) for line in (config.folder / "log.jsonl").read_text().splitlines()]
+
+
+def gradients(trainer: Trainer) -> dict[str, torch.Tensor]:
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_both_stages_learn(config, tmp_path):
+    """Align on captions, then finetune on verdicts that the features tell: held-out prompts are judged nearly perfectly,
+    through `load_verifier` as well."""
+    first = train(config(stage="align", name="align", captions=None, epochs=6, learning_rate=1e-2))
+    losses = [row["eval_loss"] for row in log_of(config(name="align")) if "eval_loss" in row]
+    assert losses[-1] < losses[0] - 0.5
+    result = train(config(init=str(first.checkpoint), epochs=12))
+    assert result.best["eval_auc"] > 0.95
+    verifier = load_verifier(result.checkpoint, "hidden_7", use_generation_prompt=False)
+    data = CollectedSet(config().data[0])
+    score = verifier.score(data.prompt(0).text, data.gather("hidden_7", range(4))).score
+    assert (score[[0, 2]].min() > score[[1, 3]].max()).item()
+
+
+def test_align_trains_the_connector_alone(config, language_model):
+    result = train(config(stage="align", captions=None, max_steps=2))
+    saved, before = load_file(result.checkpoint / "model.safetensors"), load_file(language_model / "model.safetensors")
+    assert all(torch.equal(saved[name], tensor.float()) for name, tensor in before.items() if name in saved)
+    assert sum(name.startswith("model.mm_projector.") for name in saved) == 4
+
+
+def test_evaluation_equals_the_verifiers_own_scores(config):
+    """The trainer's padded batches and `verifier.score` see the same loss: -log p of the verdict's token."""
+    trainer = Trainer(config(loss="cross_entropy", max_steps=1))
+    checkpoint = trainer.run().checkpoint
+    verifier = load_verifier(checkpoint, use_generation_prompt=False)
+    data, expected = trainer.eval_data, []
+    for sample in data.samples:
+        source = data.sets[sample.source]
+        score = verifier.score(source.prompt(sample.index).text, source.gather("hidden_7", [sample.index]))
+        expected.append(-torch.log(score.p_yes if sample.label else score.p_no).item())
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(sum(expected) / len(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{}, {"lora_rank": 2, "lora_dropout": 0.5}])
+def test_resumed_training_is_the_uninterrupted_one(config, monkeypatch, changes):
+    whole = config(name="whole", save_every=3, **changes)
+    train(whole)
+    cut = config(name="cut", save_every=3, **changes)
+    stop = Trainer(cut)
+    original = stop.accumulate
+    monkeypatch.setattr(stop, "accumulate", lambda step: original(step) if step < 5 else _interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        stop.run()
+    assert json.loads((cut.folder / "state" / "record.json").read_text())["record"]["step"] == 3
+    train(cut.model_copy(update={"cont": True}))
+    assert log_of(whole) == log_of(cut)
+    for name in ("checkpoint", "state"):
+        ours, theirs = (load_file(c.folder / name / "model.safetensors") for c in (whole, cut))
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def _interrupt():
+    raise KeyboardInterrupt
+
+
+def test_micro_batches_change_nothing(config):
+    """Lengths and classes differ between the parts: a mean of means would give another gradient."""
+    grads = []
+    for micro in (16, 5):
+        trainer = Trainer(config(micro_batch=micro, reduction="weighted_mean"))
+        loss = trainer.accumulate(0)
+        grads.append((loss, gradients(trainer)))
+    (loss, whole), (other, parts) = grads
+    assert loss.item() == pytest.approx(other.item(), rel=1e-5)
+    assert max((whole[name] - parts[name]).abs().max().item() for name in whole) < 1e-5
+    assert max(tensor.abs().max().item() for tensor in whole.values()) > 1e-2
+
+
+TWO_PROCESSES = """
+import sys, torch
+from accelerate.utils import broadcast_object_list
+from vhs.training.config import TrainConfig
+from vhs.training.trainer import Trainer
+trainer = Trainer(TrainConfig.model_validate_json(open(sys.argv[1]).read()))
+trainer.accumulate(0)
+assert trainer.accelerator.num_processes == 2
+if trainer.accelerator.is_main_process:
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    torch.save({n: p.grad for n, p in model.named_parameters() if p.grad is not None}, sys.argv[2])
+trainer.accelerator.wait_for_everyone()
+trainer.accelerator.end_training()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_with_half_the_batch_give_the_same_gradients(config, tmp_path):
+    settings = config(reduction="weighted_mean", micro_batch=3, eval_fraction=0.2)
+    single = Trainer(settings)
+    single.accumulate(0)
+    (tmp_path / "config.json").write_text(settings.model_dump_json())
+    (tmp_path / "two.py").write_text(TWO_PROCESSES)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+              "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    subprocess.run([*launch, "two.py", "config.json", "grads.pt"], cwd=tmp_path, check=True, timeout=300,
+                   env={**__import__("os").environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+    whole, halves = gradients(single), torch.load(tmp_path / "grads.pt", weights_only=True)
+    assert whole.keys() == halves.keys()
+    assert max((whole[name] - halves[name]).abs().max().item() for name in whole) < 1e-5
+
+
+def test_lora_is_merged_when_saved(config):
+    """The saved verifier, without adapters, scores what the adapted model in training gives."""
+    trainer = Trainer(config(lora_rank=2, max_steps=4, loss="cross_entropy", eval_every=4))
+    result = trainer.run()
+    names = load_file(result.checkpoint / "model.safetensors").keys()
+    assert not any("lora" in name or "base_layer" in name for name in names)
+    frozen = [n for n, p in trainer.accelerator.unwrap_model(trainer.model).llm.named_parameters() if not p.requires_grad]
+    assert frozen and all("lora" not in name for name in frozen)
+    verifier, data = load_verifier(result.checkpoint, use_generation_prompt=False), trainer.eval_data
+    source, sample = data.sets[0], data.samples[0]
+    score = verifier.score(source.prompt(sample.index).text, source.gather("hidden_7", [sample.index]))
+    with torch.no_grad():
+        values, _ = trainer._losses(data.batch([0]))
+    assert -torch.log(score.p_yes if sample.label else score.p_no).item() == pytest.approx(values.item(), abs=1e-4)
+
+
+def test_gradient_checkpointing_changes_nothing(config):
+    grads = []
+    for checkpointing in (False, True):
+        trainer = Trainer(config(gradient_checkpointing=checkpointing))
+        trainer.accumulate(0)
+        grads.append(gradients(trainer))
+    assert max((grads[0][name] - grads[1][name]).abs().max().item() for name in grads[0]) < 1e-6
+
+
+def test_latents_and_normalisation_are_read_as_the_verifier_reads_them(config, tmp_path):
+    from vhs.training.normalization import moments_of, save_statistics
+
+    data = CollectedSet(config().data[0])
+    mean, variance = save_statistics(moments_of(data.batches("hidden_7")), tmp_path, "hidden_7")
+    paths = {"normalization_mean_path": str(mean), "normalization_variance_path": str(variance)}
+    for changes in (paths, {"feature": "latent"}):
+        trainer = Trainer(config(loss="cross_entropy", max_steps=1, **changes))
+        verifier = load_verifier(trainer.run().checkpoint, trainer.config.feature, use_generation_prompt=False,
+                                 **(changes if changes is paths else {}))
+        sample, split = trainer.eval_data.samples[0], trainer.eval_data
+        features = data.gather(trainer.config.feature, [sample.index])
+        score = verifier.score(data.prompt(sample.index).text, features)
+        with torch.no_grad():
+            values, _ = trainer._losses(split.batch([0]))
+        assert -torch.log(score.p_yes if sample.label else score.p_no).item() == pytest.approx(values.item(), abs=1e-5)
+
+
+def test_learning_rate_by_hand():
+    rates = [learning_rate(step, 100, 2.0, 0.03) for step in range(100)]
+    assert rates[:3] == pytest.approx([2 / 3, 4 / 3, 2.0]) and rates[3] == 2.0
+    assert rates[3 + 97 // 2] == pytest.approx(1.0, abs=0.02) and 0 < rates[-1] < 0.002
+    assert learning_rate(0, 10, 1.0, 0.0) == 1.0
+
+
+# ------------------------------------------------------------------------------------------------------------ bad input
+
+
+def with_shard(folder: Path, change) -> Path:
+    tensors = load_file(shard_path(folder, 1))
+    write_shard(folder, 1, change(tensors))
+    return folder
+
+
+def test_nan_in_a_feature_names_the_sample_and_keeps_the_state(config, tmp_path, write_set):
+    folder = write_set(tmp_path / "bad", prompts=20)
+
+    def spoil(tensors):
+        tensors["hidden_7"][5, 2, 3] = float("nan")
+        return tensors
+
+    with_shard(folder, spoil)
+    settings = config(data=[str(folder)], eval_fraction=0, save_every=1, batch_size=4, seed=1)
+    with pytest.raises(ConfigError, match=r"prompt 00105 candidate 1: hidden_7 is NaN or infinite"):
+        train(settings)
+    assert json.loads((settings.folder / "state" / "record.json").read_text())["record"]["step"] >= 1
+
+
+def test_nan_in_the_loss_names_the_sample(config, monkeypatch):
+    trainer = Trainer(config(save_every=1))
+    original = trainer._losses
+
+    def spoiled(batch):
+        values, logits = original(batch)
+        return torch.where(torch.arange(len(values)) == 3, float("nan"), values), logits
+
+    trainer.accumulate(0)
+    trainer.update(0)
+    name = trainer.train_data.name(trainer.positions(1)[3])
+    monkeypatch.setattr(trainer, "_losses", spoiled)
+    with pytest.raises(RunError, match="step 1: the loss of .* is not finite; nothing was saved yet") as error:
+        trainer.accumulate(1)
+    assert name in str(error.value)
+
+
+def test_one_class_only(config, tmp_path, write_set):
+    folder = write_set(tmp_path / "bad")
+    rows = [json.loads(line) | {"correct": True} for line in (folder / "labels.jsonl").read_text().splitlines()]
+    (folder / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ConfigError, match="all 40 labels are yes"):
+        train(config(data=[str(folder)]))
+
+
+def test_missing_label_and_sample_without_features(config, tmp_path, write_set):
+    folder = write_set(tmp_path / "bad")
+    lines = (folder / "labels.jsonl").read_text().splitlines()
+    (folder / "labels.jsonl").write_text("\n".join(lines[:-1]))
+    with pytest.raises(ConfigError, match="1 samples without a label, first .*prompt 00109 candidate 3"):
+        train(config(data=[str(folder)]))
+    (folder / "labels.jsonl").write_text("\n".join([*lines, lines[0].replace('"prompt_id": 100', '"prompt_id": 7')]))
+    with pytest.raises(ConfigError, match=r"labels.jsonl:41: prompt 7 candidate 0 has no features"):
+        train(config(data=[str(folder)]))
+
+
+def test_missing_shard_and_wrong_widths(config, tmp_path, write_set):
+    folder = write_set(tmp_path / "bad")
+    shard_path(folder, 2).unlink()
+    with pytest.raises(ConfigError, match="1 of 3 shards are missing, first shard_00002.safetensors"):
+        train(config(data=[str(folder)]))
+    with pytest.raises(ConfigError, match="no feature 'hidden_9'; collected: hidden_7, latent"):
+        train(config(feature="hidden_9"))
+    first = train(config(stage="align", captions=None, max_steps=1))
+    with pytest.raises(CheckpointError, match="hidden"):
+        train(config(init=str(first.checkpoint), feature="latent"))
+
+
+def test_too_small_a_set_and_too_long_a_prompt(config, language_model, tmp_path):
+    with pytest.raises(ConfigError, match="batch_size: 512 samples a step, but there are only 64"):
+        train(config(batch_size=512))
+    import shutil
+
+    short = tmp_path / "short"
+    shutil.copytree(language_model, short)
+    content = json.loads((short / "config.json").read_text()) | {"max_position_embeddings": 90}
+    (short / "config.json").write_text(json.dumps(content))
+    with pytest.raises(PromptError, match="the verifier takes 90"):
+        Trainer(config(init=str(short)))
+
+
+def test_a_state_of_another_training_is_refused(config):
+    train(config(max_steps=2))
+    with pytest.raises(RunError, match="learning_rate: 0.003, now 0.5"):
+        train(config(max_steps=2, learning_rate=0.5, cont=True))

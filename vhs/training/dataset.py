@@ -1,0 +1,256 @@
+"""From collected sets to batches: which samples, their tokenised text, their features.
+
+Text is tokenised once per distinct prompt or caption and kept as one padded table, so that a batch is an indexing.
+The LLM reads [before | picture | after]: `before` is the same for all samples, `after` is padded on the right, where
+causal attention cannot see the padding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from vhs.errors import ConfigError
+from vhs.training.config import TrainConfig
+from vhs.training.labels import read_captions, read_labels
+from vhs.training.losses import Loss
+from vhs.training.store import CollectedSet
+from vhs.verifiers.conversation import IMAGE_INDEX, build_inputs, chat_text, check_prompt, tokenize
+from vhs.verifiers.score import answer_ids
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Sample `index` of set number `source`, its row in the table of texts, and its verdict (true for captions)."""
+
+    source: int
+    index: int
+    text: int
+    label: bool
+
+
+@dataclass
+class Batch:
+    """B samples on the CPU.
+
+    `features` (B, ...) as stored; `after` (B, Q) ids; M predictions: the token after column `columns` (M,) of row
+    `rows` (M,) should be `targets` (M,), with the verdict `labels` (M,). Column -1 is the picture's last token.
+    """
+
+    features: torch.Tensor
+    after: torch.Tensor
+    rows: torch.Tensor
+    columns: torch.Tensor
+    targets: torch.Tensor
+    labels: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Texts:
+    """U distinct texts. `after` (U, Q) and `targets` (U, R) are padded with 0; `targets[u, r]` follows column
+    `first[u] + r` of `after[u]`; `counts` (U,) says how many targets there are."""
+
+    before: list[int]
+    after: torch.Tensor
+    lengths: torch.Tensor
+    first: torch.Tensor
+    targets: torch.Tensor
+    counts: torch.Tensor
+
+
+class TrainingData:
+    """Samples of one split, indexed 0 .. n-1; everything but the features is in memory."""
+
+    def __init__(self, sets: Sequence[CollectedSet], samples: Sequence[Sample], texts: Texts, feature: str,
+                 answers: tuple[int, int] | None) -> None:
+        self.sets, self.texts, self.feature, self.answers = sets, texts, feature, answers
+        self.samples = list(samples)
+        self._text = torch.tensor([s.text for s in samples], dtype=torch.long)
+        self._label = torch.tensor([s.label for s in samples], dtype=torch.bool)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """(n,) bool."""
+        return self._label
+
+    @property
+    def prompts(self) -> list[tuple[int, int]]:
+        """What each sample's prompt is, as something to group by."""
+        return [(s.source, s.index // self.sets[s.source].layout.candidates) for s in self.samples]
+
+    def name(self, position: int) -> str:
+        sample = self.samples[position]
+        return self.sets[sample.source].name(sample.index)
+
+    def divisor(self, positions: Sequence[int], loss: Loss) -> float:
+        """What the sum of losses over these samples is divided by, known without reading a feature."""
+        which = torch.as_tensor(positions)
+        if self.answers is None:
+            return float(self.texts.counts[self._text[which]].sum())
+        return loss.divisor(self._label[which])
+
+    def batch(self, positions: Sequence[int]) -> Batch:
+        """The batch of these samples. Raises ConfigError, naming the sample, for a feature that is not finite."""
+        which = torch.as_tensor(positions)
+        text, label = self._text[which], self._label[which]
+        features = self._features(positions)
+        finite = torch.isfinite(features.flatten(1).sum(dim=1, dtype=torch.float32))
+        if not finite.all():
+            bad = positions[int((~finite).nonzero()[0])]
+            raise ConfigError(f"{self.name(bad)}: {self.feature} is NaN or infinite; collect this set again")
+        counts = self.texts.counts[text]
+        rows = torch.arange(len(which)).repeat_interleave(counts)
+        steps = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
+        targets = self.texts.targets[text[rows], steps]
+        if self.answers is not None:
+            targets = torch.where(label[rows], *self.answers)
+        after = self.texts.after[text, : int(self.texts.lengths[text].max())].long()
+        return Batch(features, after, rows, self.texts.first[text[rows]] + steps, targets.long(), label[rows])
+
+    def _features(self, positions: Sequence[int]) -> torch.Tensor:
+        chosen = [self.samples[p] for p in positions]
+        sources = {s.source for s in chosen}
+        if len(sources) == 1:
+            return self.sets[sources.pop()].gather(self.feature, [s.index for s in chosen])
+        return torch.cat([self.sets[s.source].gather(self.feature, [s.index]) for s in chosen])
+
+
+def order(count: int, epoch: int, seed: int) -> torch.Tensor:
+    """The samples of an epoch in their order: a permutation that depends on (seed, epoch) alone."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+
+
+def load_data(config: TrainConfig, tokenizer: Any) -> tuple[TrainingData, TrainingData | None]:
+    """The training and the evaluation split (None where there is none). Raises ConfigError."""
+    sets = [CollectedSet(folder) for folder in config.data]
+    held_out = [CollectedSet(folder) for folder in config.eval_data]
+    check_shapes([*sets, *held_out], config.feature)
+    everything = _samples(sets, config)
+    kept, evaluated = _split(everything, sets, config)
+    if held_out:
+        kept, evaluated = kept + evaluated, _samples(held_out, config)
+    kept = _fraction(kept, sets, config)
+    if len(kept) < config.batch_size:
+        raise ConfigError(f"batch_size: {config.batch_size} samples a step, but there are only {len(kept)} to train on")
+    train = _tabulated(sets, kept, config, tokenizer)
+    if not evaluated:
+        return train, None
+    return train, _tabulated(held_out or sets, evaluated, config, tokenizer)
+
+
+def check_shapes(sets: Sequence[CollectedSet], feature: str) -> tuple[int, ...]:
+    """The shape that all sets store `feature` in. Raises ConfigError where they differ."""
+    shapes = [data.require(feature) for data in sets]
+    for data, shape in zip(sets, shapes, strict=True):
+        if shape != shapes[0]:
+            raise ConfigError(f"{data.folder}: {feature} is {shape}, in {sets[0].folder} it is {shapes[0]}; "
+                              "sets of one generator are needed")
+    return shapes[0]
+
+
+@dataclass(frozen=True)
+class _Raw:
+    source: int
+    index: int
+    prompt: str
+    text: str
+    label: bool
+
+
+def _samples(sets: Sequence[CollectedSet], config: TrainConfig) -> list[_Raw]:
+    rows = []
+    for source, data in enumerate(sets):
+        if config.stage == "finetune":
+            for index, label in sorted(read_labels(data, config.labels).items()):
+                prompt = data.prompt(index).text
+                rows.append(_Raw(source, index, prompt, prompt, label))
+        else:
+            for index, caption in sorted(read_captions(data, config.captions).items()):
+                rows.append(_Raw(source, index, data.prompt(index).text, caption, True))
+    if config.stage == "finetune" and len({row.label for row in rows}) < 2:
+        only = "yes" if rows and rows[0].label else "no"
+        raise ConfigError(f"{config.labels}: all {len(rows)} labels are {only}; a verifier needs candidates of both verdicts")
+    return rows
+
+
+def _rank(text: str, seed: int) -> bytes:
+    return hashlib.blake2b(f"{seed}|{text}".encode(), digest_size=8).digest()
+
+
+def _split(rows: list[_Raw], sets: Sequence[CollectedSet], config: TrainConfig) -> tuple[list[_Raw], list[_Raw]]:
+    """Training and evaluation rows: no prompt text is in both."""
+    texts = sorted({row.prompt for row in rows}, key=lambda text: _rank(text, 0))
+    count = 0 if config.eval_data else round(config.eval_fraction * len(texts))
+    if config.eval_fraction and not config.eval_data and not count:
+        raise ConfigError(f"eval_fraction: {config.eval_fraction} of {len(texts)} prompts is none; use 0 or more prompts")
+    chosen = set(texts[:count])
+    return [r for r in rows if r.prompt not in chosen], [r for r in rows if r.prompt in chosen]
+
+
+def _fraction(rows: list[_Raw], sets: Sequence[CollectedSet], config: TrainConfig) -> list[_Raw]:
+    if config.fraction == 1:
+        return rows
+    texts = sorted({row.prompt for row in rows}, key=lambda text: _rank(text, config.seed + 1))
+    chosen = set(texts[: max(1, round(config.fraction * len(texts)))])
+    return [row for row in rows if row.prompt in chosen]
+
+
+def _tabulated(sets: Sequence[CollectedSet], rows: list[_Raw], config: TrainConfig, tokenizer: Any) -> TrainingData:
+    distinct = {text: number for number, text in enumerate(dict.fromkeys(row.text for row in rows))}
+    if config.stage == "finetune":
+        texts = question_texts(tokenizer, distinct, config.use_generation_prompt)
+        answers = answer_ids(tokenizer)
+    else:
+        texts = caption_texts(tokenizer, distinct, config.question, config.use_generation_prompt)
+        answers = None
+    samples = [Sample(row.source, row.index, distinct[row.text], row.label) for row in rows]
+    return TrainingData(sets, samples, texts, config.feature, answers)
+
+
+def question_texts(tokenizer: Any, prompts: Iterable[str], use_generation_prompt: bool) -> Texts:
+    """The verifier's question about each prompt; one target, the answer, follows its last token."""
+    sides = [_sides(build_inputs(tokenizer, prompt, use_generation_prompt)) for prompt in prompts]
+    return _table(sides, [[0]] * len(sides), lambda after: len(after) - 1)
+
+
+def caption_texts(tokenizer: Any, captions: Iterable[str], question: str | None, use_generation_prompt: bool) -> Texts:
+    """Captions after the picture: in LLaVA's plain form, or as the answer to `question`; the end-of-turn token ends them."""
+    before, asked = [], []
+    if question is not None:
+        before, asked = _sides(tokenize(tokenizer, chat_text(tokenizer, question, use_generation_prompt)))
+    end = tokenizer.eos_token_id
+    sides, targets = [], []
+    for caption in captions:
+        check_prompt(tokenizer, caption)
+        ids = tokenizer(caption, add_special_tokens=False).input_ids
+        sides.append((before, [*asked, *ids]))
+        targets.append([*ids, end])
+    return _table(sides, targets, lambda after: len(asked) - 1)
+
+
+def _sides(ids: list[int]) -> tuple[list[int], list[int]]:
+    place = ids.index(IMAGE_INDEX)
+    return ids[:place], ids[place + 1 :]
+
+
+def _table(sides: list[tuple[list[int], list[int]]], targets: list[list[int]],
+           first: Callable[[list[int]], int]) -> Texts:
+    before = sides[0][0]
+    assert all(side[0] == before for side in sides), "the text before the picture depends on the prompt"
+    after = [side[1] for side in sides]
+    return Texts(before, _padded(after), torch.tensor([len(a) for a in after]), torch.tensor([first(a) for a in after]),
+                 _padded(targets), torch.tensor([len(t) for t in targets]))
+
+
+def _padded(rows: list[list[int]]) -> torch.Tensor:
+    table = torch.zeros(len(rows), max(len(row) for row in rows), dtype=torch.int32)
+    for number, row in enumerate(rows):
+        table[number, : len(row)] = torch.tensor(row, dtype=torch.int32)
+    return table

@@ -1,0 +1,212 @@
+"""A verifier under training: connector and LLM as one module, where it starts from, what is left when it is saved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vhs.errors import CheckpointError
+from vhs.training.config import TrainConfig
+from vhs.training.dataset import Batch
+from vhs.verifiers.checkpoint import MODEL_TYPES, VerifierConfig, read_tensors, read_verifier_config
+from vhs.verifiers.connector import build_connector, reads_grid
+from vhs.verifiers.hidden import HiddenReader, Statistics, load_statistics
+from vhs.verifiers.hub import find_folder
+from vhs.verifiers.latent import LatentReader
+from vhs.verifiers.llava import load_parts
+from vhs.verifiers.load import load_tokenizer
+from vhs.verifiers.save import save_verifier
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class TrainedVerifier(nn.Module):
+    """Logits of chosen next tokens in [before | picture | after], in one forward pass without padding masks.
+
+    `after` is padded on the right: under causal attention no token that is read sees the padding. Only the positions
+    asked for go through the LLM's head, whose logits would otherwise be most of the memory.
+    """
+
+    def __init__(self, llm: nn.Module, connector: nn.Module, before: list[int]) -> None:
+        super().__init__()
+        self.llm, self.connector = llm, connector
+        self.register_buffer("before", torch.tensor(before, dtype=torch.long), persistent=False)
+
+    def forward(self, features: torch.Tensor, after: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """`features` (B, tokens, width) normalised, `after` (B, Q) ids; (M, vocabulary) logits that follow column
+        `columns[m]` of row `rows[m]` of `after` (-1: the picture's last token)."""
+        picture = self.connector(features)
+        embed = self.llm.get_input_embeddings()
+        before = embed(self.before).to(picture.dtype).expand(len(features), -1, -1)
+        inputs = torch.cat([before, picture, embed(after).to(picture.dtype)], dim=1)
+        hidden = self.llm.model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        return self.llm.lm_head(hidden[rows, before.shape[1] + picture.shape[1] + columns])
+
+
+@dataclass
+class Start:
+    """What training starts from, read before any weight: `verifier` is None where `folder` is a plain language model."""
+
+    folder: Path
+    verifier: VerifierConfig | None
+    hidden_size: int
+    context: int
+    projector_type: str
+
+
+def read_start(config: TrainConfig, shape: tuple[int, ...]) -> Start:
+    """Checks `init` against one sample's shape of the feature, (tokens, width) or (c, h, w).
+
+    Raises CheckpointError: no such checkpoint, another architecture, another width or block.
+    """
+    folder = find_folder(config.init, "init")
+    raw = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else {}
+    kind, width = raw.get("model_type"), _width(shape)
+    if kind in MODEL_TYPES:
+        verifier = read_verifier_config(folder, tower_name(config))
+        if verifier.width != width:
+            raise CheckpointError(f"init: {folder} reads features of width {verifier.width}, {config.feature} has {width}")
+        return Start(folder, verifier, verifier.hidden_size, raw["max_position_embeddings"], verifier.projector_type)
+    if kind not in MODEL_TYPES.values():
+        known = ", ".join([*MODEL_TYPES.values(), *MODEL_TYPES])
+        raise CheckpointError(f"init: {folder}: model_type is {kind!r}; one of {known} is needed")
+    with torch.device("meta"):
+        build_connector(config.mm_projector_type, width, raw["hidden_size"])
+    return Start(folder, None, raw["hidden_size"], raw["max_position_embeddings"], config.mm_projector_type)
+
+
+def tower_name(config: TrainConfig) -> str:
+    """The `vision_tower` that a saved verifier states."""
+    return config.vision_tower if config.feature == "clip" else config.feature
+
+
+def _width(shape: tuple[int, ...]) -> int:
+    return shape[0] if len(shape) == 3 else shape[-1]
+
+
+def load_start(start: Start, config: TrainConfig, width: int) -> tuple[nn.Module, nn.Module]:
+    """LLM and connector in float32 on the CPU; a fresh connector's weights come from `config.seed`.
+
+    Raises CheckpointError for weights that are missing or of another shape.
+    """
+    if start.verifier is not None:
+        llm, connector = load_parts(start.verifier, read_tensors(start.folder))
+    else:
+        llm = _language_model(start.folder)
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            connector = build_connector(start.projector_type, width, start.hidden_size)
+    return llm.float(), connector.float()
+
+
+def _language_model(folder: Path) -> nn.Module:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"init: {folder}: cannot be loaded ({str(error).splitlines()[0]})") from None
+
+
+def prepare(llm: nn.Module, connector: nn.Module, config: TrainConfig, before: list[int]) -> TrainedVerifier:
+    """The module of a stage: what trains asks for gradients, what does not is frozen; adapters are put in."""
+    train_llm = config.stage == "finetune"
+    llm.requires_grad_(train_llm and config.lora_rank is None)
+    connector.requires_grad_(True)
+    if config.lora_rank is not None:
+        from peft import LoraConfig, inject_adapter_in_model
+
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed + 1)
+            inject_adapter_in_model(LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha,
+                                               lora_dropout=config.lora_dropout, target_modules=config.lora_targets), llm)
+    if config.gradient_checkpointing:
+        llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if config.stage == "align" or config.lora_rank is not None:
+            llm.enable_input_require_grads()
+    return TrainedVerifier(llm, connector, before)
+
+
+def parameter_groups(model: TrainedVerifier, config: TrainConfig) -> list[dict[str, Any]]:
+    """AdamW's groups with their peak rates: connector and LLM, matrices (which decay) and the rest."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith("connector."), parameter.ndim > 1), []).append(parameter)
+    rates = {True: config.connector_learning_rate or config.learning_rate, False: config.learning_rate}
+    return [{"params": members, "peak": rates[is_connector], "lr": 0.0, "weight_decay": config.weight_decay * decays}
+            for (is_connector, decays), members in groups.items()]
+
+
+@dataclass
+class Reading:
+    """From stored features to the connector's input: normalised, flattened, float32, on the model's device."""
+
+    reader: HiddenReader | LatentReader | None
+
+    def __call__(self, features: torch.Tensor) -> torch.Tensor:
+        features = features.float()
+        return features if self.reader is None else self.reader(features)
+
+
+def build_reading(config: TrainConfig, shape: tuple[int, ...], projector_type: str) -> Reading:
+    """Raises CheckpointError for statistics that are missing or do not fit the feature."""
+    statistics: Statistics | None = None
+    if config.normalization_mean_path is not None:
+        if config.feature == "latent" or config.feature == "clip":
+            raise CheckpointError(f"normalization_mean_path: feature {config.feature} is not normalised; leave it out")
+        statistics = load_statistics(config.normalization_mean_path, config.normalization_variance_path, config.block)
+        statistics.check(shape[0], shape[1])
+    if config.feature == "latent":
+        return Reading(LatentReader(shape[0], as_grid=reads_grid(projector_type)))
+    return Reading(None if statistics is None else HiddenReader(shape[1], config.block, statistics))
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    return Batch(**{name: tensor.to(device, non_blocking=True) for name, tensor in vars(batch).items()})
+
+
+def save(model_state: Mapping[str, torch.Tensor], model: TrainedVerifier, tokenizer: Any, config: TrainConfig,
+         start: Start, width: int, folder: Path) -> Path:
+    """Writes the verifier whose tensors are `model_state` in the release's format, adapters merged."""
+    llm_state = _part(model_state, "llm.")
+    with torch.device("meta"):
+        llm = type(model.llm)(model.llm.config)
+        connector = build_connector(start.projector_type, width, start.hidden_size, _swap(start))
+    absent = llm.load_state_dict(merge_adapters(llm_state, config), strict=False, assign=True)
+    assert not absent.unexpected_keys and set(absent.missing_keys) <= {"lm_head.weight"}, absent
+    llm.tie_weights()
+    connector.load_state_dict(_part(model_state, "connector."), assign=True)
+    return save_verifier(
+        folder, llm, connector, tokenizer, vision_tower=tower_name(config), projector_type=start.projector_type,
+        width=width, swap=_swap(start), normalize=config.normalization_mean_path is not None or config.block is None,
+        select_layer=config.clip_layer, dtype=DTYPES[config.save_dtype],
+    )
+
+
+def _swap(start: Start) -> bool:
+    return start.verifier.swap if start.verifier is not None else False
+
+
+def _part(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def merge_adapters(state: Mapping[str, torch.Tensor], config: TrainConfig) -> dict[str, torch.Tensor]:
+    """The LLM's own tensors with W + (alpha / rank) B A in the place of an adapted layer's W."""
+    merged = {}
+    for name, tensor in state.items():
+        if ".lora_A." in name or ".lora_B." in name:
+            continue
+        layer = name.removesuffix(".base_layer.weight")
+        if layer != name:
+            a, b = (state[f"{layer}.lora_{part}.default.weight"].float() for part in "AB")
+            tensor = tensor.float() + (config.lora_alpha / config.lora_rank) * (b @ a)
+        merged[name.replace(".base_layer.", ".")] = tensor
+    return merged

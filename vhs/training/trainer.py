@@ -1,0 +1,267 @@
+"""Training one stage: the loop, its evaluation, and what it leaves behind.
+
+    <output_path>/<name>/checkpoint/   the verifier: of the best evaluation loss, or of the end where nothing is held out
+                        /state/        what `cont: true` goes on from
+                        /log.jsonl     loss, learning rate and norm of the gradient; evaluations
+                        /train.json    the configuration and how it ended
+
+A step is a function of (configuration, step): which samples it reads, in which order, its learning rate and its random
+numbers. So a resumed run is the uninterrupted one, bit for bit on a CPU. A batch's loss is divided by what the whole
+batch weighs, over all processes and accumulation steps, so that its gradient does not depend on how it was divided.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from vhs.errors import RunError
+from vhs.training import state
+from vhs.training.config import TrainConfig
+from vhs.training.dataset import Batch, TrainingData, check_shapes, load_data, order
+from vhs.training.losses import Loss, balanced_weights
+from vhs.training.metrics import within_prompt_auc
+from vhs.training.model import (
+    build_reading,
+    load_start,
+    parameter_groups,
+    prepare,
+    read_start,
+    save,
+    to_device,
+)
+from vhs.training.store import CollectedSet
+from vhs.verifiers.conversation import check_length
+from vhs.verifiers.load import load_tokenizer
+from vhs.verifiers.score import says_yes, score_logits
+
+Progress = Callable[[int, int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a training ended: its checkpoint, the last step, and the figures of the evaluation that chose it."""
+
+    checkpoint: Path
+    steps: int
+    best_step: int
+    best: dict[str, float]
+    seconds: float
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup_ratio: float) -> float:
+    """Of step `step` (from 0) of `steps`: linear over the first `warmup_ratio` of them, then a cosine towards 0."""
+    warmup = math.ceil(warmup_ratio * steps)
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def build_loss(config: TrainConfig, labels: torch.Tensor) -> Loss:
+    """The configured loss; `labels` (n,) are the training split's. Captions are learned by plain cross-entropy.
+
+    Raises ConfigError when weights are to come from labels of one kind.
+    """
+    if config.stage == "align" or config.loss == "cross_entropy":
+        return Loss("cross_entropy")
+    if config.loss == "focal":
+        return Loss("focal", config.alpha, 1 - config.alpha, config.gamma, config.reduction)
+    yes, no = balanced_weights(labels) if config.weights == "data" else config.weights
+    return Loss("weighted_cross_entropy", yes, no, reduction=config.reduction)
+
+
+class Trainer:
+    """One stage of training, ready to run. Everything that can be refused is refused before weights are loaded."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        shape = check_shapes([CollectedSet(folder) for folder in config.data], config.feature)
+        self.width = shape[0] if len(shape) == 3 else shape[-1]
+        self.start = read_start(config, shape)
+        self.reading = build_reading(config, shape, self.start.projector_type)
+        self.tokenizer = load_tokenizer(self.start.folder)
+        self.train_data, self.eval_data = load_data(config, self.tokenizer)
+        self._check_context(shape)
+        self.loss = build_loss(config, self.train_data.labels)
+        self.accelerator = state.build_accelerator(config)
+        self._check_batch()
+        model = prepare(*load_start(self.start, config, self.width), config, self.train_data.texts.before)
+        optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.999))
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self._affirms = says_yes(self.tokenizer)
+        self.steps_per_epoch = len(self.train_data) // config.batch_size
+        self.steps = min(math.ceil(config.epochs * self.steps_per_epoch), config.max_steps or math.inf)
+
+    def _check_context(self, shape: tuple[int, ...]) -> None:
+        tokens = shape[1] * shape[2] if len(shape) == 3 else shape[0]
+        for data in filter(None, (self.train_data, self.eval_data)):
+            longest = int(data.texts.lengths.max())
+            position = next(i for i, s in enumerate(data.samples) if int(data.texts.lengths[s.text]) == longest)
+            sample = data.samples[position]
+            text = data.sets[sample.source].prompt(sample.index).text
+            check_length([0] * (len(data.texts.before) + 1 + longest), tokens, self.start.context, text)
+
+    def _check_batch(self) -> None:
+        world = self.accelerator.num_processes
+        if self.config.batch_size % world:
+            raise RunError(f"batch_size: {self.config.batch_size} does not divide among {world} processes")
+
+    # ------------------------------------------------------------------------------------------------------- a step
+
+    def positions(self, step: int) -> list[int]:
+        """The samples of a step's whole batch."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        start = within * self.config.batch_size
+        return order(len(self.train_data), epoch, self.config.seed)[start : start + self.config.batch_size].tolist()
+
+    def accumulate(self, step: int) -> torch.Tensor:
+        """Leaves the gradient of a step's loss in the parameters; returns this process's share of the loss.
+
+        Raises RunError, naming the sample, when a loss is not finite.
+        """
+        accelerator, config = self.accelerator, self.config
+        self.model.train()
+        torch.manual_seed((config.seed * 1_000_003 + step) * 4096 + accelerator.process_index)
+        whole = self.positions(step)
+        divisor = self.train_data.divisor(whole, self.loss)
+        share = len(whole) // accelerator.num_processes
+        mine = whole[accelerator.process_index * share :][:share]
+        parts = [mine[at : at + config.micro_batch] for at in range(0, share, config.micro_batch)]
+        total = torch.zeros((), device=accelerator.device)
+        for number, (positions, batch) in enumerate(self._loaded(self.train_data, parts)):
+            with _synchronised(accelerator, self.model, number == len(parts) - 1):
+                values = self._losses(batch)[0]
+                self._check_finite(values, batch, positions, step)
+                part = values.sum() / divisor
+                accelerator.backward(part * accelerator.num_processes)
+            total += part.detach()
+        return total
+
+    def update(self, step: int) -> float:
+        """Applies the gradient and clears it; returns its norm before clipping. Raises RunError where it is not finite."""
+        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm))
+        if not math.isfinite(norm):
+            raise RunError(f"step {step}: the gradient is not finite; {self._kept()}")
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step, self.steps, group["peak"], self.config.warmup_ratio)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return norm
+
+    def _losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weighted losses (M,) and logits (M, vocabulary) of the batch's predictions, on the device."""
+        batch = to_device(batch, self.accelerator.device)
+        logits = self.model(self.reading(batch.features), batch.after, batch.rows, batch.columns)
+        return self.loss.values(logits, batch.targets, batch.labels), logits
+
+    def _loaded(self, data: TrainingData, parts: Sequence[list[int]]) -> Iterator[tuple[list[int], Batch]]:
+        """Batches of `parts`, the next one read while the current one is used."""
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            waiting = [reader.submit(data.batch, part) for part in parts[:1]]
+            for number, part in enumerate(parts):
+                batch = waiting.pop().result()
+                if number + 1 < len(parts):
+                    waiting.append(reader.submit(data.batch, parts[number + 1]))
+                yield part, batch
+
+    def _check_finite(self, values: torch.Tensor, batch: Batch, positions: list[int], step: int) -> None:
+        bad = ~torch.isfinite(values.detach())
+        if bad.any():
+            sample = positions[int(batch.rows[int(bad.nonzero()[0])])]
+            raise RunError(f"step {step}: the loss of {self.train_data.name(sample)} is not finite; {self._kept()}")
+
+    def _kept(self) -> str:
+        saved = state.saved_step(self.config.folder)
+        return "nothing was saved yet" if saved is None else f"the state of step {saved} and the checkpoint are kept"
+
+    # -------------------------------------------------------------------------------------------------- evaluation
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Mean loss on the evaluation split and, for verdicts, accuracy and the AUC within a prompt."""
+        data, rank, world = self.eval_data, self.accelerator.process_index, self.accelerator.num_processes
+        self.model.eval()
+        mine = list(range(len(data)))[rank::world]
+        parts = [mine[at : at + self.config.micro_batch] for at in range(0, len(mine), self.config.micro_batch)]
+        rows = []
+        for positions, batch in self._loaded(data, parts):
+            values, logits = self._losses(batch)
+            score = score_logits(logits, *data.answers, self._affirms).score.tolist() if data.answers else [0.0] * len(values)
+            owners = [positions[row] for row in batch.rows.tolist()]
+            rows += zip(owners, values.tolist(), score, strict=True)
+        rows = sorted(gather_object(rows) if world > 1 else rows)
+        divisor = data.divisor(range(len(data)), self.loss)
+        figures = {"eval_loss": math.fsum(row[1] for row in rows) / divisor}
+        if data.answers:
+            scores, labels = [row[2] for row in rows], data.labels.tolist()
+            figures["eval_accuracy"] = sum((s > 0) == label for s, label in zip(scores, labels, strict=True)) / len(rows)
+            figures["eval_auc"] = within_prompt_auc(data.prompts, scores, labels)
+        return figures
+
+    # ------------------------------------------------------------------------------------------------------ the run
+
+    def run(self, progress: Progress = lambda step, steps, figures: None) -> Result:
+        """Trains from the last saved state (`cont: true`) or from the start, to the end."""
+        config, accelerator, began = self.config, self.accelerator, time.perf_counter()
+        record = state.begin(accelerator, self.model, self.optimizer, config)
+        eval_every, save_every = config.eval_every or self.steps_per_epoch, config.save_every or self.steps_per_epoch
+        running, since = torch.zeros((), device=accelerator.device), 0
+        for step in range(record.step, self.steps):
+            running += self.accumulate(step)
+            norm, since, last = self.update(step), since + 1, step + 1 == self.steps
+            record.step = step + 1
+            saving = last or (step + 1) % save_every == 0
+            if saving or (step + 1) % config.log_every == 0:
+                loss = float(accelerator.reduce(running, "sum")) / since
+                rate = learning_rate(step, self.steps, config.learning_rate, config.warmup_ratio)
+                state.log(accelerator, config, {"step": step + 1, "loss": loss, "lr": rate, "grad_norm": norm})
+                progress(step + 1, self.steps, {"loss": loss})
+                running.zero_()
+                since = 0
+            if self.eval_data is not None and (last or (step + 1) % eval_every == 0):
+                self._evaluated(record, progress)
+            if saving:
+                state.save_state(accelerator, config, record)
+        if self.eval_data is None and record.best_step != self.steps:
+            self._keep(record, {})
+        result = Result(config.folder / "checkpoint", self.steps, record.best_step, record.best, time.perf_counter() - began)
+        state.finish(accelerator, config, record, result.seconds)
+        return result
+
+    def _evaluated(self, record: state.Record, progress: Progress) -> None:
+        figures = self.evaluate()
+        if not math.isfinite(figures["eval_loss"]):
+            raise RunError(f"step {record.step}: the evaluation loss is not finite; {self._kept()}")
+        state.log(self.accelerator, self.config, {"step": record.step, **figures})
+        progress(record.step, self.steps, figures)
+        if figures["eval_loss"] < record.best.get("eval_loss", math.inf):
+            self._keep(record, figures)
+
+    def _keep(self, record: state.Record, figures: dict[str, float]) -> None:
+        """Makes the model as it is now the checkpoint."""
+        record.best, record.best_step = figures, record.step
+        tensors: dict[str, Any] = self.accelerator.get_state_dict(self.model)
+        if self.accelerator.is_main_process:
+            model = self.accelerator.unwrap_model(self.model)
+            save(tensors, model, self.tokenizer, self.config, self.start, self.width, self.config.folder / "checkpoint")
+        self.accelerator.wait_for_everyone()
+
+
+def _synchronised(accelerator: Accelerator, model: torch.nn.Module, last: bool) -> AbstractContextManager:
+    """Processes exchange gradients in the last part of a step only."""
+    return nullcontext() if last else accelerator.no_sync(model)
+
+
+def train(config: TrainConfig, progress: Progress = lambda step, steps, figures: None) -> Result:
+    """Trains one stage, from its configuration to its checkpoint."""
+    return Trainer(config).run(progress)
