@@ -1,0 +1,41 @@
+import pytest
+import torch
+
+from vhs.verifiers.load import load_tokenizer
+from vhs.verifiers.score import answer_ids, concatenate, says_yes, score_logits
+
+from .conftest import TOKENIZER
+
+
+def test_score_by_hand():
+    logits = torch.log(torch.tensor([[0.5, 0.2, 0.3], [0.2, 0.5, 0.3], [0.2, 0.3, 0.5]]))
+    score = score_logits(logits, yes=0, no=1, affirms=lambda token: token == 0)
+    torch.testing.assert_close(score.score, torch.tensor([0.5, -0.5, -0.3]))
+    assert score.correct.tolist() == [True, False, False]
+
+
+def test_another_token_that_says_yes_counts_as_yes():
+    logits = torch.log(torch.tensor([[0.1, 0.2, 0.7]]))
+    score = score_logits(logits, yes=0, no=1, affirms=lambda token: token == 2)
+    assert score.correct.item() and score.score.item() == pytest.approx(0.1)
+
+
+def test_softmax_is_float32_whatever_the_logits():
+    logits = torch.randn(2, 50).bfloat16()
+    score = score_logits(logits, 3, 4, lambda token: False)
+    torch.testing.assert_close(score.p_yes, logits.float().softmax(-1)[:, 3], atol=0, rtol=0)
+
+
+def test_words_of_the_tokenizer():
+    tokenizer = load_tokenizer(TOKENIZER)
+    affirms = says_yes(tokenizer)
+    assert answer_ids(tokenizer) == (260, 259)
+    found = {token for token in range(592) if affirms(token)}
+    words = {tokenizer.decode([token]) for token in found}
+    assert {"yes", "Yes", " yes"} <= words and "no" not in words
+
+
+def test_concatenate_keeps_order():
+    parts = [score_logits(torch.randn(n, 5), 0, 1, lambda t: t == 0) for n in (2, 3)]
+    whole = concatenate(parts)
+    assert torch.equal(whole.score, torch.cat([parts[0].score, parts[1].score])) and whole.correct.dtype == torch.bool
