@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vhs.errors import CheckpointError
 from vhs.verifiers.base import Reads
-from vhs.verifiers.hub import find_folder
+from vhs.verifiers.hub import DOWNLOAD, find_folder
 
 if TYPE_CHECKING:
     import torch
@@ -172,7 +172,7 @@ def _tensor_files(folder: Path) -> list[Path]:
         raise CheckpointError(
             f"{folder / pickles[0]}: a pickle, which can run code when read; convert it to model.safetensors"
         )
-    raise CheckpointError(f"{folder}: no model.safetensors and no model.safetensors.index.json; is the download complete?")
+    raise CheckpointError(f"{folder}: no model.safetensors (nor its index.json); complete the download: {DOWNLOAD}")
 
 
 def _read_safetensors(file: Path) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ import torch
 
 from vhs.errors import CheckpointError
 from vhs.verifiers.base import Reads
+from vhs.verifiers.hub import DOWNLOAD
 
 EPSILON = 1e-6
 
@@ -67,8 +68,7 @@ def _load_tensor(path: str | Path, block: int | None) -> torch.Tensor:
     if block is not None and named and int(named[1]) != block:
         raise CheckpointError(f"{path}: statistics of block {named[1]}; the verifier reads block {block}")
     if not Path(path).is_file():
-        remedy = "python inference_scripts/download.py --config <your config> fetches the published ones"
-        raise CheckpointError(f"{path}: no such statistics file; {remedy}")
+        raise CheckpointError(f"{path}: no such statistics file; the published ones come with: {DOWNLOAD}")
     try:
         tensor = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types on a damaged file

@@ -53,9 +53,10 @@ def _download(repository: str, key: str, files: Sequence[str]) -> Path:
     except (hub.RepositoryNotFoundError, hub.HFValidationError):
         remedy = "check the spelling, or set HF_TOKEN if it is private"
         raise CheckpointError(f"{key}: {repository}: no such repository on the Hugging Face Hub; {remedy}") from None
-    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, OSError) as error:
-        if isinstance(error, hub.HfHubHTTPError):
-            raise CheckpointError(f"{key}: {repository}: the Hub answered: {str(error).splitlines()[0]}") from None
+    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled):
         raise CheckpointError(
             f"{key}: {repository}: not in the Hub cache, and the Hub cannot be reached; with a network run: {DOWNLOAD}"
         ) from None
+    except Exception as error:  # the HTTP library's own, and a full disk
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{key}: {repository}: download failed ({reason}); {DOWNLOAD} resumes it") from None

@@ -153,7 +153,14 @@ def answer_logits(
         ids: one prompt's ids for all N candidates, or N lists (`conversation.build_inputs`).
         features: (N, tokens, width) in the connector's dtype and on its device, normalised already.
     """
-    inputs = embed_inputs(llm, connector(features), ids)
+    return next_token_logits(llm, connector(features), ids)
+
+
+def next_token_logits(
+    llm: nn.Module, tokens: torch.Tensor, ids: Sequence[int] | Sequence[Sequence[int]]
+) -> torch.Tensor:
+    """`answer_logits` from the connector's output (N, T, D)."""
+    inputs = embed_inputs(llm, tokens, ids)
     return llm(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1].float()
 
 
@@ -215,9 +222,12 @@ class LlavaVerifier:
     def _score(self, prompt: str, ids: list[int], features: Any) -> Score:
         tokens = self.image_features(features)
         check_length(ids, tokens.shape[1], self.limit, prompt)
-        inputs = embed_inputs(self.llm, tokens, ids)
-        logits = self.llm(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1]
+        logits = next_token_logits(self.llm, tokens, ids)
         return score_logits(logits, self._yes, self._no, self._affirms)
+
+    def answer_logits(self, ids: Sequence[int] | Sequence[Sequence[int]], features: Any) -> torch.Tensor:
+        """`answer_logits` of this verifier's parts, for `features` as the generator gave them."""
+        return next_token_logits(self.llm, self.image_features(features), ids)
 
     def image_features(self, features: Any) -> torch.Tensor:
         """The connector's output (N, T, D) for `features` as the generator gave them."""
