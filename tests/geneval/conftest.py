@@ -57,6 +57,7 @@ def randomise(model: torch.nn.Module) -> None:
         for parameter in model.parameters():
             scale = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.2
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+        model.class_predictor.weight.mul_(12)  # so that some queries are sure of a class
 
 
 def noise_picture(seed: int, width: int = 64, height: int = 64) -> Image.Image:
@@ -78,6 +79,36 @@ def make_mask2former():
 @pytest.fixture(scope="session")
 def detector() -> Mask2Former:
     return Mask2Former(small_mask2former(), SHAPES, (64, 64))
+
+
+@pytest.fixture(scope="session")
+def detector_folder(tmp_path_factory):
+    """A `save_pretrained` folder of the small detector."""
+    folder = tmp_path_factory.mktemp("detector")
+    small_mask2former().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def names_file(tmp_path_factory):
+    """The eight shapes, one a line."""
+    path = tmp_path_factory.mktemp("names") / "object_names.txt"
+    path.write_text("\n".join(SHAPES) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def judge_config(detector_folder, names_file, clip_folder):
+    """The settings of the small judge."""
+    from vhs.geneval.settings import JudgeConfig
+
+    return JudgeConfig(
+        segmentation_ckpt_path=str(detector_folder),
+        object_names=str(names_file),
+        detector_size=(64, 64),
+        color_classifier=clip_folder,
+        device="cpu",
+    )
 
 
 @pytest.fixture(scope="session")

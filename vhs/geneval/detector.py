@@ -22,6 +22,7 @@ class Detector(Protocol):
     """What GenEval asks of a detector, whichever library is behind it."""
 
     names: tuple[str, ...]
+    batch_size: int
 
     def detect(self, images: Sequence[Image.Image], min_score: float | None = None) -> list[list[Detection]]:
         """The instances of each RGB picture, unordered; those that cannot exceed `min_score` may be left out."""
@@ -133,3 +134,8 @@ def check_folder(folder: Path) -> dict[str, Any]:
     if not list(folder.glob("*.safetensors")):
         raise CheckpointError(f"{folder}: no *.safetensors file beside config.json")
     return config
+
+
+def converted_from(path: str | Path) -> str | None:
+    """The SHA-256 of the .pth that a `save_pretrained` folder was made from, where its config.json says so."""
+    return check_folder(Path(path)).get("converted_from") if Path(path).is_dir() else None

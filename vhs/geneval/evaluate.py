@@ -8,9 +8,9 @@ from typing import Any
 from PIL import Image
 
 from vhs.errors import ConfigError
-from vhs.geneval import rules
+from vhs.geneval import rules, selfcheck
 from vhs.geneval.colors import ColorClassifier, ColorQuery, load_colors
-from vhs.geneval.detector import Detector, Mask2Former, load_model
+from vhs.geneval.detector import Detector, Mask2Former, converted_from, load_model
 from vhs.geneval.metadata import check_metadata, read_names
 from vhs.geneval.picture import to_rgb
 from vhs.geneval.rules import Thresholds
@@ -74,21 +74,26 @@ class GenEval:
         return rules.judge(metadata, detections, color_of, thresholds=self.thresholds)
 
     @classmethod
-    def from_config(cls, config: Any) -> GenEval:
+    def from_config(cls, config: Any, self_check: bool = True) -> GenEval:
         """From any object with `segmentation_ckpt_path, segmentation_config_path, detector, object_names,
         detector_size, color_classifier, device`, as docs/configuration.md describes them.
 
-        Raises ConfigError or CheckpointError, each naming the key or file.
+        Raises ConfigError or CheckpointError, each naming the key or file; with `self_check` also where known answers
+        come out wrong (selfcheck.py).
         """
+        if not config.segmentation_ckpt_path:
+            raise ConfigError("segmentation_ckpt_path: GenEval needs a detector: an mmdet .pth or a transformers folder")
         names = read_names(config.object_names)
-        detector = load_detector(config, names)
-        return cls(detector, load_colors(str(config.color_classifier), config.device))
+        if self_check:
+            selfcheck.check_files(names, config.segmentation_ckpt_path, converted_from(config.segmentation_ckpt_path))
+        judge = cls(load_detector(config, names), load_colors(str(config.color_classifier), config.device))
+        if self_check:
+            selfcheck.check_answers(judge)
+        return judge
 
 
 def load_detector(config: Any, names: Sequence[str]) -> Detector:
     """The detector that `config.detector` names: `transformers`, or `mmdet` where that is installed."""
-    if not config.segmentation_ckpt_path:
-        raise ConfigError("segmentation_ckpt_path: GenEval needs a detector; an mmdet .pth or a transformers folder is right")
     if config.detector == "mmdet":
         from vhs.geneval.mmdet_backend import MMDetDetector
 

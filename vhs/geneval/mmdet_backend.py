@@ -24,6 +24,8 @@ CONFIG = ".mim/configs/mask2former/mask2former_swin-s-p4-w7-224_8xb2-lsj-50e_coc
 class MMDetDetector:
     """mmdet's detector behind the interface of `detector.Detector`: one picture at a time, through its own pipeline."""
 
+    batch_size = 1
+
     def __init__(self, model: Any, names: Sequence[str]):
         """`model` as `init_detector` returns it; its own class names are ignored, `names` count by index."""
         classes = model.panoptic_head.num_things_classes

@@ -19,12 +19,6 @@ from vhs.errors import CheckpointError
 
 State = dict[str, torch.Tensor]
 
-PUBLISHED = {
-    "c9d0c4f2": "mask2former_swin-s-p4-w7-224_8xb2-lsj-50e_coco_20220504_001756-c9d0c4f2.pth (mmdet 3)",
-    "743b7d99": "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco_20220504_001756-743b7d99.pth (mmdet 2)",
-}
-"""First eight digits of the SHA-256 of the files that GenEval is defined with -> their published names."""
-
 SWIN = "model.pixel_level_module.encoder"
 PIXEL = "model.pixel_level_module.decoder"
 DECODER = "model.transformer_module.decoder"
@@ -186,12 +180,14 @@ def load_mmdet(path: str | Path, config: Any = None) -> Any:
     from transformers import Mask2FormerForUniversalSegmentation
 
     path = Path(path)
-    check_digest(path)
+    digest = check_digest(path)
     try:
         state = convert(read_state(path))
-        return load_state(Mask2FormerForUniversalSegmentation(config or coco_config()), state)
+        model = load_state(Mask2FormerForUniversalSegmentation(config or coco_config()), state)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
+    model.config.converted_from = digest
+    return model
 
 
 def read_state(path: Path) -> State:
@@ -216,12 +212,13 @@ def file_digest(path: str | Path) -> str:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def check_digest(path: Path) -> None:
-    """Raises CheckpointError where a file's name ends in eight digits of a SHA-256 that is not its own."""
+def check_digest(path: Path) -> str:
+    """The file's SHA-256; raises CheckpointError where its name ends in eight digits that are not the first of it."""
     digest = file_digest(path)
     named = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
     if named and named[1] != digest[:8]:
         raise CheckpointError(f"{path}: its SHA-256 begins with {digest[:8]}, not {named[1]}; download it again")
+    return digest
 
 
 def coco_config() -> Any:

@@ -1,0 +1,168 @@
+"""Judges a folder of pictures: batches, resume, several processes, a table at the end."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from vhs.errors import ImageError
+from vhs.geneval.draw import draw_verdict
+from vhs.geneval.evaluate import GenEval
+from vhs.geneval.folders import Item, Pictures, find_pictures
+from vhs.geneval.metadata import check_metadata, read_names
+from vhs.geneval.picture import open_picture
+from vhs.geneval.results import Results, Row, make_row
+from vhs.geneval.rules import Thresholds
+from vhs.geneval.settings import JudgeConfig, settle
+from vhs.geneval.summary import format_table, outcomes_of, summarize
+from vhs.manifest import checkpoint_hash
+from vhs.records import Verdict
+from vhs.shards import Shard, current_shard
+
+
+@dataclass(frozen=True)
+class Work:
+    """What to judge and how. `every`: all candidates of a run, not the winners; `draw`: folder for drawn verdicts."""
+
+    images: Path
+    out: Path
+    every: bool = False
+    keep_going: bool = False
+    restart: bool = False
+    self_check: bool = True
+    draw: Path | None = None
+
+
+def judge_folder(work: Work, config: JudgeConfig, say: Callable[[str], None] = print) -> list[Row]:
+    """Judges what is not judged yet, writes `work.out` and says the table; returns the rows.
+
+    Raises a VHSError, before a model loads where that can be known.
+    """
+    shard = current_shard()
+    say = say if shard.first else lambda line: None
+    config = settle(config, shard)
+    names = read_names(config.object_names)
+    pictures = find_pictures(
+        work.images, lambda metadata, where: check_metadata(metadata, names, where), work.every, work.keep_going
+    )
+    results = Results(work.out, describe_judge(config), shard.index)
+    if shard.first:
+        results.restart() if work.restart else results.gather()
+    shard.wait()
+    judged = results.judged()
+    results.check(judged, pictures.items)
+    left = [item for item in pictures.items if item.key not in judged]
+    if judged:
+        say(f"{work.out}: {len(judged)} pictures judged already, {len(left)} to go")
+    shard.wait()
+    mine = left[shard.index :: shard.count]
+    if mine:
+        _judge(mine, GenEval.from_config(config, work.self_check), work, results, len(judged), shard)
+    shard.wait()
+    if not shard.first:
+        return []
+    rows = results.close(pictures.items)
+    _report(rows, pictures, work, say)
+    return rows
+
+
+def describe_judge(config: JudgeConfig) -> dict[str, Any]:
+    """Everything about the judge that a verdict depends on, with hashes for paths."""
+    colors = config.color_classifier
+    folder = colors.removeprefix("local-dir:")
+    return {
+        "detector": config.detector,
+        "segmentation_ckpt_path": checkpoint_hash(config.segmentation_ckpt_path)["sha256"],
+        "object_names": hashlib.sha256("\n".join(read_names(config.object_names)).encode()).hexdigest(),
+        "detector_size": list(config.detector_size),
+        "color_classifier": colors if folder == colors else checkpoint_hash(folder)["sha256"],
+        "thresholds": asdict(Thresholds()),
+    }
+
+
+def _judge(items: Sequence[Item], judge: GenEval, work: Work, results: Results, done: int, shard: Shard) -> None:
+    from tqdm import tqdm
+
+    total = done + len(items)
+    with tqdm(total=total, initial=done, unit="picture", desc="GenEval", disable=not shard.first) as bar:
+        for batch, images in _opened(items, judge.detector.batch_size, work.keep_going):
+            rows = []
+            for item, image, verdict in _verdicts(batch, images, judge, work.keep_going):
+                rows.append((item, make_row(item, verdict, judge.names)))
+                if work.draw:
+                    _save_drawing(work.draw, item, image, verdict)
+            results.append(rows)
+            bar.update(len(batch))
+
+
+def _opened(items: Sequence[Item], size: int, keep_going: bool) -> Iterator[tuple[Sequence[Item], list[Image.Image | None]]]:
+    """Batches of pictures; the next batch is read while this one is judged. None: unreadable, with `keep_going`."""
+
+    def read(item: Item) -> Image.Image | None:
+        try:
+            return open_picture(item.path)
+        except ImageError:
+            if not keep_going:
+                raise
+            return None
+
+    batches = [items[i : i + size] for i in range(0, len(items), size)]
+    with ThreadPoolExecutor(max_workers=min(8, size)) as pool:
+        waiting: list[Future] = [pool.submit(read, item) for item in batches[0]]
+        for index, batch in enumerate(batches):
+            images = [future.result() for future in waiting]
+            waiting = [pool.submit(read, item) for item in batches[index + 1]] if index + 1 < len(batches) else []
+            yield batch, images
+
+
+def _verdicts(
+    batch: Sequence[Item], images: Sequence[Image.Image | None], judge: GenEval, keep_going: bool
+) -> list[tuple[Item, Image.Image, Verdict]]:
+    """One triple per picture that could be judged; a batch with a bad picture in it is judged one by one."""
+    there = [(item, image) for item, image in zip(batch, images, strict=True) if image is not None]
+    try:
+        verdicts = judge.judge_batch([image for _, image in there], [item.metadata for item, _ in there]) if there else []
+    except ImageError as error:
+        if len(there) == 1:
+            if keep_going:
+                return []
+            raise ImageError(f"{there[0][0].path}: {error}") from None
+        return [one for item, image in there for one in _verdicts([item], [image], judge, keep_going)]
+    return [(item, image, verdict) for (item, image), verdict in zip(there, verdicts, strict=True)]
+
+
+def _save_drawing(folder: Path, item: Item, image: Image.Image, verdict: Verdict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    draw_verdict(image, verdict, item.metadata["prompt"]).save(folder / f"{item.path.parts[-3]}_{item.path.stem}.png")
+
+
+def _report(rows: Sequence[Row], pictures: Pictures, work: Work, say: Callable[[str], None]) -> None:
+    done = {row["filename"] for row in rows}
+    unread = [item for item in pictures.items if str(item.path) not in done]
+    for problem in [*pictures.problems, *(_problem(item) for item in unread)]:
+        say(f"left out: {problem}")
+    if rows:
+        summary = summarize(outcomes_of(rows))
+        say(format_table({"correct": summary}))
+        counts = f"{summary.over_prompts.images} pictures of {summary.over_prompts.prompts} prompts judged"
+    else:
+        counts = "no picture judged"
+    if pictures.unjudged:
+        counts += f"; {pictures.unjudged} prompts without GenEval's metadata not judged"
+    if pictures.problems or unread:
+        counts += f"; LEFT OUT: {len(pictures.problems)} prompt folders, {len(unread)} pictures"
+    say(f"{counts}\n{work.out}")
+
+
+def _problem(item: Item) -> str:
+    try:
+        open_picture(item.path)
+    except ImageError as error:
+        return str(error)
+    return f"{item.path}: too thin for the detector"

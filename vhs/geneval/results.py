@@ -1,0 +1,181 @@
+"""results.jsonl in GenEval's fields: written whole, continued where it stopped, never mixed with other pictures.
+
+Beside it lies `results.images.json`: which judge, and the SHA-256 of every picture that was judged. While work goes on,
+each process appends to a hidden part file of its own; the parts become the two files when all are done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vhs.errors import ImageError, RunError
+from vhs.geneval.folders import Item
+from vhs.records import Verdict
+from vhs.run_folder import write_bytes, write_json
+
+Row = dict[str, Any]
+Judged = dict[str, tuple[str, Row]]
+"""Item.key -> (SHA-256 of the picture, its row)."""
+
+
+def make_row(item: Item, verdict: Verdict, names: Sequence[str]) -> Row:
+    """GenEval's own fields; `details` maps each class found to its boxes and scores, in the detector's class order."""
+    details: dict[str, list[list[float]]] = {}
+    for found in sorted(verdict.objects, key=lambda one: names.index(one.label)):
+        details.setdefault(found.label, []).append([*found.box, found.score])
+    return {
+        "filename": str(item.path),
+        "tag": item.metadata["tag"],
+        "prompt": item.metadata["prompt"],
+        "correct": verdict.correct,
+        "reason": verdict.reason,
+        "metadata": json.dumps(item.metadata),
+        "details": json.dumps(details),
+    }
+
+
+def picture_digest(path: Path) -> str:
+    """SHA-256 of a picture file; raises ImageError where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+class Results:
+    """A results file and what belongs to it."""
+
+    def __init__(self, out: Path, judge: Mapping[str, Any], process: int = 0):
+        """`judge` describes everything that verdicts depend on, as JSON values."""
+        self.out = out
+        self.judge = json.loads(json.dumps(judge))
+        self.process = process
+
+    @property
+    def record(self) -> Path:
+        """Which pictures and which judge the results are of."""
+        return self.out.with_name(f"{self.out.stem}.images.json")
+
+    def part(self, process: int) -> Path:
+        """What one process has judged so far."""
+        return self.out.with_name(f".{self.out.stem}.part-{process}.jsonl")
+
+    def restart(self) -> None:
+        """Forgets everything."""
+        for path in [self.out, self.record, *self._parts()]:
+            path.unlink(missing_ok=True)
+
+    def gather(self) -> None:
+        """Makes one clean part file of all that an interrupted command left. For one process, before the others start."""
+        judged: Judged = {}
+        for path in self._parts():
+            judged.update(self._read_part(path))
+        if judged:
+            lines = [self._head(), *(_part_line(*entry) for entry in judged.values())]
+            write_bytes(self.part(0), "".join(lines).encode())
+        for path in self._parts():
+            if path != self.part(0) or not judged:
+                path.unlink()
+
+    def judged(self) -> Judged:
+        """What is done: the results file's rows and the parts'. Raises RunError for results of another judge or origin."""
+        judged = self._read_out()
+        for path in self._parts():
+            judged.update(self._read_part(path))
+        return judged
+
+    def check(self, judged: Judged, items: Sequence[Item]) -> None:
+        """Raises RunError unless `judged` is of these very pictures with these records."""
+        known = {item.key: item for item in items}
+        for key, (digest, row) in judged.items():
+            if key not in known:
+                raise RunError(f"{self.out}: has a verdict on {key}, which is not among these pictures; {AGAIN}")
+            if digest != picture_digest(known[key].path):
+                raise RunError(f"{known[key].path}: not the picture that {self.out} judged under this name; {AGAIN}")
+            if json.loads(row["metadata"]) != known[key].metadata:
+                raise RunError(f"{known[key].path}: its metadata is not what {self.out} was judged by; {AGAIN}")
+
+    def append(self, rows: Iterable[tuple[Item, Row]]) -> None:
+        """Adds verdicts to this process's part, on disk when it returns."""
+        path = self.part(self.process)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [_part_line(picture_digest(item.path), row) for item, row in rows]
+        with path.open("a", encoding="utf-8") as file:
+            if not file.tell():
+                file.write(self._head())
+            file.writelines(lines)
+
+    def close(self, items: Sequence[Item]) -> list[Row]:
+        """Makes the parts into the results file, rows in the order of `items`; returns them. For one process, at the end."""
+        judged = self.judged()
+        rows = [judged[item.key] for item in items if item.key in judged]
+        write_json(self.record, {"judge": self.judge, "images": {_key(row): digest for digest, row in rows}})
+        write_bytes(self.out, "".join(json.dumps(row) + "\n" for _, row in rows).encode())
+        for path in self._parts():
+            path.unlink()
+        return [row for _, row in rows]
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.out.parent.glob(f".{self.out.stem}.part-*.jsonl"))
+
+    def _head(self) -> str:
+        return json.dumps({"judge": self.judge}) + "\n"
+
+    def _read_out(self) -> Judged:
+        if not self.out.exists():
+            return {}
+        rows = read_rows(self.out)
+        try:
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+            images = record["images"]
+        except (OSError, ValueError, KeyError):
+            raise RunError(f"{self.out}: no readable {self.record.name} says which pictures it is of; {AGAIN}") from None
+        self._same_judge(record.get("judge"), self.out)
+        return {_key(row): (images[_key(row)], row) for row in rows if _key(row) in images}
+
+    def _read_part(self, path: Path) -> Judged:
+        """Whole lines only: an interrupted process may leave half a line at the end."""
+        head, *lines = path.read_text(encoding="utf-8").split("\n")[:-1] or [""]
+        if not head:
+            return {}
+        self._same_judge(json.loads(head).get("judge"), path)
+        entries = [json.loads(line) for line in lines]
+        return {_key(entry["row"]): (entry["sha256"], entry["row"]) for entry in entries}
+
+    def _same_judge(self, other: Any, where: Path) -> None:
+        changed = [key for key in self.judge if not isinstance(other, dict) or other.get(key) != self.judge[key]]
+        if changed:
+            raise RunError(f"{where}: judged with another {', '.join(changed)}; {AGAIN}")
+
+
+AGAIN = "give another --out, or --restart to judge from the start"
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a results file, ours or the official evaluator's. Raises RunError with file and line."""
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: cannot be read ({error})") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            rows.append({key: row[key] for key in ("filename", "tag", "prompt", "correct", "reason", "metadata", "details")})
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{path}:{number}: not a row in GenEval's fields ({error!r})") from None
+    return rows
+
+
+def _key(row: Row) -> str:
+    return "/".join(Path(row["filename"]).parts[-3:])
+
+
+def _part_line(digest: str, row: Row) -> str:
+    return json.dumps({"sha256": digest, "row": row}) + "\n"
