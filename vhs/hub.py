@@ -52,7 +52,8 @@ def find_folder(name: str | Path, key: str, files: Sequence[str], beside: Sequen
 
 
 def _download(repository: str, key: str, files: Sequence[str]) -> Path:
-    from huggingface_hub import errors as hub, snapshot_download
+    from huggingface_hub import errors as hub
+    from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(repository, allow_patterns=list(files)))

@@ -58,7 +58,7 @@ def published_order(run_seed: int, prompts: int, shard: int = 0, shards: int = 1
 
 
 class PublishedNoise:
-    """The published release's noise (`noise: published`): a function of prompt, shard and order, not of the prompt alone.
+    """The published release's noise (`noise: published`): it depends on shard and order, not on the prompt alone.
 
     Every candidate owns one generator for the whole run; each prompt takes 1 + steps latents from it (the last one is
     drawn by the scheduler and never used). A prompt's noise is reached by drawing and dropping what the prompts before

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from vhs.errors import CheckpointError
+from vhs.hub import DOWNLOAD
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
@@ -25,7 +26,7 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
         raise CheckpointError(
             f"{folder / pickles[0]}: is a pickle, which can run code when it is read; convert it to {single.name}"
         )
-    raise CheckpointError(f"{single}: is missing; is the download complete?")
+    raise CheckpointError(f"{single}: is missing; if the checkpoint is the Hub's, run: {DOWNLOAD}")
 
 
 def check_safetensors(file: Path) -> None:
@@ -36,16 +37,16 @@ def check_safetensors(file: Path) -> None:
         if start[:2] == b"PK" or start[:1] == b"\x80":
             raise CheckpointError(f"{file}: is a pickle under another name; safetensors is expected")
         if start.startswith(b"version "):
-            raise CheckpointError(f"{file}: is a Git LFS pointer, not the weights; run `git lfs pull` or download the file")
+            raise CheckpointError(f"{file}: is a Git LFS pointer, not the weights; run: git lfs pull")
         length = int.from_bytes(start, "little")
         header = stream.read(length) if len(start) == 8 and length <= size - 8 else b""
     try:
-        tensors = json.loads(header)
-        end = 8 + length + max((entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"), default=0)
+        ends = [entry["data_offsets"][1] for name, entry in json.loads(header).items() if name != "__metadata__"]
+        end = 8 + length + max(ends, default=0)
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{file}: is truncated or corrupt (no readable header); download it again") from None
+        raise CheckpointError(f"{file}: truncated or corrupt (no readable header); download it again") from None
     if end != size:
-        raise CheckpointError(f"{file}: is truncated or corrupt ({size} bytes, its header says {end}); download it again")
+        raise CheckpointError(f"{file}: truncated or corrupt ({size} bytes, its header says {end}); download it again")
 
 
 def _shards(index: Path) -> list[Path]:
@@ -55,5 +56,5 @@ def _shards(index: Path) -> list[Path]:
         raise CheckpointError(f"{index}: is not a readable index of shards; download it again") from None
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing or not names:
-        raise CheckpointError(f"{index}: names shards that are missing: {', '.join(missing) or 'all'}; download them again")
+        raise CheckpointError(f"{index}: shards missing: {', '.join(missing) or 'all'}; download them again")
     return [index.parent / name for name in names]

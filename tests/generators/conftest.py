@@ -56,18 +56,35 @@ def patched_folder(tmp_path_factory: pytest.TempPathFactory, golden_folder: Path
         shutil.rmtree(folder / name)
     torch.manual_seed(0)
     SanaTransformer2DModel(
-        in_channels=16, out_channels=16, num_attention_heads=4, attention_head_dim=8, num_layers=20,
-        num_cross_attention_heads=4, cross_attention_head_dim=8, cross_attention_dim=32, caption_channels=32,
-        sample_size=8, patch_size=2, interpolation_scale=1, guidance_embeds=True, qk_norm="rms_norm_across_heads",
+        in_channels=16,
+        out_channels=16,
+        num_attention_heads=4,
+        attention_head_dim=8,
+        num_layers=20,
+        num_cross_attention_heads=4,
+        cross_attention_head_dim=8,
+        cross_attention_dim=32,
+        caption_channels=32,
+        sample_size=8,
+        patch_size=2,
+        interpolation_scale=1,
+        guidance_embeds=True,
+        qk_norm="rms_norm_across_heads",
     ).save_pretrained(folder / "transformer")
     AutoencoderDC(
-        latent_channels=16, attention_head_dim=8,
+        latent_channels=16,
+        attention_head_dim=8,
         encoder_block_types=("ResBlock",) * 3 + ("EfficientViTBlock",),
         decoder_block_types=("ResBlock",) * 3 + ("EfficientViTBlock",),
-        encoder_block_out_channels=(8, 8, 16, 16), decoder_block_out_channels=(8, 8, 16, 16),
-        encoder_layers_per_block=(1,) * 4, decoder_layers_per_block=(1,) * 4,
-        encoder_qkv_multiscales=((), (), (), (5,)), decoder_qkv_multiscales=((), (), (), (5,)),
-        upsample_block_type="interpolate", downsample_block_type="Conv", scaling_factor=0.41407,
+        encoder_block_out_channels=(8, 8, 16, 16),
+        decoder_block_out_channels=(8, 8, 16, 16),
+        encoder_layers_per_block=(1,) * 4,
+        decoder_layers_per_block=(1,) * 4,
+        encoder_qkv_multiscales=((), (), (), (5,)),
+        decoder_qkv_multiscales=((), (), (), (5,)),
+        upsample_block_type="interpolate",
+        downsample_block_type="Conv",
+        scaling_factor=0.41407,
     ).save_pretrained(folder / "vae")
     return folder
 

@@ -26,7 +26,9 @@ def stacked(golden: Path, file: str, prompt: int, name: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("prompt", [0, 1])
-def test_block_7_and_latents_in_float32(golden: Path, golden_sprint: SanaSprint, golden_text: Text, prompt: int) -> None:
+def test_block_7_and_latents_in_float32(
+    golden: Path, golden_sprint: SanaSprint, golden_text: Text, prompt: int
+) -> None:
     file = "tensors_steps1_fp32_generator"
     noise = PublishedNoise(42, 4, prompts=2, latent_shape=golden_sprint.info.latent_shape).noise(prompt)
     prefix = golden_sprint.prefix(noise, golden_text(prompt, file), block=7)
@@ -82,5 +84,7 @@ def test_golden_latents_decode_to_the_golden_pictures(golden: Path, golden_folde
     for candidate in range(4):
         latents = load_file(golden / "tensors_steps1.safetensors")[f"prompt1.cand{candidate}.final_latents_dev"]
         [picture] = sprint.decode(latents)
-        expected = np.asarray(Image.open(golden / "images_steps1" / f"prompt1_cand{candidate}.png").convert("RGB"), np.int16)
+        expected = np.asarray(
+            Image.open(golden / "images_steps1" / f"prompt1_cand{candidate}.png").convert("RGB"), np.int16
+        )
         assert np.abs(np.asarray(picture, np.int16) - expected).max() <= 1

@@ -20,10 +20,18 @@ SIDE = {"image_width": 64, "image_height": 64}
 def whole(sprint: SanaSprint, noise: torch.Tensor, text: TextEmbedding, **named: object) -> torch.Tensor:
     """diffusers' own full result, latents or pictures."""
     count = len(noise)
-    defaults = {"num_inference_steps": 1, "intermediate_timesteps": None, "output_type": "latent", "height": 64, "width": 64,
-                "use_resolution_binning": False}
+    defaults = {
+        "num_inference_steps": 1,
+        "intermediate_timesteps": None,
+        "output_type": "latent",
+        "height": 64,
+        "width": 64,
+        "use_resolution_binning": False,
+    }
     return sprint.pipeline(
-        prompt_embeds=text.embeds.repeat(count, 1, 1), prompt_attention_mask=text.mask.repeat(count, 1), latents=noise,
+        prompt_embeds=text.embeds.repeat(count, 1, 1),
+        prompt_attention_mask=text.mask.repeat(count, 1),
+        latents=noise,
         **{**defaults, **named},
     ).images
 
@@ -107,7 +115,7 @@ def test_the_prefix_leaves_no_hook_and_the_blocks_in_place(patched_sprint: SanaS
 def test_prompts_do_not_influence_each_other(golden_sprint: SanaSprint) -> None:
     prompts = ["a red square", "two cats and a dog on a very long bench", "x"]
     forward, backward = golden_sprint.encode(prompts), golden_sprint.encode(prompts[::-1])[::-1]
-    for one, other in zip(forward, backward):
+    for one, other in zip(forward, backward, strict=True):
         assert torch.equal(one.embeds, other.embeds) and torch.equal(one.mask, other.mask)
 
 
@@ -129,8 +137,14 @@ def test_several_steps_equal_the_pipeline(patched_folder: Path, steps: int) -> N
     [text], noise = sprint.encode(["three white stars"]), sprint.noise([11])
     assert noise.shape == (1, steps, 16, 8, 8)
     generator = torch.Generator().manual_seed(11)
-    full = whole(sprint, torch.randn(1, 16, 8, 8, generator=generator), text, generator=generator,
-                 num_inference_steps=steps, intermediate_timesteps=1.2 if steps == 2 else None)
+    full = whole(
+        sprint,
+        torch.randn(1, 16, 8, 8, generator=generator),
+        text,
+        generator=generator,
+        num_inference_steps=steps,
+        intermediate_timesteps=1.2 if steps == 2 else None,
+    )
     assert torch.equal(sprint.generate(noise, text), full)
     assert torch.equal(sprint.finish(sprint.prefix(noise, text, block=7)), full)
 
@@ -148,7 +162,9 @@ def test_the_hidden_state_of_an_earlier_step(patched_folder: Path) -> None:
     assert torch.allclose(first.finish(prefix[[1]]), last.generate(noise, text)[1:], atol=1e-5)
 
 
-def test_guidance_is_an_input_and_absent_means_the_pipelines_own(patched_folder: Path, patched_sprint: SanaSprint) -> None:
+def test_guidance_is_an_input_and_absent_means_the_pipelines_own(
+    patched_folder: Path, patched_sprint: SanaSprint
+) -> None:
     [text], noise = patched_sprint.encode(["a circle"]), patched_sprint.noise([1])
     weak = SanaSprint.from_pretrained(patched_folder, guidance_scale=1.0, **SIDE).generate(noise, text)
     default = patched_sprint.generate(noise, text)
@@ -175,6 +191,14 @@ def test_text_length_and_instruction_are_keys(golden_folder: Path, golden_sprint
     assert not torch.equal(instructed.embeds, default.embeds)
 
 
+def test_a_prompt_that_is_too_long_is_cut_and_said(golden_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    short = SanaSprint.from_pretrained(golden_folder, complex_human_instruction=False, max_sequence_length=8, **SIDE)
+    short.encode(["a cat"])
+    assert not caplog.text
+    [text] = short.encode(["one two three four five six seven eight nine"])
+    assert text.embeds.shape[1] == 8 and "cut to max_sequence_length: 8: one two" in caplog.text
+
+
 def test_resolution_binning_is_the_pipelines(golden_folder: Path) -> None:
     """1000 x 900 is made at the nearest trained size and cut back; 128 x 120 latents."""
     size = {"image_width": 900, "image_height": 1000}
@@ -194,7 +218,9 @@ def test_offloaded_models_are_on_the_device_only_while_they_work(
     for name in ("text_encoder", "vae", "transformer"):
         model = getattr(sprint.pipeline, name)
         monkeypatch.setattr(
-            model, "to", lambda place, name=name, move=model.to: (moves.append((name, type(place).__name__)), move(place))[1]
+            model,
+            "to",
+            lambda place, name=name, move=model.to: (moves.append((name, type(place).__name__)), move(place))[1],
         )
     [text] = sprint.encode(["a bench"])
     latents = sprint.generate(sprint.noise([1]), text)

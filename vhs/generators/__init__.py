@@ -12,7 +12,14 @@ from vhs.generators.lora import find_lora
 from vhs.generators.settings import GeneratorSettings, check_device
 from vhs.hub import cached_folder, find_folder, is_hub_id, local_folder
 
-__all__ = ["Generator", "GeneratorInfo", "GeneratorSettings", "check_generator", "load_generator", "read_generator_info"]
+__all__ = [
+    "Generator",
+    "GeneratorInfo",
+    "GeneratorSettings",
+    "check_generator",
+    "load_generator",
+    "read_generator_info",
+]
 
 
 def check_generator(config: Any) -> GeneratorInfo:
@@ -34,7 +41,7 @@ def check_generator(config: Any) -> GeneratorInfo:
 
 
 def load_generator(config: Any) -> Generator:
-    """The generator that `config` (a RunConfig, or any object with its attributes) names, downloaded where it has to be."""
+    """The generator that `config` (a RunConfig, or any object with its attributes) names, downloaded where needed."""
     settings = _settings(config)
     check_device(settings.device)
     from vhs.generators.sana_sprint import SanaSprint

@@ -30,7 +30,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: is not valid JSON ({error}); download the checkpoint again") from None
     if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: holds a {type(value).__name__}, not a JSON object; download the checkpoint again")
+        raise CheckpointError(f"{path}: is not a JSON object; download the checkpoint again")
     return value
 
 
@@ -48,11 +48,12 @@ def read_generator_info(folder: Path | str, settings: GeneratorSettings | None =
         )
     transformer = _Keys(folder / "transformer" / "config.json")
     if not transformer["guidance_embeds"]:
-        raise CheckpointError(f"{transformer.path}: guidance_embeds is false; SANA-Sprint's transformer embeds its guidance")
+        raise CheckpointError(f"{transformer.path}: guidance_embeds is false; SANA-Sprint embeds its guidance")
     scale = 2 ** (len(_Keys(folder / "vae" / "config.json")["encoder_block_out_channels"]) - 1)
-    prediction = _Keys(folder / "scheduler" / "scheduler_config.json")["prediction_type"]
-    if prediction != "trigflow":
-        raise CheckpointError(f"{folder / 'scheduler'}: prediction_type is {prediction}; SANA-Sprint samples in trigflow")
+    scheduler = _Keys(folder / "scheduler" / "scheduler_config.json")
+    if scheduler["prediction_type"] != "trigflow":
+        kind = scheduler["prediction_type"]
+        raise CheckpointError(f"{scheduler.path}: prediction_type is {kind}; SANA-Sprint samples in trigflow")
     height, width = network_size(settings, transformer["sample_size"])
     patch = transformer["patch_size"]
     _require_multiple(height, width, max(32, scale * patch))

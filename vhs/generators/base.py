@@ -60,7 +60,9 @@ class Generator(Protocol):
     def noise(self, seeds: Sequence[int]) -> torch.Tensor:
         """Candidates' noise: (N, C, h, w) for one step, (N, steps, C, h, w) for more (see `seeding.seeded_noise`)."""
 
-    def prefix(self, noise: torch.Tensor, text: TextEmbedding, block: int = 7, micro_batch: int | None = None) -> Prefix:
+    def prefix(
+        self, noise: torch.Tensor, text: TextEmbedding, block: int = 7, micro_batch: int | None = None
+    ) -> Prefix:
         """Runs N candidates up to and including `block` of the configured step and stops there."""
 
     def finish(self, prefix: Prefix, micro_batch: int | None = None) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vhs.errors import CheckpointError
+from vhs.hub import DOWNLOAD
 from vhs.weights import check_safetensors, weight_files
 
 WEIGHT_STEMS = {
@@ -31,4 +32,4 @@ def check_weight_files(folder: Path) -> None:
             check_safetensors(file)
     tokenizer = folder / "tokenizer"
     if not any((tokenizer / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
-        raise CheckpointError(f"{tokenizer}: has neither tokenizer.json nor tokenizer.model; is the download complete?")
+        raise CheckpointError(f"{tokenizer}: has neither tokenizer.json nor tokenizer.model; if Hub's, run: {DOWNLOAD}")

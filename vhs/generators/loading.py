@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
 def load_pipeline(folder: Path, dtype: str = "float32", text_softcapping: bool = False) -> SanaSprintPipeline:
     """The pipeline stored in `folder`, in evaluation mode on the CPU, without gradients.
 
-    Raises CheckpointError, naming the component, when a file is damaged or a tensor is missing, left over or of another
-    shape.
+    With `dtype: float16` text encoder and autoencoder are in bfloat16: Gemma-2's activations overflow float16, and
+    SANA's authors run both so. Raises CheckpointError, naming the component, when a file is damaged or a tensor is
+    missing, left over or of another shape.
     """
     import torch
     from diffusers import AutoencoderDC, SanaSprintPipeline, SanaTransformer2DModel, SCMScheduler
@@ -28,16 +31,16 @@ def load_pipeline(folder: Path, dtype: str = "float32", text_softcapping: bool =
 
     check_weight_files(folder)
     precision = getattr(torch, dtype)
-    with _quiet_transformers():
-        text_encoder = _weights(Gemma2Model, folder / "text_encoder", dtype=precision)
-    set_softcapping(text_encoder, text_softcapping)
-    pipeline = SanaSprintPipeline(
-        tokenizer=_component(AutoTokenizer, folder / "tokenizer"),
-        text_encoder=text_encoder,
-        vae=_weights(AutoencoderDC, folder / "vae", torch_dtype=precision),
-        transformer=_weights(SanaTransformer2DModel, folder / "transformer", torch_dtype=precision),
-        scheduler=_component(SCMScheduler, folder / "scheduler"),
-    )
+    wide = torch.bfloat16 if dtype == "float16" else precision
+    with quiet():
+        pipeline = SanaSprintPipeline(
+            tokenizer=_component(AutoTokenizer, folder / "tokenizer"),
+            text_encoder=_weights(Gemma2Model, folder / "text_encoder", dtype=wide),
+            vae=_weights(AutoencoderDC, folder / "vae", torch_dtype=wide),
+            transformer=_weights(SanaTransformer2DModel, folder / "transformer", torch_dtype=precision),
+            scheduler=_component(SCMScheduler, folder / "scheduler"),
+        )
+    set_softcapping(pipeline.text_encoder, text_softcapping)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -45,7 +48,7 @@ def load_pipeline(folder: Path, dtype: str = "float32", text_softcapping: bool =
 def random_pipeline(
     folder: Path, device: str = "meta", dtype: str = "bfloat16", tokenizer: Any = None
 ) -> SanaSprintPipeline:
-    """The architecture in `folder` with random weights, or on the meta device with none: for shapes, FLOPs and timings."""
+    """The architecture in `folder` with random weights, or on the meta device with none: for shapes, FLOPs, timings."""
     import torch
     from diffusers import AutoencoderDC, SanaSprintPipeline, SanaTransformer2DModel, SCMScheduler
     from transformers import Gemma2Config, Gemma2Model
@@ -73,8 +76,8 @@ def _weights(model_class: Any, folder: Path, **options: Any) -> Any:
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         names = sorted(str(name) for name in report.get(kind) or ())
         if names:
-            listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            raise CheckpointError(f"{folder}: {kind.replace('_', ' ')}: {listed}; the weights are not of this config.json")
+            fault = f"{kind.replace('_', ' ')}: {', '.join(names)}"
+            raise CheckpointError(f"{folder}: {fault}; the weights are not of this config.json")
     return model.eval().requires_grad_(False)
 
 
@@ -103,14 +106,25 @@ def _default_dtype(dtype: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """A run has its own progress bar."""
-    from transformers.utils import logging
+def quiet() -> Iterator[None]:
+    """Without the loading libraries' progress bars and reports: a run has its own, and what is wrong is raised."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    libraries = (diffusers_logging, transformers_logging)
+    bars = [library.is_progress_bar_enabled() for library in libraries]
+    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
+    levels = [logger.level for logger in loggers]
+    for library in libraries:
+        library.disable_progress_bar()
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
-        if shown:
-            logging.enable_progress_bar()
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        for library, shown in zip(libraries, bars, strict=True):
+            if shown:
+                library.enable_progress_bar()

@@ -1,11 +1,13 @@
-"""A LoRA adapter on the generator's transformer (`sana_lora_weights`), in the format diffusers' training scripts write."""
+"""A LoRA adapter on the generator's transformer (`sana_lora_weights`), as diffusers' training scripts write it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vhs.errors import CheckpointError
+from vhs.generators.loading import quiet
 from vhs.hub import find_folder
 from vhs.weights import check_safetensors
 
@@ -14,13 +16,16 @@ if TYPE_CHECKING:
 
 KEY = "sana_lora_weights"
 USUAL_NAME = "pytorch_lora_weights.safetensors"
+PATTERNS = ("*.safetensors", "adapter_config.json")
+"""What is fetched of a Hub repository."""
+MARKS = ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up")
 
 
 def find_lora(name: str) -> Path:
-    """The adapter's file for a file, a folder or a Hub id; raises CheckpointError where there is none that can be read."""
+    """The adapter's file, given it, its folder or a Hub id; raises CheckpointError where none can be read."""
     file = Path(name).expanduser()
     if not file.is_file():
-        file = _only_file(find_folder(name, KEY, ("*.safetensors", "adapter_config.json")))
+        file = _only_file(find_folder(name, KEY, PATTERNS))
     if file.suffix != ".safetensors":
         raise CheckpointError(f"{KEY}: {file}: is a {file.suffix} file; safetensors is expected")
     check_safetensors(file)
@@ -33,7 +38,10 @@ def add_lora(pipeline: SanaSprintPipeline, file: Path) -> None:
     Raises CheckpointError unless every one of its tensors finds its layer.
     """
     try:
-        pipeline.load_lora_weights(str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True)
+        with quiet():
+            pipeline.load_lora_weights(
+                str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True
+            )
     except (ValueError, RuntimeError, KeyError, IndexError) as error:
         raise CheckpointError(f"{KEY}: {file}: does not fit this transformer: {_first_line(error)}") from error
     stored, used = _stored_tensors(file), _lora_tensors(pipeline.transformer.state_dict())
@@ -42,13 +50,13 @@ def add_lora(pipeline: SanaSprintPipeline, file: Path) -> None:
             f"{KEY}: {file}: {used} of its {stored} tensors fit this transformer; an adapter's names start with "
             "`transformer.` and belong to the model it was trained on"
         )
-    pipeline.transformer.to(pipeline.transformer.dtype).requires_grad_(False)
+    pipeline.transformer.requires_grad_(False)
 
 
 def _only_file(folder: Path) -> Path:
     if (folder / "adapter_config.json").is_file():
         raise CheckpointError(
-            f"{KEY}: {folder}: holds an adapter saved by peft; save it with SanaSprintPipeline.save_lora_weights instead"
+            f"{KEY}: {folder}: an adapter saved by peft; save it with SanaSprintPipeline.save_lora_weights"
         )
     usual, files = folder / USUAL_NAME, sorted(folder.glob("*.safetensors"))
     if usual.is_file() or len(files) == 1:
@@ -64,8 +72,8 @@ def _stored_tensors(file: Path) -> int:
         return _lora_tensors(tensors.keys())
 
 
-def _lora_tensors(names: object) -> int:
-    return sum(any(part in name for part in ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up")) for name in names)
+def _lora_tensors(names: Iterable[str]) -> int:
+    return sum(any(mark in name for mark in MARKS) for name in names)
 
 
 def _first_line(error: Exception) -> str:

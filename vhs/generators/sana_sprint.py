@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vhs.generators import scm, text as gemma
+from vhs.generators import scm
+from vhs.generators import text as gemma
 from vhs.generators.architecture import read_generator_info
 from vhs.generators.base import GeneratorInfo
 from vhs.generators.capture import resumed, run_until
@@ -81,11 +82,13 @@ class SanaSprint:
             return [gemma.encode(self.pipeline, prompt, self.settings, self.settings.device) for prompt in prompts]
 
     def noise(self, seeds: Sequence[int]) -> torch.Tensor:
-        """Unit normal noise of N candidates, float32 on the CPU: (N, C, h, w), or (N, steps, C, h, w) for more steps."""
+        """Unit normal noise of N candidates, float32 on the CPU: (N, C, h, w), or (N, steps, C, h, w) for more."""
         return seeded_noise(seeds, self.info.steps, self.info.latent_shape)
 
     @torch.no_grad()
-    def prefix(self, noise: torch.Tensor, text: TextEmbedding, block: int = 7, micro_batch: int | None = None) -> Prefix:
+    def prefix(
+        self, noise: torch.Tensor, text: TextEmbedding, block: int = 7, micro_batch: int | None = None
+    ) -> Prefix:
         """N candidates up to and including `block` of step `info.step`; steps before it run whole.
 
         `noise` is what `noise()` returns. Raises ConfigError for a block that does not exist.
@@ -96,12 +99,11 @@ class SanaSprint:
 
         def part(piece: slice) -> tuple[torch.Tensor, torch.Tensor]:
             latents = self._run(draws[piece], text, until=step)
-            hidden = run_until(
-                lambda: self._velocity(latents, text, step), self.transformer.transformer_blocks[block]
-            )
+            hidden = run_until(lambda: self._velocity(latents, text, step), self.transformer.transformer_blocks[block])
             return hidden, latents
 
-        hidden, latents = (torch.cat(tensors) for tensors in zip(*self._candidates.map(part, len(draws), micro_batch)))
+        parts = self._candidates.map(part, len(draws), micro_batch)
+        hidden, latents = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         rest = draws[:, step + 1 :].to(self.device)
         return Prefix(hidden, latents, text, block, rest if rest.shape[1] else None)
 

@@ -1,9 +1,9 @@
 """SANA-Sprint's sampler as pure functions on tensors.
 
-Time is TrigFlow's t in [0, pi/2]: x_t = cos(t) x_0 + sin(t) z, with z ~ N(0, sigma_data^2). The network was pretrained as a
-flow matching model and still speaks that language; SANA-Sprint (arXiv 2503.09641, section 3.1) converts between the
-two: flow time s = sin t / (cos t + sin t), flow input x_s = x_t / sigma_data * sqrt(s^2 + (1 - s)^2), and back.
-Figures equal diffusers' `SanaSprintPipeline` and `SCMScheduler` to the last bit in float32.
+Time is TrigFlow's t in [0, pi/2]: x_t = cos(t) x_0 + sin(t) z, with z ~ N(0, sigma_data^2). The network was pretrained
+as a flow matching model and still speaks that language; SANA-Sprint (arXiv 2503.09641, section 3.1) converts between
+the two: flow time s = sin t / (cos t + sin t), flow input x_s = x_t / sigma_data * sqrt(s^2 + (1 - s)^2), and back.
+In float32 the results equal diffusers' `SanaSprintPipeline` and `SCMScheduler` to the last bit.
 """
 
 from __future__ import annotations

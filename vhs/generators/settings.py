@@ -96,7 +96,7 @@ def check_device(device: str) -> str:
         raise ConfigError(f"device: {device} was asked for but torch sees none here; use device: cpu")
     index = device.partition(":")[2]
     if kind == "cuda" and index and not (index.isdigit() and int(index) < torch.cuda.device_count()):
-        raise ConfigError(f"device: {device} does not exist; this machine has {torch.cuda.device_count()} cuda device(s)")
+        raise ConfigError(f"device: {device} does not exist; torch sees {torch.cuda.device_count()} cuda device(s)")
     return device
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from typing import TYPE_CHECKING, Any
 
 from vhs.generators.settings import GeneratorSettings
+from vhs.records import TextEmbedding
 
 if TYPE_CHECKING:
     from diffusers import SanaSprintPipeline
     from torch import nn
 
-    from vhs.records import TextEmbedding
+log = logging.getLogger(__name__)
 
 
 def pipeline_default(name: str) -> Any:
@@ -33,8 +35,8 @@ def instruction(value: Any) -> list[str]:
 def set_softcapping(text_encoder: nn.Module, enabled: bool) -> None:
     """Switches Gemma-2's attention soft-capping off, or leaves it as its config says.
 
-    The published release ran on transformers 4, whose SDPA attention dropped it silently; transformers 5 applies it, which
-    moves the embeddings. Off reproduces the release.
+    The published release ran on transformers 4, whose SDPA attention dropped it silently; transformers 5 applies it,
+    which moves the embeddings. Off reproduces the release.
     """
     if enabled:
         return
@@ -45,13 +47,15 @@ def set_softcapping(text_encoder: nn.Module, enabled: bool) -> None:
 
 def encode(pipeline: SanaSprintPipeline, prompt: str, settings: GeneratorSettings, device: str) -> TextEmbedding:
     """One prompt's embedding (1, T, D) and mask (1, T), T being `max_sequence_length`; the prompt is lower-cased."""
-    from vhs.records import TextEmbedding
-
+    limit = settings.max_sequence_length or pipeline_default("max_sequence_length")
+    tokens = len(pipeline.tokenizer(prompt.lower().strip()).input_ids)
+    if tokens > limit:
+        log.warning("prompt of %d tokens cut to max_sequence_length: %d: %s", tokens, limit, prompt)
     embeds, mask = pipeline.encode_prompt(
         prompt,
         num_images_per_prompt=1,
         device=device,
-        max_sequence_length=settings.max_sequence_length or pipeline_default("max_sequence_length"),
+        max_sequence_length=limit,
         complex_human_instruction=instruction(settings.complex_human_instruction),
     )
     return TextEmbedding(embeds, mask)
