@@ -161,7 +161,15 @@ def next_token_logits(
 ) -> torch.Tensor:
     """`answer_logits` from the connector's output (N, T, D)."""
     inputs = embed_inputs(llm, tokens, ids)
+    inputs["attention_mask"] = _causal_mask(llm, inputs["attention_mask"])
     return llm(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1].float()
+
+
+def _causal_mask(llm: nn.Module, mask: torch.Tensor | None) -> torch.Tensor | dict[str, None] | None:
+    """Without padding, SDPA's own causal kernel, asked for in transformers' form for a mask that is made already:
+    otherwise it reads the positions first, which waits for the device and cannot run on the meta device."""
+    plain = llm.config._attn_implementation == "sdpa" and set(llm.config.layer_types) == {"full_attention"}
+    return {"full_attention": None} if mask is None and plain else mask
 
 
 class LlavaVerifier:

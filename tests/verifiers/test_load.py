@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from vhs.errors import CheckpointError, ConfigError
+from vhs.verifiers import load_verifier
+
+
+def test_wrong_keys_are_named_before_anything_is_read():
+    with pytest.raises(ConfigError, match="dtype: 'float8'; one of float32, bfloat16, float16"):
+        load_verifier("nowhere", dtype="float8")
+    with pytest.raises(ConfigError, match="device: 'gpu'; one of cpu, cuda"):
+        load_verifier("nowhere", device="gpu")
+    with pytest.raises(ConfigError, match="device: cuda:99: not there"):
+        load_verifier("nowhere", device="cuda:99")
+
+
+def test_one_statistics_file_alone(checkpoint, statistics):
+    mean = {"normalization_mean_path": statistics["normalization_mean_path"]}
+    with pytest.raises(ConfigError, match="normalization_variance_path: missing, but normalization_mean_path is given"):
+        load_verifier(checkpoint("A/vhs-tiny-hidden"), "hidden_7", **mean)
+
+
+def test_statistics_of_another_width(checkpoint, tmp_path):
+    paths = [tmp_path / f"block_7_{name}_bf16.pt" for name in ("mean", "variance")]
+    for path in paths:
+        torch.save(torch.ones(1, 2240, dtype=torch.bfloat16), path)
+    with pytest.raises(CheckpointError, match="statistics of 2240 channels; the hidden states have 48"):
+        load_verifier(checkpoint("A/vhs-tiny-hidden"), "hidden_7", *paths)
+
+
+def test_missing_tokenizer(checkpoint):
+    folder = checkpoint("A/vhs-tiny-hidden")
+    for file in ("tokenizer.json", "vocab.json", "tokenizer_config.json"):
+        (folder / file).unlink()
+    with pytest.raises(CheckpointError, match="no usable tokenizer .*; it needs tokenizer.json"):
+        load_verifier(folder)
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(CheckpointError, match="no usable tokenizer"):
+        load_verifier(folder)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_low_precision_is_near_float32(dtype, checkpoint, activations, statistics):
+    folder = checkpoint("A/vhs-tiny-hidden")
+    exact, low = (load_verifier(folder, **statistics, dtype=d).score("a bench", activations["p0"]) for d in ("float32", dtype))
+    assert low.score.dtype == torch.float32
+    torch.testing.assert_close(low.p_yes, exact.p_yes, atol=0.03, rtol=0)
+
+
+def test_features_of_any_dtype_are_normalised_in_it(checkpoint, activations, statistics):
+    verifier = load_verifier(checkpoint("A/vhs-tiny-hidden"), **statistics)
+    assert verifier.reader(activations["p0"]).dtype == torch.bfloat16
+    assert verifier.reader(activations["p0"].float()).dtype == torch.float32

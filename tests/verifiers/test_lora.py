@@ -1,0 +1,45 @@
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from vhs.errors import CheckpointError
+from vhs.verifiers import load_verifier
+from vhs.verifiers.connector import build_connector
+
+
+@pytest.fixture
+def adapter(checkpoint, tmp_path):
+    """A PEFT adapter with random weights, and the connector that goes with it, as the release's trainer lays them out."""
+    verifier = load_verifier(checkpoint("A/vhs-tiny-hidden", folder="donor"))
+    torch.manual_seed(0)
+    adapted = get_peft_model(
+        verifier.llm, LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    )
+    adapted.save_pretrained(tmp_path / "adapter")
+    connector = build_connector("mlp2x_gelu", 48, 64)
+    names = {f"base_model.model.model.mm_projector.{k}": v for k, v in connector.state_dict().items()}
+    torch.save(names, tmp_path / "adapter" / "non_lora_trainables.bin")
+    return tmp_path / "adapter", adapted.merge_and_unload(), connector
+
+
+def test_an_adapter_equals_its_merged_weights(adapter, checkpoint, activations):
+    folder, merged, connector = adapter
+    path = checkpoint("A/vhs-tiny-hidden")
+    plain, adapted = load_verifier(path), load_verifier(path, lora_weights=folder)
+    found = adapted.score("a bench", activations["p0"])
+    assert (found.score - plain.score("a bench", activations["p0"]).score).abs().max() > 1e-3
+    plain.llm, plain.connector = merged, connector
+    torch.testing.assert_close(found.score, plain.score("a bench", activations["p0"]).score, atol=1e-5, rtol=0)
+
+
+def test_damaged_adapters(adapter, checkpoint, tmp_path):
+    folder, _, _ = adapter
+    path = checkpoint("A/vhs-tiny-hidden")
+    with pytest.raises(CheckpointError, match="lora_weights: ckpts/none: no such folder"):
+        load_verifier(path, lora_weights="ckpts/none")
+    torch.save({"base_model.model.model.embed_tokens.weight": torch.zeros(2)}, folder / "non_lora_trainables.bin")
+    with pytest.raises(CheckpointError, match="tensors outside the connector: base_model.model.model.embed_tokens.weight"):
+        load_verifier(path, lora_weights=folder)
+    (folder / "adapter_config.json").unlink()
+    with pytest.raises(CheckpointError, match="not a usable PEFT adapter"):
+        load_verifier(path, lora_weights=folder)
