@@ -120,6 +120,8 @@ def check(config: RunConfig) -> tuple[GeneratorInfo, Any]:
         path = getattr(config, key)
         if path is not None and not Path(path).exists():
             raise CheckpointError(f"{key}: {path} is missing; to fetch what a run needs: {DOWNLOAD}")
+    if config.judges:
+        _check_judge(config)
     info = check_generator(config)
     choice = verifier_choice(config)
     if choice.kind != "llava":
@@ -136,6 +138,19 @@ def check(config: RunConfig) -> tuple[GeneratorInfo, Any]:
     if config.normalization_mean_path and verifier.reads != "hidden":
         raise ConfigError(f"normalization_mean_path: the verifier reads {verifier.reads} features; leave it out")
     return info, verifier
+
+
+def _check_judge(config: RunConfig) -> None:
+    """The detector is the one that belongs to its class names, as far as files tell."""
+    from vhs.geneval.detector import converted_from
+    from vhs.geneval.metadata import read_names
+    from vhs.geneval.selfcheck import check_files
+
+    path = config.segmentation_ckpt_path
+    check_files(read_names(config.object_names), path, converted_from(path))
+    colors = config.color_classifier.removeprefix(LOCAL_DIR)
+    if colors != config.color_classifier and not Path(colors).is_dir():
+        raise CheckpointError(f"color_classifier: {colors} is missing; to fetch what a run needs: {DOWNLOAD}")
 
 
 def checkpoint_hashes(config: RunConfig) -> dict[str, Any]:
