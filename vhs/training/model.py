@@ -30,12 +30,15 @@ class TrainedVerifier(nn.Module):
     """Logits of chosen next tokens in [before | picture | after], in one forward pass without padding masks.
 
     `after` is padded on the right: under causal attention no token that is read sees the padding. Only the positions
-    asked for go through the LLM's head, whose logits would otherwise be most of the memory.
+    asked for go through the LLM's head, whose logits would otherwise be most of the memory. `before` is the same for
+    all samples and nothing in front of it: its keys and values are computed once a batch (not under gradient
+    checkpointing, which keeps none).
     """
 
-    def __init__(self, llm: nn.Module, connector: nn.Module, before: list[int]) -> None:
+    def __init__(self, llm: nn.Module, connector: nn.Module, before: list[int], shares_before: bool = True) -> None:
         super().__init__()
         self.llm, self.connector = llm, connector
+        self.shares_before = shares_before and bool(before)
         self.register_buffer("before", torch.tensor(before, dtype=torch.long), persistent=False)
 
     def forward(self, features: torch.Tensor, after: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
@@ -43,10 +46,20 @@ class TrainedVerifier(nn.Module):
         `columns[m]` of row `rows[m]` of `after` (-1: the picture's last token)."""
         picture = self.connector(features)
         embed = self.llm.get_input_embeddings()
-        before = embed(self.before).to(picture.dtype).expand(len(features), -1, -1)
-        inputs = torch.cat([before, picture, embed(after).to(picture.dtype)], dim=1)
-        hidden = self.llm.model(inputs_embeds=inputs, use_cache=False).last_hidden_state
-        return self.llm.lm_head(hidden[rows, before.shape[1] + picture.shape[1] + columns])
+        asked = embed(after).to(picture.dtype)
+        if self.shares_before:
+            hidden = self._after_shared(embed(self.before).to(picture.dtype), torch.cat([picture, asked], dim=1))
+        else:
+            before = embed(self.before).to(picture.dtype).expand(len(features), -1, -1)
+            inputs = torch.cat([before, picture, asked], dim=1)
+            hidden = self.llm.model(inputs_embeds=inputs, use_cache=False).last_hidden_state[:, before.shape[1] :]
+        return self.llm.lm_head(hidden[rows, picture.shape[1] + columns])
+
+    def _after_shared(self, before: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
+        """Hidden states (B, L, D) of `rest` behind `before` (P, D), which goes through the LLM once for all samples."""
+        cache = self.llm.model(inputs_embeds=before[None], use_cache=True).past_key_values
+        cache.batch_repeat_interleave(len(rest))
+        return self.llm.model(inputs_embeds=rest, past_key_values=cache, use_cache=True).last_hidden_state
 
 
 @dataclass
@@ -130,7 +143,7 @@ def prepare(llm: nn.Module, connector: nn.Module, config: TrainConfig, before: l
         llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if config.stage == "align" or config.lora_rank is not None:
             llm.enable_input_require_grads()
-    return TrainedVerifier(llm, connector, before)
+    return TrainedVerifier(llm, connector, before, shares_before=not config.gradient_checkpointing)
 
 
 def parameter_groups(model: TrainedVerifier, config: TrainConfig) -> list[dict[str, Any]]:
