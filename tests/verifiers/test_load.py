@@ -1,8 +1,13 @@
+import json
+
 import pytest
 import torch
+from safetensors.torch import load, save_file
+from transformers import Qwen2ForCausalLM
 
 from vhs.errors import CheckpointError, ConfigError
-from vhs.verifiers import load_verifier
+from vhs.verifiers import load_language_model, load_verifier
+from vhs.verifiers.load import load_tokenizer
 
 
 def test_wrong_keys_are_named_before_anything_is_read():
@@ -51,3 +56,37 @@ def test_features_of_any_dtype_are_normalised_in_it(checkpoint, activations, sta
     verifier = load_verifier(checkpoint("A/vhs-tiny-hidden"), **statistics)
     assert verifier.reader(activations["p0"]).dtype == torch.bfloat16
     assert verifier.reader(activations["p0"].float()).dtype == torch.float32
+
+
+@pytest.fixture
+def language_model(checkpoint):
+    """The LLM of a golden verifier as a plain Qwen2 folder."""
+    folder = checkpoint("A/vhs-tiny-hidden", model_type="qwen2", architectures=["Qwen2ForCausalLM"])
+    tensors = load((folder / "model.safetensors").read_bytes())
+    save_file({k: v for k, v in tensors.items() if "mm_projector" not in k}, folder / "model.safetensors")
+    return folder
+
+
+def test_a_plain_language_model(language_model, checkpoint):
+    llm, tokenizer = load_language_model(language_model, dtype="bfloat16")
+    verifier = load_verifier(checkpoint("A/vhs-tiny-hidden", folder="verifier"), dtype="bfloat16")
+    ids = torch.tensor([tokenizer("a photo of a bench").input_ids])
+    with torch.no_grad():
+        assert torch.equal(llm(ids).logits, verifier.llm(ids).logits)
+    reference = Qwen2ForCausalLM.from_pretrained(language_model, dtype=torch.bfloat16)
+    with torch.no_grad():
+        assert torch.equal(llm(ids).logits, reference(ids).logits)
+
+
+def test_a_verifier_is_no_language_model(checkpoint):
+    with pytest.raises(CheckpointError, match="model_type is 'llava_qwen'; one of qwen2, qwen3"):
+        load_language_model(checkpoint("A/vhs-tiny-hidden"))
+
+
+def test_the_tokenizer_is_read_as_it_is_written(checkpoint):
+    folder = checkpoint("A/vhs-tiny-hidden")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["normalizer"] = {"type": "Lowercase"}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer("YES").input_ids == tokenizer("yes").input_ids

@@ -65,7 +65,7 @@ def read_verifier_config(path: str | Path, vision_tower: str | None = None) -> V
     """
     folder = find_folder(path, "latent_verifier_path", ("config.json",))
     file = folder / "config.json"
-    raw = _read_json(file)
+    raw = read_json(file)
     _check_supported(file, raw)
     reads, block, tower = _resolve_tower(file, raw, vision_tower)
     width = raw.get("hidden_dim", raw["mm_hidden_size"]) if reads == "hidden" else raw["mm_hidden_size"]
@@ -142,7 +142,7 @@ def _resolve_tower(file: Path, raw: Mapping[str, Any], wanted: str | None) -> tu
 def warn_of_sampling(folder: Path) -> None:
     """Says once per checkpoint that its generation_config.json changes no score here."""
     file = folder / "generation_config.json"
-    if file.is_file() and _read_json(file).get("do_sample"):
+    if file.is_file() and read_json(file).get("do_sample"):
         logger.warning("%s: its sampling settings are ignored: scores are the LLM's own probabilities", file)
 
 
@@ -163,7 +163,7 @@ def _tensor_files(folder: Path) -> list[Path]:
     if single.is_file():
         return [single]
     if index.is_file():
-        files = sorted({folder / name for name in _read_json(index).get("weight_map", {}).values()})
+        files = sorted({folder / name for name in read_json(index).get("weight_map", {}).values()})
         missing = [file.name for file in files if not file.is_file()]
         if missing or not files:
             raise CheckpointError(f"{index}: shards missing: {_listed(missing) or 'all'}; download the checkpoint again")
@@ -217,7 +217,8 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names)
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object; raises CheckpointError where there is none."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -34,11 +34,12 @@ _PICTURE_KEYS = {"swap", "hidden_dim", "flatten_vae_output", "freeze_mm_mlp_adap
 
 
 def build_llm(raw: Mapping[str, Any]) -> nn.Module:
-    """Qwen2ForCausalLM or Qwen3ForCausalLM of the sizes in a verifier's config.json, on the meta device, float32."""
+    """Qwen2ForCausalLM or Qwen3ForCausalLM of the sizes in a config.json, a verifier's or the plain LLM's own, on the
+    meta device, float32."""
     from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
     classes = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "qwen3": (Qwen3Config, Qwen3ForCausalLM)}
-    config_class, model_class = classes[MODEL_TYPES[raw["model_type"]]]
+    config_class, model_class = classes[MODEL_TYPES.get(raw["model_type"], raw["model_type"])]
     keys = {key: value for key, value in raw.items() if key not in _PICTURE_KEYS and not key.startswith("mm_")}
     with torch.device("meta"):
         return model_class(config_class(**keys))
@@ -56,7 +57,7 @@ def load_parts(config: VerifierConfig, tensors: Mapping[str, torch.Tensor]) -> t
     own = {name: value for name, value in tensors.items() if not name.startswith((CONNECTOR_PREFIX, TOWER_PREFIX))}
     own = {name: value for name, value in own.items() if not name.endswith("rotary_emb.inv_freq")}
     llm = build_llm(config.raw)
-    _fill_llm(llm, own, config)
+    fill_llm(llm, own, str(config.folder))
     with torch.device("meta"):
         connector = build_connector(config.projector_type, config.width, config.hidden_size, config.swap)
     mine = {name.removeprefix(CONNECTOR_PREFIX): t for name, t in tensors.items() if name.startswith(CONNECTOR_PREFIX)}
@@ -64,16 +65,21 @@ def load_parts(config: VerifierConfig, tensors: Mapping[str, torch.Tensor]) -> t
     return llm.eval(), connector.eval()
 
 
-def _fill_llm(llm: nn.Module, tensors: dict[str, torch.Tensor], config: VerifierConfig) -> None:
+def fill_llm(llm: nn.Module, tensors: dict[str, torch.Tensor], what: str) -> None:
+    """Puts a checkpoint's tensors into `build_llm`'s model, ties its head and computes what no checkpoint holds.
+
+    Raises:
+        CheckpointError: see `checkpoint.fill`; or a separate head where config.json ties it.
+    """
     tied = ["lm_head.weight"] if llm.config.tie_word_embeddings else []
     if tied and "lm_head.weight" in tensors:
         head = tensors.pop("lm_head.weight")
         if not torch.equal(head, tensors.get("model.embed_tokens.weight", head)):
             raise CheckpointError(
-                f"{config.folder}: lm_head.weight differs from the embedding, but config.json ties them "
+                f"{what}: lm_head.weight differs from the embedding, but config.json ties them "
                 f"(tie_word_embeddings: true)"
             )
-    fill(llm, tensors, str(config.folder), tied)
+    fill(llm, tensors, what, tied)
     llm.tie_weights()
     restore_rotary(llm)
 

@@ -6,15 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from vhs.errors import CheckpointError, ConfigError
 from vhs.verifiers.base import Reader
-from vhs.verifiers.checkpoint import VerifierConfig, read_tensors, read_verifier_config, warn_of_sampling
+from vhs.verifiers.checkpoint import (
+    MODEL_TYPES,
+    VerifierConfig,
+    read_json,
+    read_tensors,
+    read_verifier_config,
+    warn_of_sampling,
+)
 from vhs.verifiers.connector import reads_grid
 from vhs.verifiers.hidden import HiddenReader, load_statistics
 from vhs.verifiers.hub import find_folder
 from vhs.verifiers.latent import LatentReader
-from vhs.verifiers.llava import LlavaVerifier, load_parts, restore_rotary
+from vhs.verifiers.llava import LlavaVerifier, build_llm, fill_llm, load_parts, restore_rotary
 from vhs.verifiers.llava import resize_vocabulary as resize
 from vhs.verifiers.lora import apply_lora
 
@@ -70,16 +78,39 @@ def load_verifier(
     return LlavaVerifier(llm, connector, tokenizer, reader, use_generation_prompt, micro_batch)
 
 
+def load_language_model(
+    path: str | Path, dtype: str | torch.dtype = "float32", device: str | torch.device = "cpu"
+) -> tuple[nn.Module, Any]:
+    """A plain Qwen2 or Qwen3 causal LM and its tokenizer, from a folder or Hub id: where a verifier's training starts.
+
+    Raises:
+        ConfigError: an unknown dtype or a device that is not there.
+        CheckpointError: the files are missing, damaged, or of another model.
+    """
+    dtype, device = _parse_dtype(dtype), _parse_device(device)
+    folder = find_folder(path, "language_model")
+    raw = read_json(folder / "config.json")
+    if raw.get("model_type") not in MODEL_TYPES.values():
+        kinds = ", ".join(MODEL_TYPES.values())
+        raise CheckpointError(f"{folder / 'config.json'}: model_type is {raw.get('model_type')!r}; one of {kinds}")
+    llm = build_llm(raw)
+    fill_llm(llm, read_tensors(folder), str(folder))
+    llm.to(device=device, dtype=dtype)
+    restore_rotary(llm)
+    return llm, load_tokenizer(folder)
+
+
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a verifier's folder.
 
     Raises:
         CheckpointError: its files are missing or damaged.
     """
-    from transformers import AutoTokenizer, Qwen2Tokenizer
+    from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
     try:
-        kind = Qwen2Tokenizer if (folder / "tokenizer.json").is_file() else AutoTokenizer
+        # As it is written: the class of its name would build its own pipeline around the vocabulary.
+        kind = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else Qwen2Tokenizer
         return kind.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

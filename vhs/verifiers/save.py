@@ -146,7 +146,8 @@ def _tokenizer_config(folder: Path, added: list[dict[str, Any]]) -> dict[str, An
     config = {key: value for key, value in raw.items() if key not in _PROCESS_KEYS}
     config["additional_special_tokens"] = config.pop("extra_special_tokens", None) or []
     decoder = {str(token["id"]): {k: v for k, v in token.items() if k != "id"} for token in added}
-    return config | {"add_bos_token": False, "added_tokens_decoder": decoder, "extra_special_tokens": {}}
+    fixed = {"add_bos_token": False, "added_tokens_decoder": decoder, "extra_special_tokens": {}}
+    return config | fixed | {"tokenizer_class": "Qwen2Tokenizer"}
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:
