@@ -13,6 +13,7 @@ from vhs.generators.settings import GeneratorSettings, check_device
 from vhs.hub import cached_folder, find_folder, is_hub_id, local_folder
 
 __all__ = [
+    "WEIGHTS",
     "Generator",
     "GeneratorInfo",
     "GeneratorSettings",
