@@ -57,7 +57,8 @@ def randomise(model: torch.nn.Module) -> None:
         for parameter in model.parameters():
             scale = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.2
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
-        model.class_predictor.weight.mul_(12)  # so that some queries are sure of a class
+        model.class_predictor.weight.mul_(12)  # some queries are sure of a class,
+        model.model.pixel_level_module.decoder.mask_projection.weight.mul_(12)  # and of their masks
 
 
 def noise_picture(seed: int, width: int = 64, height: int = 64) -> Image.Image:

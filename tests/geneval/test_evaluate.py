@@ -1,0 +1,95 @@
+"""The judge in memory: one forward pass a batch, and the same verdicts as one by one."""
+
+from __future__ import annotations
+
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vhs.errors import CheckpointError, ConfigError, PromptError
+from vhs.geneval import rules
+from vhs.geneval.colors import ColorQuery
+from vhs.geneval.evaluate import GenEval
+from vhs.geneval.picture import to_rgb
+
+TAG = {"tag": "colors", "prompt": "p"}
+
+
+def wants(label, color="red"):
+    return {**TAG, "include": [{"class": label, "count": 1, "color": color}]}
+
+
+@pytest.fixture(scope="module")
+def judge(detector, colors):
+    return GenEval(detector, colors)
+
+
+def best(found):
+    return max(found, key=lambda one: one.score)
+
+
+@pytest.fixture(scope="module")
+def seen(judge, picture):
+    """(picture, metadata) that ask for the colour of something that is there."""
+    images = [picture(seed) for seed in range(6)]
+    found = judge.detector.detect(images, 0.3)
+    return [(image, wants(best(one).label)) for image, one in zip(images, found, strict=True) if one and best(one).score > 0.3]
+
+
+def test_a_batch_is_judged_like_single_pictures(judge, seen):
+    assert len(seen) > 3
+    images, metadatas = zip(*seen, strict=True)
+    together = judge.judge_batch(images, metadatas)
+    for image, metadata, verdict in zip(images, metadatas, together, strict=True):
+        alone = judge.judge(image, metadata)
+        assert (alone.correct, alone.reason, alone.colors) == (verdict.correct, verdict.reason, verdict.colors)
+        assert verdict.colors, "the clause asked for a colour"
+
+
+def test_a_verdict_is_detector_colours_and_rules_put_together(judge, seen):
+    image, metadata = seen[0]
+    verdict = judge.judge(image, metadata)
+    detections = judge.detector.detect([to_rgb(image)])[0]
+    color_of = lambda one, label: judge.colors.classify([ColorQuery(to_rgb(image), one, label)])[0]  # noqa: E731
+    expected = rules.judge(metadata, detections, color_of)
+    assert (verdict.correct, verdict.reason, verdict.colors) == (expected.correct, expected.reason, expected.colors)
+    assert [(o.label, o.box) for o in verdict.objects] == [(o.label, o.box) for o in expected.objects]
+    assert all(o.score > 0.3 and o.mask is not None for o in verdict.objects)
+
+
+def test_a_batch_is_one_pass_of_the_detector_and_one_of_clip(detector, colors, seen, monkeypatch):
+    calls = []
+    forward, encode = detector.model.forward, colors.model.encode_image
+    monkeypatch.setattr(detector.model, "forward", lambda **k: calls.append(len(k["pixel_values"])) or forward(**k))
+    monkeypatch.setattr(colors.model, "encode_image", lambda x: calls.append(-len(x)) or encode(x))
+    images, metadatas = zip(*seen, strict=True)
+    GenEval(detector, colors).judge_batch(images, metadatas)
+    assert calls == [len(seen), -len(seen)]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8000, 200), (64, 7)])
+def test_pictures_of_any_shape_are_judged(judge, size):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8))
+    verdict = judge.judge(image, wants("circle"))
+    assert all(one.mask.shape == (size[1], size[0]) for one in verdict.objects)
+
+
+def test_an_unknown_class_is_refused(judge, picture):
+    with pytest.raises(PromptError, match="unknown class 'cat'"):
+        judge.judge(picture(0), wants("cat"))
+
+
+def test_from_config_loads_the_same_judge_and_checks_it(judge_config, judge, seen):
+    loaded = GenEval.from_config(judge_config, self_check=False)
+    image, metadata = seen[0]
+    assert loaded.judge(image, metadata).reason == judge.judge(image, metadata).reason
+    with pytest.raises(CheckpointError, match="self-check: data/selfcheck/tiny_0.png"):
+        GenEval.from_config(judge_config)
+
+
+def test_a_configuration_without_a_detector_is_refused(judge_config):
+    empty = types.SimpleNamespace(**{**judge_config.model_dump(), "segmentation_ckpt_path": None})
+    with pytest.raises(ConfigError, match="segmentation_ckpt_path"):
+        GenEval.from_config(empty)

@@ -1,0 +1,119 @@
+"""A wrong detector stops in one line; the right one passes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from vhs.config import find
+from vhs.errors import CheckpointError, ConfigError
+from vhs.geneval import selfcheck
+from vhs.geneval.evaluate import GenEval
+from vhs.geneval.metadata import read_names
+from vhs.geneval.rules import COLORS, Thresholds
+from vhs.records import Detection
+from vhs.tinyworld.scenes import BACKGROUNDS, SHAPES
+
+COCO = read_names(find("data/object_names.txt"))
+
+
+class Perfect:
+    """Finds the two pictures' shapes by what differs from the background."""
+
+    names = SHAPES
+    batch_size = 64
+
+    def detect(self, images, min_score=None):
+        return [self.shapes(image) for image in images]
+
+    def shapes(self, image):
+        import numpy as np
+
+        pixels = np.asarray(image).astype(int)
+        ground = min(BACKGROUNDS, key=lambda b: abs(pixels[0, 0] - b).sum())
+        there = abs(pixels - ground).sum(2) > 60
+        if (pixels[there][:, 0] > 150).any():  # the red circle left, the blue star right
+            cuts = [("circle", there & (np.arange(64) < 32)), ("star", there & (np.arange(64) >= 32))]
+        else:
+            rows = np.arange(64)[:, None] < 32
+            columns = np.arange(64) < 32
+            cuts = [("square", there & part) for part in (rows & columns, rows & ~columns, ~rows & columns)]
+        return [Detection(label, 0.99, box_of(mask), mask) for label, mask in cuts]
+
+
+def box_of(mask):
+    import numpy as np
+
+    ys, xs = np.nonzero(mask)
+    return float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1)
+
+
+class ByEye:
+    """Names red, green or blue by the brightest channel."""
+
+    def classify(self, queries):
+        named = []
+        for query in queries:
+            import numpy as np
+
+            mean = np.asarray(query.image)[query.detection.mask].mean(0)
+            named.append({0: "red", 1: "green", 2: "blue"}[int(mean.argmax())])
+        return named
+
+
+def test_the_shipped_answers_are_true_for_a_judge_that_sees_right():
+    assert selfcheck.check_answers(GenEval(Perfect(), ByEye())) == 7
+
+
+@pytest.mark.parametrize("slip", ["label", "count", "score"])
+def test_a_detector_that_is_wrong_once_is_caught(slip):
+    class Wrong(Perfect):
+        def shapes(self, image):
+            found = super().shapes(image)
+            if slip == "label":
+                return [dataclasses.replace(one, label={"star": "moon"}.get(one.label, one.label)) for one in found]
+            if slip == "count":
+                return found[:-1] if len(found) == 3 else found
+            return [dataclasses.replace(one, score=0.5) for one in found]
+
+    with pytest.raises(CheckpointError, match="self-check"):
+        selfcheck.check_answers(GenEval(Wrong(), ByEye()))
+
+
+def test_a_colour_classifier_that_is_wrong_is_caught():
+    class Wrong(ByEye):
+        def classify(self, queries):
+            return [COLORS[0]] * len(queries)
+
+    with pytest.raises(CheckpointError, match="colour classifier"):
+        selfcheck.check_answers(GenEval(Perfect(), Wrong()))
+
+
+def test_coco_names_need_genevals_file_and_order(tmp_path):
+    other = tmp_path / "other.pth"
+    torch.save({"state_dict": {}}, other)
+    with pytest.raises(CheckpointError, match="not GenEval's detector .SHA-256 begins with"):
+        selfcheck.check_files(COCO, other)
+    with pytest.raises(CheckpointError, match="the folder was not made from GenEval's file"):
+        selfcheck.check_files(COCO, tmp_path)
+    selfcheck.check_files(COCO, tmp_path, converted_from="c9d0c4f2" + "0" * 56)
+    selfcheck.check_files(SHAPES, other)
+
+
+@pytest.mark.parametrize("change", ["swap", "coco"])
+def test_coco_names_in_another_order_or_spelling_are_refused(tmp_path, change):
+    names = list(COCO)
+    if change == "swap":
+        names[0], names[1] = names[1], names[0]
+    else:
+        names[names.index("computer mouse")] = "mouse"
+    with pytest.raises(ConfigError, match="differs from GenEval's list; labels are mapped by index"):
+        selfcheck.check_files(names, tmp_path)
+
+
+def test_other_thresholds_are_refused():
+    selfcheck.check_thresholds(Thresholds())
+    with pytest.raises(ConfigError, match="thresholds"):
+        selfcheck.check_thresholds(Thresholds(counting=0.3))
