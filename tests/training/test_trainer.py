@@ -146,7 +146,7 @@ def test_gradient_checkpointing_changes_nothing(config):
         trainer = Trainer(config(gradient_checkpointing=checkpointing))
         trainer.accumulate(0)
         grads.append(gradients(trainer))
-    assert max((grads[0][name] - grads[1][name]).abs().max().item() for name in grads[0]) < 1e-6
+    assert max((grads[0][name] - grads[1][name]).abs().max().item() for name in grads[0]) < 1e-5
 
 
 def test_latents_and_normalisation_are_read_as_the_verifier_reads_them(config, tmp_path):

@@ -6,7 +6,6 @@ a run was interrupted. Shards are written by a second thread while the generator
 
 from __future__ import annotations
 
-import io
 import itertools
 import shutil
 import time
@@ -21,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vhs.errors import RunError
+from vhs.pictures import encode
 from vhs.records import Prefix, Prompt, TextEmbedding
 from vhs.seeding import candidate_seed
+from vhs.shards import Shard
 from vhs.training.config import CollectConfig
 from vhs.training.store import Layout, begin, shard_path, write_shard
 
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 GIB = 1024**3
 PICTURE_BYTES_PER_PIXEL = {"png": 2.0, "jpg": 0.4}
 """For the estimate: photographs compress to about this much."""
-JPEG_QUALITY = 95
-
 Tower = Callable[[Sequence["Image"]], torch.Tensor]
 
 
@@ -106,19 +105,21 @@ def _size(count: float) -> str:
 
 
 def collect(
-    generator: Generator, prompts: Sequence[Prompt], config: CollectConfig, layout: Layout, *, rank: int = 0,
-    world: int = 1, tower: Tower | None = None, progress: Callable[[int], None] = lambda samples: None,
+    generator: Generator, prompts: Sequence[Prompt], config: CollectConfig, layout: Layout, *, process: Shard = Shard(),
+    tower: Tower | None = None, progress: Callable[[int], None] = lambda samples: None,
 ) -> Report:
-    """Makes the shards of this process (every `world`-th of those not there yet) and returns what it took.
+    """Makes this process's part of the shards that are not there yet, and returns what it took.
 
     `tower` maps pictures to features (N, tokens, width) where `config.clip` asks for them; `progress` is told the
     samples of each finished prompt. Raises RunError for a feature that is not finite, naming the sample.
     """
     folder = Path(config.output)
     report, started = Report(), time.perf_counter()
+    todo = set(begin(folder, layout, prompts, process.first))
+    process.wait()
     pending: list[Future[Path]] = []
     with ThreadPoolExecutor(max_workers=1) as writer:
-        for shard in begin(folder, layout, prompts)[rank::world]:
+        for shard in [shard for shard in range(layout.shards)[process.index :: process.count] if shard in todo]:
             columns: dict[str, list[torch.Tensor]] = {}
             pictures: list[bytes] = []
             for position in layout.prompts_of(shard):
@@ -162,7 +163,7 @@ def _variants(
     stored = {name: _stored(tensor, layout, prompt, name) for name, tensor in made.items()}
     stored["prompt"] = torch.full((count,), prompt.id)
     stored["candidate"] = torch.arange(count)
-    return stored, [encode_picture(picture, config.pictures) for picture in pictures] if config.pictures else []
+    return stored, [encode(picture, config.pictures) for picture in pictures] if config.pictures else []
 
 
 def _hidden_states(
@@ -217,14 +218,6 @@ def _stored(tensor: torch.Tensor, layout: Layout, prompt: Prompt, name: str) -> 
         raise RunError(f"prompt {prompt.id:05d} candidate {candidate}: {name} is {cause}; "
                        "the shards written so far are kept" + ("; use dtype: bfloat16" if "range" in cause else ""))
     return stored.cpu()
-
-
-def encode_picture(picture: Image, kind: str) -> bytes:
-    """The picture as a PNG or JPEG file in memory."""
-    buffer = io.BytesIO()
-    options = {"format": "JPEG", "quality": JPEG_QUALITY} if kind == "jpg" else {"format": "PNG", "compress_level": 1}
-    picture.save(buffer, **options)
-    return buffer.getvalue()
 
 
 def first(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:

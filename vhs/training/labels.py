@@ -7,13 +7,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from vhs.errors import ConfigError
-from vhs.training.store import CollectedSet, write_whole
+from vhs.errors import ConfigError, RunError
+from vhs.run_folder import write_bytes
+from vhs.shards import Shard
+from vhs.training.store import CollectedSet
 
+PART = 1000
+"""Samples between two saved parts of a file that is being made."""
+
+Progress = Callable[[int], None]
 Judge = Callable[[list, list[Mapping[str, Any]]], list]
 
 
@@ -71,34 +77,56 @@ def read_captions(data: CollectedSet, file: str | None) -> dict[int, str]:
     return captions
 
 
-def write_labels(data: CollectedSet, judge: Judge, file: str = "labels.jsonl", batch: int = 64,
-                 progress: Callable[[int], None] = lambda done: None) -> dict[str, int]:
-    """Judges the pictures of a set and writes the verdicts, all or none. `judge(pictures, metadatas)` gives Verdicts.
+def write_labels(data: CollectedSet, judge: Judge, file: str = "labels.jsonl", *, source: str = "", batch: int = 64,
+                 process: Shard = Shard(), progress: Progress = lambda done: None) -> dict[str, int]:
+    """Judges the pictures of a set and writes the verdicts. `judge(pictures, metadatas)` gives Verdicts.
 
     Prompts that GenEval cannot judge get no line. Returns counts: yes, no, unjudged.
     """
     judged = [index for index in range(len(data)) if data.prompt(index).judged]
-    lines, yes = [], 0
-    for indices in _chunks(judged, batch):
+
+    def lines(indices: Sequence[int]) -> list[str]:
         verdicts = judge([data.picture(i) for i in indices], [data.prompt(i).metadata for i in indices])
-        for index, verdict in zip(indices, verdicts, strict=True):
-            lines.append(line_of(data, index, correct=bool(verdict.correct), reason=verdict.reason))
-            yes += bool(verdict.correct)
-        progress(len(indices))
-    write_whole(data.folder / file, "".join(lines))
+        return [line_of(data, index, correct=bool(verdict.correct), reason=verdict.reason)
+                for index, verdict in zip(indices, verdicts, strict=True)]
+
+    write_rows(data, judged, lines, file, source=source, batch=batch, process=process, progress=progress)
+    if not process.first:
+        return {}
+    yes = sum(read_rows(data, file, "correct", bool).values())
     return {"yes": yes, "no": len(judged) - yes, "unjudged": len(data) - len(judged)}
+
+
+def write_rows(data: CollectedSet, indices: Sequence[int], lines: Callable[[Sequence[int]], list[str]], file: str, *,
+               source: str = "", batch: int = 64, process: Shard = Shard(), progress: Progress = lambda done: None) -> None:
+    """Writes `file` with the lines of all samples, `batch` at a time, in parts that a stopped run goes on from.
+
+    Processes share the parts; the file appears when all are there, in place of an older one. `source` says what the
+    lines come from. Raises RunError when the parts there are of another source.
+    """
+    parts = data.folder / f"{file}.parts"
+    note = parts / "source.txt"
+    if note.exists() and note.read_text() != source:
+        raise RunError(f"{parts}: parts of another run ({note.read_text()}), now {source}; remove the folder to start over")
+    process.wait()
+    if process.first:
+        write_bytes(note, source.encode())
+    chunks = [indices[start : start + PART] for start in range(0, len(indices), PART)]
+    paths = [parts / f"{number:06d}.jsonl" for number in range(len(chunks))]
+    for number in process.of(range(len(chunks))):
+        if not paths[number].exists():
+            made: list[str] = []
+            for start in range(0, len(chunks[number]), batch):
+                made += lines(chunks[number][start : start + batch])
+                progress(len(made) - start)
+            write_bytes(paths[number], "".join(made).encode())
+    process.wait()
+    if process.first:
+        write_bytes(data.folder / file, b"".join(path.read_bytes() for path in paths))
+        shutil.rmtree(parts)
 
 
 def line_of(data: CollectedSet, index: int, **values: Any) -> str:
     """One line of a labels or captions file."""
     candidate = index % data.layout.candidates
     return json.dumps({"prompt_id": data.prompt(index).id, "candidate": candidate, **values}, ensure_ascii=False) + "\n"
-
-
-def _chunks(items: list[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def labels_path(folder: str | Path, file: str = "labels.jsonl") -> Path:
-    return Path(folder) / file

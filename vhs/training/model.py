@@ -12,17 +12,18 @@ import torch
 from torch import nn
 
 from vhs.errors import CheckpointError
+from vhs.hub import find_folder
 from vhs.training.config import TrainConfig
 from vhs.training.dataset import Batch
 from vhs.verifiers.checkpoint import MODEL_TYPES, VerifierConfig, read_tensors, read_verifier_config
 from vhs.verifiers.connector import build_connector, reads_grid
 from vhs.verifiers.hidden import HiddenReader, Statistics, load_statistics
-from vhs.verifiers.hub import find_folder
 from vhs.verifiers.latent import LatentReader
 from vhs.verifiers.llava import load_parts
 from vhs.verifiers.load import load_tokenizer
 from vhs.verifiers.save import save_verifier
 
+MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -78,7 +79,7 @@ def read_start(config: TrainConfig, shape: tuple[int, ...]) -> Start:
 
     Raises CheckpointError: no such checkpoint, another architecture, another width or block.
     """
-    folder = find_folder(config.init, "init")
+    folder = find_folder(config.init, "init", MODEL_FILES)
     raw = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else {}
     kind, width = raw.get("model_type"), _width(shape)
     if kind in MODEL_TYPES:

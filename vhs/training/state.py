@@ -14,8 +14,8 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 
 from vhs.errors import ConfigError, RunError
+from vhs.run_folder import write_bytes, write_json
 from vhs.training.config import TrainConfig
-from vhs.training.store import write_whole
 
 FREE = frozenset({"name", "output_path", "cont", "tracker", "micro_batch", "gradient_checkpointing"})
 """Keys that may differ between a training and its continuation: where, how fast, how it is watched."""
@@ -128,7 +128,7 @@ def _cut_log(path: Path, step: int) -> None:
     """Drops the lines after `step`: they will be written again."""
     if path.exists():
         lines = [line for line in path.read_text().splitlines(keepends=True) if json.loads(line)["step"] <= step]
-        write_whole(path, "".join(lines))
+        write_bytes(path, "".join(lines).encode())
 
 
 def finish(accelerator: Accelerator, config: TrainConfig, record: Record, seconds: float) -> None:
@@ -138,6 +138,6 @@ def finish(accelerator: Accelerator, config: TrainConfig, record: Record, second
 
         content = {"config": config.model_dump(mode="json"), **asdict(record), "processes": accelerator.num_processes,
                    "seconds": round(seconds, 1), "torch": torch.__version__, "transformers": transformers.__version__}
-        write_whole(config.folder / "train.json", json.dumps(content, indent=1) + "\n")
+        write_json(config.folder / "train.json", content)
     if config.tracker != "none":
         accelerator.end_training()

@@ -10,7 +10,6 @@ The index is written first and a shard appears whole, so what is missing is alwa
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vhs.errors import ConfigError, RunError
+from vhs.pictures import decode
 from vhs.records import Prompt
+from vhs.run_folder import write_bytes, write_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,16 +65,8 @@ def shard_path(folder: Path, shard: int) -> Path:
     return folder / "shards" / f"shard_{shard:05d}.safetensors"
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file that is either the old one or the new one, never a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
-    partial.replace(path)
-
-
-def begin(folder: Path, layout: Layout, prompts: Sequence[Prompt]) -> list[int]:
-    """Starts or continues a set: writes its index and prompts, and returns the shards still to be made.
+def begin(folder: Path, layout: Layout, prompts: Sequence[Prompt], first: bool = True) -> list[int]:
+    """Starts or continues a set and returns the shards still to be made; the `first` process writes index and prompts.
 
     Raises RunError, naming the difference, when the folder holds a set made with other settings.
     """
@@ -81,9 +74,9 @@ def begin(folder: Path, layout: Layout, prompts: Sequence[Prompt]) -> list[int]:
     lines = "".join(json.dumps({"id": p.id, "prompt": p.text, "metadata": p.metadata}) + "\n" for p in prompts)
     if (folder / "index.json").exists():
         _same(folder, index, lines)
-    else:
-        write_whole(folder / "prompts.jsonl", lines)
-        write_whole(folder / "index.json", json.dumps(index, indent=1) + "\n")
+    elif first:
+        write_bytes(folder / "prompts.jsonl", lines.encode())
+        write_json(folder / "index.json", index)
     return [shard for shard in range(layout.shards) if not shard_path(folder, shard).exists()]
 
 
@@ -114,15 +107,23 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def write_shard(folder: Path, shard: int, tensors: Mapping[str, torch.Tensor], pictures: Sequence[bytes] = ()) -> Path:
-    """Writes one shard, whole or not at all; `pictures` are encoded files, one a sample."""
-    from safetensors.torch import save
+    """Writes one shard, whole or not at all; `pictures` are encoded files, one a sample. Raises RunError on a full disk."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
 
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     if pictures:
         tensors[PICTURE] = torch.frombuffer(bytearray(b"".join(pictures)), dtype=torch.uint8)
         tensors[OFFSETS] = torch.tensor([0, *map(len, pictures)]).cumsum(0)
     path = shard_path(folder, shard)
-    write_whole(path, save(tensors))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.tmp")
+    try:
+        save_file(tensors, draft)
+        os.replace(draft, path)
+    except (OSError, SafetensorError) as error:
+        draft.unlink(missing_ok=True)
+        raise RunError(f"{path}: cannot be written ({error}); the shards before it are kept") from None
     return path
 
 
@@ -172,14 +173,12 @@ class CollectedSet:
 
     def picture(self, index: int) -> Image:
         """The picture of a sample, RGB. Raises ConfigError when none were collected."""
-        from PIL import Image
-
         if not self.layout.pictures:
             raise ConfigError(f"{self.folder}: no pictures; collect again with pictures: png")
         shard, row = self._row(index)
         tensors = self._map(shard)
         start, end = tensors[OFFSETS][row : row + 2].tolist()
-        return Image.open(io.BytesIO(tensors[PICTURE][start:end].numpy().tobytes())).convert("RGB")
+        return decode(tensors[PICTURE][start:end].numpy().tobytes(), self.name(index))
 
     def batches(self, feature: str, size: int = 256) -> Iterable[torch.Tensor]:
         """All samples of a feature, in order, at most `size` at a time."""
