@@ -20,7 +20,7 @@ from vhs.verifiers.connector import build_connector, reads_grid
 from vhs.verifiers.hidden import HiddenReader, Statistics, load_statistics
 from vhs.verifiers.latent import LatentReader
 from vhs.verifiers.llava import load_parts
-from vhs.verifiers.load import load_tokenizer
+from vhs.verifiers.load import load_language_model
 from vhs.verifiers.save import save_verifier
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja")
@@ -112,20 +112,11 @@ def load_start(start: Start, config: TrainConfig, width: int) -> tuple[nn.Module
     if start.verifier is not None:
         llm, connector = load_parts(start.verifier, read_tensors(start.folder))
     else:
-        llm = _language_model(start.folder)
+        llm, _ = load_language_model(start.folder)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             connector = build_connector(start.projector_type, width, start.hidden_size)
     return llm.float(), connector.float()
-
-
-def _language_model(folder: Path) -> nn.Module:
-    from transformers import AutoModelForCausalLM
-
-    try:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"init: {folder}: cannot be loaded ({str(error).splitlines()[0]})") from None
 
 
 def prepare(llm: nn.Module, connector: nn.Module, config: TrainConfig, before: list[int]) -> TrainedVerifier:

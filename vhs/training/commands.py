@@ -1,0 +1,124 @@
+"""What the commands in verifier_scripts/ do: from a configuration to files, with words on the way.
+
+Each takes its configuration and `say`, which shows a line; each returns its closing line (collecting: one a process;
+otherwise the first process's).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from vhs.config import RunConfig, find, load_config
+from vhs.errors import ConfigError
+from vhs.shards import current_shard
+from vhs.training.config import CollectConfig, NormalizeConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from vhs.shards import Shard
+
+Say = Callable[[str], None]
+
+GENERATOR_KEYS_LEFT_OUT = frozenset({"micro_batch", "offload", "device"})
+"""Keys of the generator that change how fast it runs, not what it gives (but by rounding)."""
+
+
+def run_collect(config: CollectConfig, say: Say) -> str:
+    """Collects a set, or the rest of it. Everything that can be refused is refused before weights are loaded."""
+    from vhs.generators import check_generator, load_generator
+    from vhs.prompts import read_prompts
+    from vhs.training.collect import check_disk, collect, first, plan
+
+    process = current_shard()
+    run = _generator_config(config.run, process)
+    prompts = first(read_prompts(find(config.annotation)), config.limit)
+    info = check_generator(run)
+    tower, clip_shape = _tower(config, run) if config.clip else (None, None)
+    layout = plan(info, len(prompts), config, _generator_settings(run), clip_shape)
+    line = check_disk(Path(config.output), layout, info.image_size, config.reserve_gib)
+    if process.first:
+        say(line)
+    generator = load_generator(run)
+    with tqdm(total=layout.samples // process.count, desc="samples", disable=not process.first) as bar:
+        report = collect(generator, prompts, config, layout, process=process, tower=tower, progress=bar.update)
+    return report.line()
+
+
+def _generator_config(path: str, process: Shard) -> RunConfig:
+    """The run's keys about its generator, on this process's device."""
+    run = load_config(find(path))
+    changes: dict[str, Any] = {"ckpt": str(find(run.ckpt))}
+    if run.device in ("auto", "cuda") and process.count > 1:
+        import torch
+
+        changes["device"] = f"cuda:{process.local}" if torch.cuda.is_available() else "cpu"
+    return run.changed(**changes)
+
+
+def _generator_settings(run: RunConfig) -> dict[str, Any]:
+    from vhs.generators import GeneratorSettings
+
+    settings = dataclasses.asdict(GeneratorSettings.from_config(run))
+    kept = {key: value for key, value in settings.items() if key not in GENERATOR_KEYS_LEFT_OUT}
+    return {"ckpt": run.ckpt, **kept}
+
+
+def _tower(config: CollectConfig, run: RunConfig) -> tuple[Any, tuple[int, int]]:
+    """What maps pictures to CLIP features, and the shape of one picture's."""
+    from PIL import Image
+
+    from vhs.training.towers import load_tower
+
+    tower = load_tower(config.clip, config.clip_layer, run.device)
+    return tower, tuple(tower([Image.new("RGB", (64, 64))]).shape[1:])
+
+
+def run_normalize(config: NormalizeConfig, say: Say) -> str:
+    """Measures a feature over whole sets and writes both files."""
+    from vhs.training.dataset import check_shapes
+    from vhs.training.normalization import Moments, save_statistics
+    from vhs.training.store import CollectedSet
+
+    sets = [CollectedSet(folder) for folder in config.data]
+    check_shapes(sets, config.feature)
+    moments = Moments(config.per)
+    with tqdm(total=sum(map(len, sets)), desc="samples") as bar:
+        for data in sets:
+            for start, batch in enumerate(data.batches(config.feature)):
+                try:
+                    moments.update(batch.flatten(2).transpose(1, 2) if batch.ndim == 4 else batch)
+                except ValueError as error:
+                    raise ConfigError(f"{data.name(start * 256)} and the 255 after it: {error}; collect it again") from None
+                bar.update(len(batch))
+    paths = save_statistics(moments, config.output, config.feature)
+    return f"{moments.count} values each: {paths[0]}, {paths[1]}"
+
+
+def run_train(config: TrainConfig, say: Say) -> str:
+    """Trains one stage and says how it ended."""
+    from vhs.training.trainer import Trainer
+
+    process = current_shard()
+    if process.first and not config.cont and (config.folder / "train.json").exists():
+        say(f"{config.folder}: starts over, the checkpoint there is replaced (cont: true goes on)")
+    trainer = Trainer(config)
+    if process.first:
+        held = f", {len(trainer.eval_data)} held out" if trainer.eval_data else ""
+        say(f"{len(trainer.train_data)} samples{held}; {trainer.steps} steps of {config.batch_size}")
+    with tqdm(total=trainer.steps, desc=config.name, disable=not process.first) as bar:
+
+        def progress(step: int, steps: int, figures: dict[str, float]) -> None:
+            bar.n = step
+            bar.set_postfix({key: f"{value:.4f}" for key, value in figures.items()})
+            if "eval_loss" in figures and process.first:
+                bar.write(f"step {step}: " + ", ".join(f"{key} {value:.4f}" for key, value in figures.items()))
+
+        result = trainer.run(progress)
+    best = ", ".join(f"{key} {value:.4f}" for key, value in result.best.items())
+    if not process.first:
+        return ""
+    return f"{result.checkpoint}: of step {result.best_step}{f' ({best})' if best else ''}, {result.seconds:.0f} s"
