@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vhs.records import TAGS, Detection
+from vhs.geneval.rules import judge
+from vhs.records import TAGS, Detection, Verdict
 
 SIZE = 64
 SUPERSAMPLING = 4
@@ -339,11 +340,51 @@ def render(scene: Scene) -> tuple[Image.Image, np.ndarray]:
     return Image.fromarray(np.rint(picture).astype(np.uint8)), masks
 
 
-def true_detections(scene: Scene, masks: np.ndarray) -> list[Detection]:
-    """What a perfect detector would answer: every object with score 1, its box and mask."""
+def true_detections(scene: Scene, masks: np.ndarray | None = None) -> list[Detection]:
+    """What a perfect detector would answer: every object with score 1, its mask and box (without masks: the outline's)."""
     found = []
-    for obj, mask in zip(scene.objects, masks, strict=True):
-        ys, xs = np.nonzero(mask)
+    for i, obj in enumerate(scene.objects):
+        if masks is None:
+            box = (obj.x - obj.radius, obj.y - obj.radius, obj.x + obj.radius, obj.y + obj.radius)
+            found.append(Detection(obj.shape, 1.0, box))
+            continue
+        ys, xs = np.nonzero(masks[i])
         box = (float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1))
-        found.append(Detection(obj.shape, 1.0, box, mask))
+        found.append(Detection(obj.shape, 1.0, box, masks[i]))
     return found
+
+
+def true_verdict(record: dict, scene: Scene, masks: np.ndarray | None = None) -> Verdict:
+    """GenEval's verdict on a scene by its true objects and colours, whatever caption it was drawn for."""
+    found = true_detections(scene, masks)
+    colors = {detection.box: obj.color for detection, obj in zip(found, scene.objects, strict=True)}
+    return judge(record, found, lambda detection, label: colors[detection.box])
+
+
+# --------------------------------------------------------------------------------------------------------- contrasts
+
+
+def contrast(record: dict, rng: np.random.Generator) -> dict:
+    """A record that differs from `record` in one shape, colour, count or relation."""
+    include, tag = record["include"], record["tag"]
+    shapes = [item["class"] for item in include]
+    colors = [item["color"] for item in include if "color" in item]
+    count, relation = include[0]["count"], ""
+    if tag == "position":
+        shapes, relation = shapes[::-1], include[1]["position"][0]
+    changes = ["shape"] + ["color"] * bool(colors) + ["count"] * (tag == "counting") + ["relation"] * (tag == "position")
+    change, which = changes[rng.integers(len(changes))], rng.integers(len(shapes))
+    if change == "shape":
+        shapes[which] = _another(SHAPES, shapes, rng)
+    elif change == "color":
+        colors[which] = _another(tuple(COLORS), colors, rng)
+    elif change == "count":
+        count = _another(tuple(NUMBERS), [count], rng)
+    else:
+        relation = _another(tuple(RELATIONS), [relation], rng)
+    return caption_record(tag, shapes, colors, count, relation)
+
+
+def _another(options: Sequence, used: Sequence, rng: np.random.Generator):
+    left = [option for option in options if option not in used]
+    return left[rng.integers(len(left))]

@@ -1,0 +1,100 @@
+"""Stage 7: candidates of the one-step student, judged by the tiny GenEval evaluator, and the hidden states' statistics.
+
+Every picture is the generator's own, every label the evaluator's: no mistake is injected. What the evaluator sees is
+also said in words, which is what the connector is aligned on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import numpy as np
+import torch
+
+from vhs.config import load_config
+from vhs.geneval.colors import ColorQuery
+from vhs.geneval.evaluate import GenEval
+from vhs.records import Detection
+from vhs.tinyworld import recipe
+from vhs.tinyworld.scenes import TAG_WEIGHTS, sample_prompts
+from vhs.training.commands import run_collect, run_normalize
+from vhs.training.config import CollectConfig, NormalizeConfig
+from vhs.training.labels import line_of, write_rows
+from vhs.training.store import CollectedSet
+
+STAGE = "candidates"
+PROMPTS, PER_PROMPT = 2400, 8
+RUN = "configs/tiny.yaml"
+
+
+def prompt_file() -> str:
+    """Training prompts, all six tags alike; none of a held-out combination."""
+    folder = recipe.WORK / STAGE
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "prompts.json"
+    path.write_text(json.dumps(sample_prompts(PROMPTS, seed=5, split="train", tags=tuple(TAG_WEIGHTS))))
+    return str(path)
+
+
+def in_words(detections: list[Detection], colors: list[str]) -> str:
+    """The pictures' objects in the language model's words: "a red star top left, a blue ring bottom right"."""
+    words = []
+    for seen, color in zip(detections, colors, strict=True):
+        x, y = (seen.box[0] + seen.box[2]) / 2, (seen.box[1] + seen.box[3]) / 2
+        across = "left" if x < 26 else "right" if x > 38 else "center"
+        down = "top" if y < 26 else "bottom" if y > 38 else "middle"
+        words.append(f"a {color} {seen.label} {down} {across}")
+    return ", ".join(words) or "nothing"
+
+
+def judge_and_describe(data: CollectedSet, evaluator: GenEval, batch: int = 64) -> None:
+    """Write labels.jsonl and captions.jsonl beside the set, one detector pass a picture for both."""
+    from tqdm import tqdm
+
+    labels, captions = {}, {}
+    for start in tqdm(range(0, len(data), batch), desc="judged", mininterval=10):
+        indices = range(start, min(start + batch, len(data)))
+        images = [data.picture(i) for i in indices]
+        verdicts = evaluator.judge_batch(images, [data.prompt(i).metadata for i in indices])
+        shown = [_sorted([d for d in verdict.objects if d.score > 0.5]) for verdict in verdicts]
+        queries = [ColorQuery(image, d, d.label) for image, found in zip(images, shown, strict=True) for d in found]
+        colors = iter(evaluator.colors.classify(queries))
+        for index, verdict, found in zip(indices, verdicts, shown, strict=True):
+            labels[index] = verdict
+            captions[index] = in_words(found, [next(colors) for _ in found])
+    everything = range(len(data))
+    write_rows(data, everything, lambda ids: [line_of(data, i, correct=labels[i].correct, reason=labels[i].reason) for i in ids],
+               "labels.jsonl", source="tiny GenEval")  # fmt: skip
+    write_rows(data, everything, lambda ids: [line_of(data, i, caption=captions[i]) for i in ids], "captions.jsonl",
+               source="tiny GenEval")  # fmt: skip
+
+
+def _sorted(found: list[Detection]) -> list[Detection]:
+    """At most four objects, in reading order."""
+    return sorted(sorted(found, key=lambda d: -d.score)[:4], key=lambda d: (d.box[1] > 26, d.box[0]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m vhs.tinyworld.candidates")
+    parser.add_argument("--threads", type=int, default=1)
+    torch.set_num_threads(parser.parse_args().threads)
+    output = str(recipe.WORK / STAGE / "set")
+    collect = CollectConfig(
+        run=RUN, annotation=prompt_file(), output=output, candidates=PER_PROMPT, blocks=[7], pictures="png", seed=77,
+        micro_batch=PER_PROMPT,
+    )  # fmt: skip
+    print(run_collect(collect, print))
+    data = CollectedSet(output)
+    judge_and_describe(data, GenEval.from_config(load_config(RUN)))
+    print(run_normalize(NormalizeConfig(data=[output], output=str(recipe.CKPTS / "normalization")), print))
+    correct = [json.loads(line)["correct"] for line in (data.folder / "labels.jsonl").read_text().splitlines()]
+    by_tag = {}
+    for index, value in enumerate(correct):
+        by_tag.setdefault(data.prompt(index).metadata["tag"], []).append(value)
+    recipe.log(STAGE, samples=len(correct), correct=round(float(np.mean(correct)), 4),
+               **{tag: round(float(np.mean(values)), 4) for tag, values in by_tag.items()})  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""Measures the shipped tiny world: `python -m vhs.tinyworld.check [--quick]`.
+
+Prints a table and, as its last line, one JSON object. All seeds are new to every stage; in the tags colors, position
+and color_attr the combinations of shape, colour and relation are new as well. Intervals are 95 % bootstraps over
+prompts (over scenes for the autoencoder and the judge).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from vhs.config import load_config
+from vhs.geneval.evaluate import GenEval
+from vhs.parts import load_generator, load_judge, load_verifier, settle
+from vhs.records import TAGS, Prompt
+from vhs.seeding import candidate_seed
+from vhs.tinyworld.scenes import Scene, contrast, render, sample_prompts, sample_scene, true_verdict
+from vhs.training import metrics
+
+CANDIDATES = 8
+FIRST_SCENE = 1_500_000_000
+NEW_COMBINATIONS = ("colors", "position", "color_attr")
+
+
+# ------------------------------------------------------------------------------------------- autoencoder and evaluator
+
+
+def held_out_scenes(count: int) -> list[Scene]:
+    """Scenes that no stage has seen, of the captions that no stage has trained on."""
+    return [sample_scene(FIRST_SCENE + i, "test") for i in range(count)]
+
+
+def reconstruct(autoencoder: torch.nn.Module, images: Sequence[Image.Image], batch: int = 50) -> list[Image.Image]:
+    """Encode and decode, back to 8 bits."""
+    out: list[Image.Image] = []
+    for start in range(0, len(images), batch):
+        arrays = np.stack([np.asarray(image) for image in images[start : start + batch]])
+        x = torch.from_numpy(arrays).permute(0, 3, 1, 2).float() / 127.5 - 1
+        with torch.no_grad():
+            y = autoencoder.decode(autoencoder.encode(x).latent).sample.clamp(-1, 1)
+        pixels = ((y + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+        out += [Image.fromarray(picture) for picture in pixels]
+    return out
+
+
+def psnr(a: Image.Image, b: Image.Image) -> float:
+    """Of two 8-bit pictures, in dB."""
+    error = np.square(np.asarray(a, dtype=float) - np.asarray(b, dtype=float)).mean()
+    return 10 * math.log10(255**2 / max(error, 1e-9))
+
+
+def wrong_record(scene: Scene, masks: np.ndarray, seed: int) -> dict:
+    """A caption that differs in one shape, colour, count or relation and that is wrong of this scene."""
+    rng = np.random.default_rng([seed, 17])
+    while True:
+        record = contrast(scene.metadata, rng)
+        if not true_verdict(record, scene, masks).correct:
+            return record
+
+
+def judged(judge: GenEval, images: Sequence[Image.Image], records: Sequence[dict], batch: int = 64) -> list[bool]:
+    """GenEval's verdicts."""
+    out: list[bool] = []
+    for start in range(0, len(images), batch):
+        verdicts = judge.judge_batch(images[start : start + batch], records[start : start + batch])
+        out += [verdict.correct for verdict in verdicts]
+    return out
+
+
+def measure_judge(autoencoder: torch.nn.Module, judge: GenEval, count: int) -> dict[str, metrics.Interval]:
+    """PSNR, and how often the judge accepts true captions and rejects wrong ones, on pictures and reconstructions."""
+    scenes = held_out_scenes(count)
+    drawn = [render(scene) for scene in scenes]
+    images = [picture for picture, _ in drawn]
+    wrong = [wrong_record(scene, masks, i) for i, (scene, (_, masks)) in enumerate(zip(scenes, drawn, strict=True))]
+    right = [scene.metadata for scene in scenes]
+    again = reconstruct(autoencoder, images)
+    figures = {"autoencoder_psnr_db": [psnr(a, b) for a, b in zip(images, again, strict=True)]}
+    for suffix, pictures in (("", images), ("_reconstructed", again)):
+        figures[f"judge_accept{suffix}"] = judged(judge, pictures, right)
+        figures[f"judge_reject{suffix}"] = [not verdict for verdict in judged(judge, pictures, wrong)]
+    return {name: metrics.bootstrap(values) for name, values in figures.items()}
+
+
+# -------------------------------------------------------------------------------------------- generator and verifier
+
+
+class Rows:
+    """A row per candidate: which prompt and seed it belongs to, its score, its score with another prompt's features."""
+
+    def __init__(self) -> None:
+        self.groups: list[tuple[int, int]] = []
+        self.scores: list[float] = []
+        self.shuffled: list[float] = []
+        self.verdicts: list[bool] = []
+        self.tags: dict[tuple[int, int], str] = {}
+
+
+def collect_rows(generator, verifier, judge: GenEval, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Rows:
+    """Every candidate scored from its hidden states, finished, decoded and judged."""
+    rows = Rows()
+    texts = generator.encode([prompt.text for prompt in prompts])
+    with tqdm(total=len(prompts) * len(seeds), desc="prompts x seeds", mininterval=5) as bar:
+        for seed in seeds:
+            before = None
+            for prompt, text in zip(prompts, texts, strict=True):
+                noise = generator.noise([candidate_seed(seed, prompt.id, i) for i in range(CANDIDATES)])
+                prefix = generator.prefix(noise, text, verifier.block)
+                images = generator.decode(generator.finish(prefix))
+                other = prefix.hidden.flip(0) if before is None else before
+                rows.groups += [(prompt.id, seed)] * CANDIDATES
+                rows.tags[prompt.id, seed] = prompt.metadata["tag"]
+                rows.scores += verifier.score(prompt.text, prefix.hidden).score.tolist()
+                rows.shuffled += verifier.score(prompt.text, other).score.tolist()
+                rows.verdicts += judged(judge, images, [prompt.metadata] * CANDIDATES)
+                before = prefix.hidden
+                bar.update()
+    return rows
+
+
+def measure_verifier(rows: Rows, only: Callable[[str], bool] = lambda tag: True) -> dict[str, metrics.Interval]:
+    """Best-of-N rates and the within-prompt AUC over the groups whose tag is wanted."""
+    keep = [i for i, group in enumerate(rows.groups) if only(rows.tags[group])]
+    groups, scores, shuffled, verdicts = (
+        [column[i] for i in keep] for column in (rows.groups, rows.scores, rows.shuffled, rows.verdicts)
+    )
+    per_group = {
+        "single": metrics.best_of_n(groups, scores, verdicts, 1),
+        "best_of_2": metrics.best_of_n(groups, scores, verdicts, 2),
+        "best_of_4": metrics.best_of_n(groups, scores, verdicts, 4),
+        "best_of_8": metrics.best_of_n(groups, scores, verdicts, 8),
+        "oracle_of_8": metrics.oracle_of_n(groups, verdicts, 8),
+        "auc": metrics.group_aucs(groups, scores, verdicts),
+        "auc_shuffled": metrics.group_aucs(groups, shuffled, verdicts),
+    }
+    per_group["gain"] = {g: per_group["best_of_8"][g] - per_group["single"][g] for g in per_group["single"]}
+    return {
+        name: metrics.bootstrap(list(values.values()), [prompt for prompt, _ in values]) for name, values in per_group.items()
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------ report
+
+
+def table(rows: Rows) -> str:
+    """Rates per tag in percent, and over all prompts; the two kinds of held-out prompts apart."""
+    names = ("single", "best_of_2", "best_of_4", "best_of_8", "oracle_of_8", "auc")
+    parts: dict[str, Callable[[str], bool]] = {tag: (lambda one, tag=tag: one == tag) for tag in TAGS}
+    parts["new seeds only"] = lambda tag: tag not in NEW_COMBINATIONS
+    parts["new combinations"] = lambda tag: tag in NEW_COMBINATIONS
+    parts["all"] = lambda tag: True
+    lines = [f"{'':18}" + "".join(f"{name:>13}" for name in names)]
+    for part, only in parts.items():
+        figures = measure_verifier(rows, only)
+        cells = [f"{figures[n].mean:13.3f}" if n == "auc" else f"{100 * figures[n].mean:13.1f}" for n in names]
+        lines.append(f"{part:18}" + "".join(cells))
+    return "\n".join(lines)
+
+
+def as_json(figures: dict[str, metrics.Interval], prompts: int, seeds: int) -> str:
+    """One object: each figure, its interval as `<key>_ci`, and the counts."""
+    out: dict[str, object] = {}
+    for name, interval in figures.items():
+        out[name] = round(interval.mean, 4)
+        out[f"{name}_ci"] = [round(interval.low, 4), round(interval.high, 4)]
+    return json.dumps(out | {"prompts": prompts, "seeds": seeds})
+
+
+def check(prompts: int, seeds: int, scenes: int, config_path: str = "configs/tiny.yaml") -> tuple[Rows, dict]:
+    """Every figure, from the shipped weights."""
+    config = settle(load_config(config_path))
+    generator, verifier, judge = load_generator(config), load_verifier(config), load_judge(config)
+    figures = measure_judge(generator.pipeline.vae, judge, scenes)
+    records = sample_prompts(prompts, seed=2026, split="test")
+    asked = [Prompt(i, record["prompt"], record) for i, record in enumerate(records)]
+    rows = collect_rows(generator, verifier, judge, asked, [9000 + i for i in range(seeds)])
+    return rows, figures | measure_verifier(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m vhs.tinyworld.check", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="60 prompts, 1 seed, 200 scenes: about two minutes")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    prompts, seeds, scenes = (60, 1, 200) if args.quick else (300, 5, 1000)
+    started = time.perf_counter()
+    rows, figures = check(prompts, seeds, scenes)
+    for name, interval in figures.items():
+        print(f"{name:28} {interval.mean:8.4f}   [{interval.low:.4f}, {interval.high:.4f}]")
+    print(f"\n{table(rows)}\n\n{time.perf_counter() - started:.0f} s")
+    print(as_json(figures, prompts, seeds))
+
+
+if __name__ == "__main__":
+    main()

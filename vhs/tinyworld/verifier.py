@@ -1,0 +1,39 @@
+"""Stage 8: the verifier, in the project's two training stages: connector alignment, then connector and LLM.
+
+The configurations are `configs/train/align_tiny.yaml` and `configs/train/finetune_tiny.yaml`; the result is copied to
+`ckpts/tiny/verifier_hidden_7`. Each stage goes on from its last saved state.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+
+from vhs.tinyworld import candidates, recipe
+from vhs.training.commands import run_train
+from vhs.training.config import TrainConfig, load_config
+
+STAGE = "verifier"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m vhs.tinyworld.verifier")
+    parser.add_argument("--threads", type=int, default=1)
+    torch.set_num_threads(parser.parse_args().threads)
+    data = f"data=[{recipe.WORK / candidates.STAGE / 'set'}]"
+    folder = f"output_path={recipe.WORK / STAGE}"
+    init = None
+    for stage in ("align_tiny", "finetune_tiny"):
+        overrides = [data, folder, "cont=true"] + ([f"init={init}"] if init else [])
+        config = load_config(TrainConfig, Path("configs/train") / f"{stage}.yaml", overrides)
+        line = run_train(config, print)
+        print(line)
+        init = line.split(":")[0]
+    shutil.copytree(init, recipe.CKPTS / "verifier_hidden_7", dirs_exist_ok=True)
+
+
+if __name__ == "__main__":
+    main()
