@@ -5,11 +5,12 @@ PY := $(VENV)/bin/python
 CONFIG ?= configs/tiny.yaml
 RUN := $(PY) inference_scripts/run.py --config $(CONFIG)
 
-.PHONY: help demo test test-all install clean
+.PHONY: help demo test test-all test-mmdet install clean
 help:
 	@echo "make demo      the tiny world end to end: best-of-8 in dev, the same in prod, and what the early exit saved"
 	@echo "make test      every test that is not marked slow"
 	@echo "make test-all  every test"
+	@echo "make test-mmdet  our detector against mmdet 3.3 itself, in .venv-mmdet (5 GB, two minutes to install)"
 	@echo "make install   .venv with requirements-dev.txt"
 	@echo "make clean     remove outputs/"
 
@@ -41,6 +42,18 @@ test: $(VENV)/.dev
 
 test-all: $(VENV)/.dev
 	$(PY) -m pytest tests
+
+# mmdet 3.3 and today's torch share no wheels of mmcv: mmcv-lite and --no-deps, see requirements-mmdet.txt.
+MMDET := .venv-mmdet
+$(MMDET)/.done: requirements-mmdet.txt
+	@echo "installing mmdet 3.3 into $(MMDET) (5 GB, about two minutes)"
+	@$(PYTHON) -m venv $(MMDET)
+	@$(MMDET)/bin/python -m pip install -q -r requirements-mmdet.txt
+	@$(MMDET)/bin/python -m pip install -q --no-deps mmdet==3.3.0 mmcv-lite==2.1.0
+	@touch $@
+
+test-mmdet: $(MMDET)/.done
+	$(MMDET)/bin/python -m pytest -p no:warnings -rP tests/geneval/test_mmdet_parity.py
 
 clean:
 	rm -rf outputs

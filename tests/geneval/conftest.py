@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -129,3 +130,16 @@ def clip_folder(tmp_path_factory) -> str:
 @pytest.fixture(scope="session")
 def colors(clip_folder) -> ColorClassifier:
     return load_colors(clip_folder)
+
+
+def mmdet_2_name(name: str) -> str:
+    """mmdet 2's name of a tensor for mmdet 3's."""
+    name = re.sub(r"(pixel_decoder\.encoder\.layers\.\d+)\.self_attn\.", r"\1.attentions.0.", name)
+    name = re.sub(r"(transformer_decoder\.layers\.\d+)\.cross_attn\.", r"\1.attentions.0.", name)
+    name = re.sub(r"(transformer_decoder\.layers\.\d+)\.self_attn\.", r"\1.attentions.1.", name)
+    return re.sub(r"(panoptic_head\..*layers\.\d+)\.ffn\.", r"\1.ffns.0.", name)
+
+
+@pytest.fixture(scope="session")
+def old_name():
+    return mmdet_2_name

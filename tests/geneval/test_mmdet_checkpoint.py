@@ -51,15 +51,7 @@ def test_every_rule_is_used_and_no_tensor_has_two(state):
     assert {p for patterns in used for p in patterns} == {rule.pattern for rule in mm.RULES}
 
 
-def old_name(name: str) -> str:
-    """mmdet 2's name for mmdet 3's."""
-    name = re.sub(r"(pixel_decoder\.encoder\.layers\.\d+)\.self_attn\.", r"\1.attentions.0.", name)
-    name = re.sub(r"(transformer_decoder\.layers\.\d+)\.cross_attn\.", r"\1.attentions.0.", name)
-    name = re.sub(r"(transformer_decoder\.layers\.\d+)\.self_attn\.", r"\1.attentions.1.", name)
-    return re.sub(r"(panoptic_head\..*layers\.\d+)\.ffn\.", r"\1.ffns.0.", name)
-
-
-def test_names_of_mmdet_2_lead_to_the_same_places(state):
+def test_names_of_mmdet_2_lead_to_the_same_places(state, old_name):
     old = {old_name(name): name for name in state}
     assert sum(a != b for a, b in old.items()) > 100
     assert {a: mm.new_name(a) for a in old} == old
