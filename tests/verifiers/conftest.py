@@ -13,7 +13,7 @@ TOKENIZER = GOLDENS / "A" / "vhs-tiny-hidden"
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """A writable copy of a golden checkpoint's folder: `checkpoint("A/vhs-tiny-hidden")`; keywords change config.json."""
+    """`checkpoint("A/vhs-tiny-hidden")`: a writable copy of a golden checkpoint; keywords change its config.json."""
 
     def build(name: str, folder: str | None = None, **changes) -> Path:
         target = tmp_path / (folder or Path(name).name)

@@ -8,6 +8,8 @@ from vhs.errors import CheckpointError
 from vhs.verifiers import load_verifier, read_verifier_config
 from vhs.verifiers.checkpoint import parse_tower
 
+from .conftest import GOLDENS
+
 
 def edit_tensors(folder, change):
     tensors = load((folder / "model.safetensors").read_bytes())
@@ -112,7 +114,8 @@ def test_missing_unexpected_and_misshapen_tensors_are_listed(checkpoint):
 
 
 def test_connector_of_another_type_or_width(checkpoint):
-    with pytest.raises(CheckpointError, match=r"model.mm_projector.\* \(linear\): .*missing: bias, weight; unexpected: 0.bias"):
+    message = r"model.mm_projector.\* \(linear\): .*missing: bias, weight; unexpected: 0.bias"
+    with pytest.raises(CheckpointError, match=message):
         load_verifier(checkpoint("A/vhs-tiny-hidden", folder="a", mm_projector_type="linear"))
     with pytest.raises(CheckpointError, match=r"of another shape: 0.weight \(64, 48\) instead of \(64, 32\)"):
         load_verifier(checkpoint("A/vhs-tiny-hidden", folder="b", mm_hidden_size=32, hidden_dim=32))
@@ -141,7 +144,7 @@ def test_shards_equal_one_file(checkpoint, activations):
     shard(folder)
     assert torch.equal(load_verifier(folder).score("a bench", activations["p0"]).score, expected.score)
     (folder / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="index.json: shards missing: model-00002-of-00002.safetensors; download"):
+    with pytest.raises(CheckpointError, match="index.json: shards missing: model-00002-of-00002.safetensors; "):
         load_verifier(folder)
 
 
@@ -160,13 +163,13 @@ def test_pickles_are_not_read(checkpoint):
     folder = checkpoint("A/vhs-tiny-hidden")
     file = folder / "model.safetensors"
     torch.save(load(file.read_bytes()), file)
-    with pytest.raises(CheckpointError, match="model.safetensors: a pickle under another name"):
+    with pytest.raises(CheckpointError, match="model.safetensors: is a pickle under another name"):
         load_verifier(folder)
     file.rename(folder / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match="pytorch_model.bin: a pickle, which can run code when read"):
+    with pytest.raises(CheckpointError, match="pytorch_model.bin: is a pickle, which can run code when it is read"):
         load_verifier(folder)
     (folder / "pytorch_model.bin").unlink()
-    with pytest.raises(CheckpointError, match=r"no model.safetensors .* complete the download: python inference_scripts"):
+    with pytest.raises(CheckpointError, match="model.safetensors: is missing; .* run: python inference_scripts/down"):
         load_verifier(folder)
 
 
@@ -176,3 +179,29 @@ def test_folders_name_decides_nothing(checkpoint, activations):
         for name in ("a", "qwen3-clip-regression", "vhs-hidden")
     ]
     assert torch.equal(scores[0], scores[1]) and torch.equal(scores[0], scores[2])
+
+
+def test_a_check_finds_what_loading_would_without_reading_a_weight(checkpoint, statistics, monkeypatch):
+    import safetensors.torch
+
+    from vhs.verifiers import check_verifier
+
+    folder = checkpoint("A/vhs-tiny-hidden")
+    edit_tensors(folder, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].clone()}))
+    broken = checkpoint("C/vhs-tiny-linear", mm_projector_type="mlp2x_gelu")
+    monkeypatch.setattr(safetensors.torch, "load_file", None)
+    assert check_verifier(folder, "hidden_7", **statistics, tokens=64).width == 48
+    with pytest.raises(CheckpointError, match="missing: 0.bias, 0.weight, 2.bias, 2.weight; unexpected: bias, weight"):
+        check_verifier(broken)
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-10])
+    with pytest.raises(CheckpointError, match="truncated or corrupt"):
+        check_verifier(folder)
+
+
+def test_a_check_knows_the_number_of_tokens(checkpoint):
+    from vhs.verifiers import check_verifier
+
+    files = [GOLDENS / "A" / f"block_7_{name}_pertoken_bf16.pt" for name in ("mean", "variance")]
+    check_verifier(checkpoint("A/vhs-tiny-hidden"), "hidden_7", *files, tokens=64)
+    with pytest.raises(CheckpointError, match="statistics of 64 tokens; the hidden states have 1024"):
+        check_verifier(checkpoint("A/vhs-tiny-hidden", folder="again"), "hidden_7", *files, tokens=1024)

@@ -7,7 +7,7 @@ from PIL import Image
 from safetensors.torch import load, save_file
 
 from vhs.errors import CheckpointError, ImageError
-from vhs.verifiers import load_verifier
+from vhs.verifiers import check_verifier, load_verifier
 from vhs.verifiers.clip import ClipTower, Preprocessing
 
 from .conftest import GOLDENS
@@ -45,7 +45,8 @@ def test_layer_or_feature_that_is_not_there():
 def test_preprocessing_reads_both_forms_of_its_file(tmp_path):
     new = Preprocessing.from_file(TOWER / "preprocessor_config.json")
     raw = json.loads((TOWER / "preprocessor_config.json").read_text())
-    old = {key: raw[key] for key in ("image_mean", "image_std", "resample", "do_resize")} | {"size": 56, "crop_size": 56}
+    old = {key: raw[key] for key in ("image_mean", "image_std", "resample", "do_resize")}
+    old |= {"size": 56, "crop_size": 56}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(old))
     assert torch.equal(Preprocessing.from_file(tmp_path / "preprocessor_config.json")(picture()), new(picture()))
     with pytest.raises(CheckpointError, match="not a CLIP preprocessor"):
@@ -57,7 +58,8 @@ def test_preprocessing_crops_the_centre(size):
     preprocessing = Preprocessing.from_file(TOWER / "preprocessor_config.json")
     assert preprocessing(picture(size)).shape == (3, 56, 56)
     flat = preprocessing(Image.new("RGBA", size, (255, 0, 0, 7)))
-    torch.testing.assert_close(flat[:, 0, 0], (torch.tensor([1.0, 0, 0]) - torch.tensor(preprocessing.mean)) / torch.tensor(preprocessing.std))  # fmt: skip
+    mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
+    torch.testing.assert_close(flat[:, 0, 0], (torch.tensor([1.0, 0, 0]) - mean) / std)
 
 
 @pytest.mark.parametrize("place", ["working directory", "checkpoint", "beside", "absolute"])
@@ -72,12 +74,18 @@ def test_where_a_tower_is_found(place, checkpoint, tmp_path, monkeypatch):
     assert verifier.score("a bench", [picture()]).score.shape == (1,)
 
 
-def test_tower_of_another_width(checkpoint, tmp_path):
-    with pytest.raises(CheckpointError, match="tokens have 48 channels; .* takes 32 \\(mm_hidden_size\\)"):
-        load_verifier(_narrow(checkpoint, tmp_path), str(TOWER))
+def test_tower_of_another_width(checkpoint):
+    folder = _narrow(checkpoint)
+    for read in (load_verifier, check_verifier):
+        with pytest.raises(CheckpointError, match="tokens have 48 channels; .* takes 32 \\(mm_hidden_size\\)"):
+            read(folder, str(TOWER))
 
 
-def _narrow(checkpoint, tmp_path):
+def test_check_passes_what_loads(checkpoint):
+    assert check_verifier(checkpoint("B/vhs-tiny-clip"), str(TOWER)).reads == "image"
+
+
+def _narrow(checkpoint):
     folder = checkpoint("B/vhs-tiny-clip", mm_hidden_size=32)
     tensors = load((folder / "model.safetensors").read_bytes())
     tensors["model.mm_projector.0.weight"] = tensors["model.mm_projector.0.weight"][:, :32].contiguous()
@@ -132,7 +140,8 @@ def test_a_full_clip_checkpoint_as_a_pickle_is_read_as_data(checkpoint, tmp_path
     from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig
 
     vision = CLIPVisionConfig.from_pretrained(TOWER).to_dict()
-    text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50, "intermediate_size": 16}
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "vocab_size": 50}
+    text = sizes | {"num_hidden_layers": 1, "num_attention_heads": 2}
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=32))
     (tmp_path / "tower").mkdir()
     model.config.save_pretrained(tmp_path / "tower")

@@ -45,7 +45,7 @@ def test_one_image_place_whatever_the_prompt(tokenizer):
 
 def test_length_counts_the_picture_and_not_its_place():
     check_length([1, IMAGE_INDEX, 2], image_tokens=8, limit=10, prompt="x")
-    with pytest.raises(PromptError, match="10 tokens with the picture's 8, the verifier takes 9; shorten it by 1 tokens"):
+    with pytest.raises(PromptError, match="10 tokens with the picture's 8, the verifier takes 9; shorten it by 1"):
         check_length([1, IMAGE_INDEX, 2], image_tokens=8, limit=9, prompt="x" * 200)
 
 

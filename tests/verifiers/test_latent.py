@@ -23,7 +23,9 @@ def test_tokens_are_pixels_row_by_row():
     assert torch.equal(tokens[1, 5], latents[1, :, 1, 1])
 
 
-@pytest.mark.parametrize("projector", ["mlp2x_gelu", "norm_linear", "conv_mlp2x_gelu", "vit_p_4_d_8_h_2_l_1_mlp2x_gelu"])
+@pytest.mark.parametrize(
+    "projector", ["mlp2x_gelu", "norm_linear", "conv_mlp2x_gelu", "vit_p_4_d_8_h_2_l_1_mlp2x_gelu"]
+)
 def test_a_latent_verifier_scores(projector, checkpoint, tmp_path):
     verifier = load_verifier(latent_verifier(checkpoint, tmp_path, projector), "latent")
     assert (verifier.reads, verifier.block, verifier.width) == ("latent", None, 4)

@@ -47,7 +47,8 @@ def test_missing_tokenizer(checkpoint):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_low_precision_is_near_float32(dtype, checkpoint, activations, statistics):
     folder = checkpoint("A/vhs-tiny-hidden")
-    exact, low = (load_verifier(folder, **statistics, dtype=d).score("a bench", activations["p0"]) for d in ("float32", dtype))
+    verifiers = (load_verifier(folder, **statistics, dtype=name) for name in ("float32", dtype))
+    exact, low = (verifier.score("a bench", activations["p0"]) for verifier in verifiers)
     assert low.score.dtype == torch.float32
     torch.testing.assert_close(low.p_yes, exact.p_yes, atol=0.03, rtol=0)
 
@@ -90,3 +91,14 @@ def test_the_tokenizer_is_read_as_it_is_written(checkpoint):
     (folder / "tokenizer.json").write_text(json.dumps(content))
     tokenizer = load_tokenizer(folder)
     assert tokenizer("YES").input_ids == tokenizer("yes").input_ids
+
+
+def test_a_tokenizer_from_elsewhere(checkpoint, activations):
+    whole = checkpoint("A/vhs-tiny-hidden", folder="whole")
+    expected = load_verifier(whole).score("a bench", activations["p0"])
+    bare = checkpoint("A/vhs-tiny-hidden", folder="bare")
+    for file in bare.iterdir():
+        if file.name not in ("config.json", "model.safetensors"):
+            file.unlink()
+    score = load_verifier(bare, tokenizer_path=whole).score("a bench", activations["p0"])
+    assert torch.equal(score.score, expected.score)

@@ -33,7 +33,7 @@ def test_wrong_name_answers_with_the_nearest():
     "entry, message",
     [
         ({"latent_verifier_path": "a/b"}, "needs latent_verifier_path and vision_tower"),
-        ({"latent_verifier_path": "a/b", "vision_tower": "latent", "resize": True}, "unknown field resize; known: latent"),
+        ({"latent_verifier_path": "a/b", "vision_tower": "latent", "resize": True}, "unknown field resize; known: lat"),
         ({"latent_verifier_path": "a/b", "vision_tower": "latent", "resize_vocabulary": "yes"}, "is true or false"),
         ({"kind": "vila"}, "kind 'vila'; one of llava, random, none"),
     ],

@@ -40,8 +40,9 @@ def test_what_we_write_is_what_the_release_wrote(name, checkpoint, tmp_path):
 
 def test_a_saved_verifier_scores_the_same(checkpoint, activations, tmp_path):
     source = checkpoint("A/vhs-tiny-hidden")
-    scores = [load_verifier(f).score("a bench", activations["p0"]) for f in (source, save_again(source, tmp_path / "b"))]
-    assert torch.equal(scores[0].score, scores[1].score)
+    saved = save_again(source, tmp_path / "saved")
+    scores = [load_verifier(folder).score("a bench", activations["p0"]).score for folder in (source, saved)]
+    assert torch.equal(*scores)
 
 
 def test_a_trained_verifier_is_cast_and_replaces_only_its_own_files(checkpoint, activations, tmp_path):
@@ -50,11 +51,11 @@ def test_a_trained_verifier_is_cast_and_replaces_only_its_own_files(checkpoint, 
     folder = tmp_path / "trained"
     folder.mkdir()
     (folder / "README.md").write_text("a model card")
-    save = lambda: save_verifier(folder, verifier.llm, connector, verifier.tokenizer, vision_tower="hidden_3",
-                                 projector_type="mlp3x_gelu", width=48)  # fmt: skip  # noqa: E731
-    save()
+    parts = (folder, verifier.llm, connector, verifier.tokenizer)
+    kind = {"vision_tower": "hidden_3", "projector_type": "mlp3x_gelu", "width": 48}
+    save_verifier(*parts, **kind)
     before = load_verifier(folder, "hidden_3")
-    save()
+    save_verifier(*parts, **kind)
     assert (folder / "README.md").read_text() == "a model card" and not folder.with_name("trained.partial").exists()
     assert {t.dtype for t in load_file(folder / "model.safetensors").values()} == {torch.bfloat16}
     assert before.block == 3
@@ -64,8 +65,10 @@ def test_a_trained_verifier_is_cast_and_replaces_only_its_own_files(checkpoint, 
 
 def test_a_resized_vocabulary_survives(checkpoint, activations, tmp_path):
     verifier = load_verifier(checkpoint("A/vhs-tiny-hidden"), resize_vocabulary=True)
-    saved = save_verifier(tmp_path / "resized", verifier.llm, verifier.connector, verifier.tokenizer,
-                          vision_tower="hidden_7", projector_type="mlp2x_gelu", width=48, dtype=torch.float32)  # fmt: skip
+    saved = save_verifier(
+        tmp_path / "resized", verifier.llm, verifier.connector, verifier.tokenizer,
+        vision_tower="hidden_7", projector_type="mlp2x_gelu", width=48, dtype=torch.float32,
+    )  # fmt: skip
     again = load_verifier(saved, resize_vocabulary=True)
     assert again.tokenizer.unk_token == "[UNK]" and again.llm.config.vocab_size == 640
     assert torch.equal(verifier.score("x", activations["p0"]).score, again.score("x", activations["p0"]).score)

@@ -15,6 +15,7 @@ _HOME = {
     "VerifierConfig": "checkpoint",
     "read_verifier_config": "checkpoint",
     "load_verifier": "load",
+    "check_verifier": "load",
     "load_language_model": "load",
     "save_verifier": "save",
     "VerifierEntry": "registry",

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from vhs.errors import CheckpointError
 from vhs.verifiers.base import Reads
-from vhs.verifiers.hub import DOWNLOAD, find_folder
+from vhs.verifiers.hub import find_folder
+from vhs.weights import check_safetensors, weight_files
 
 if TYPE_CHECKING:
     import torch
@@ -112,7 +113,8 @@ def _check_supported(file: Path, raw: Mapping[str, Any]) -> None:
         raise CheckpointError(f"{file}: architectures: a regression head is not supported; use a yes/no verifier")
     if raw.get("s2"):
         raise CheckpointError(f"{file}: s2: multi-scale CLIP features are not supported; use a verifier without them")
-    missing = [key for key in ("hidden_size", "mm_hidden_size", "vocab_size", "mm_vision_tower") if raw.get(key) is None]
+    needed = ("hidden_size", "mm_hidden_size", "vocab_size", "mm_vision_tower")
+    missing = [key for key in needed if raw.get(key) is None]
     if missing:
         raise CheckpointError(f"{file}: {', '.join(missing)} missing; a verifier's config.json has them")
 
@@ -147,47 +149,37 @@ def warn_of_sampling(folder: Path) -> None:
 
 
 def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a folder's model.safetensors, or of the shards that model.safetensors.index.json lists, on the CPU.
+    """All tensors of a folder's model.safetensors, or of the shards that its index.json lists, on the CPU.
 
     Raises:
         CheckpointError: no such file, a shard is missing, a file is truncated or corrupt, or a pickle.
     """
+    from safetensors.torch import load_file
+
     tensors: dict[str, torch.Tensor] = {}
-    for file in _tensor_files(folder):
-        tensors.update(_read_safetensors(file))
+    for file in _whole_files(folder):
+        tensors.update(load_file(file))
     return tensors
 
 
-def _tensor_files(folder: Path) -> list[Path]:
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file():
-        return [single]
-    if index.is_file():
-        files = sorted({folder / name for name in read_json(index).get("weight_map", {}).values()})
-        missing = [file.name for file in files if not file.is_file()]
-        if missing or not files:
-            raise CheckpointError(f"{index}: shards missing: {_listed(missing) or 'all'}; download the checkpoint again")
-        return files
-    if pickles := sorted(file.name for file in folder.glob("*.bin")):
-        raise CheckpointError(
-            f"{folder / pickles[0]}: a pickle, which can run code when read; convert it to model.safetensors"
-        )
-    raise CheckpointError(f"{folder}: no model.safetensors (nor its index.json); complete the download: {DOWNLOAD}")
+def read_shapes(folder: Path) -> dict[str, torch.Tensor]:
+    """As `read_tensors`, from the files' headers alone: tensors on the meta device."""
+    import torch
+    from safetensors import safe_open
+
+    shapes: dict[str, torch.Tensor] = {}
+    for file in _whole_files(folder):
+        with safe_open(file, "pt") as opened:
+            for name in opened.keys():  # noqa: SIM118
+                shapes[name] = torch.empty(opened.get_slice(name).get_shape(), device="meta")
+    return shapes
 
 
-def _read_safetensors(file: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    with file.open("rb") as stream:
-        start = stream.read(4)
-    if start[:2] == b"PK" or start[:1] == b"\x80":
-        raise CheckpointError(f"{file}: a pickle under another name; safetensors is expected")
-    try:
-        return load_file(file)
-    except (SafetensorError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{file}: truncated or corrupt ({reason}); download it again") from None
+def _whole_files(folder: Path) -> list[Path]:
+    files = weight_files(folder, "model")
+    for file in files:
+        check_safetensors(file)
+    return files
 
 
 def fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], what: str, tied: Iterable[str] = ()) -> None:
@@ -222,7 +214,8 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"{file}: no such file; a verifier's folder has config.json, weights and tokenizer") from None
+        remedy = "a verifier's folder has config.json, weights and tokenizer"
+        raise CheckpointError(f"{file}: no such file; {remedy}") from None
     except (ValueError, OSError) as error:
         raise CheckpointError(f"{file}: not readable as JSON ({error})") from None
     if not isinstance(content, dict):

@@ -19,7 +19,7 @@ from torch import nn
 
 from vhs.errors import CheckpointError, ImageError
 from vhs.verifiers.base import Reads
-from vhs.verifiers.checkpoint import TOWER_PREFIX, VerifierConfig, fill
+from vhs.verifiers.checkpoint import TOWER_PREFIX, VerifierConfig, fill, read_json
 from vhs.verifiers.hub import find_folder
 
 TOWER_FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
@@ -170,11 +170,23 @@ def load_clip_reader(
         ClipTower(tower.to(device=device, dtype=dtype).eval(), config.select_layer, config.select_feature),
         Preprocessing.from_file(folder / "preprocessor_config.json"),
     )
-    if reader.width != config.width:
-        raise CheckpointError(
-            f"{folder}: its tokens have {reader.width} channels; {config.folder} takes {config.width} (mm_hidden_size)"
-        )
+    _check_width(config, folder, reader.width)
     return reader
+
+
+def check_tower(config: VerifierConfig) -> None:
+    """Raises CheckpointError where the tower that `config` names is missing or of another width; reads no weight."""
+    folder = _tower_folder(config)
+    raw = read_json(folder / "config.json")
+    _check_width(config, folder, raw.get("vision_config", raw).get("hidden_size"))
+    Preprocessing.from_file(folder / "preprocessor_config.json")
+
+
+def _check_width(config: VerifierConfig, folder: Path, width: int | None) -> None:
+    if width != config.width:
+        raise CheckpointError(
+            f"{folder}: its tokens have {width} channels; {config.folder} takes {config.width} (mm_hidden_size)"
+        )
 
 
 def _tower_folder(config: VerifierConfig) -> Path:

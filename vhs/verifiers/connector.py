@@ -25,7 +25,9 @@ from vhs.errors import CheckpointError
 SUPPORTED = "linear, identity, mlp<N>x_gelu, mlp<N>x_gelu_attn_layers_<L>_heads_<H>, conv_<mlp...>, " \
             "vit_p_<P>_d_<D>_h_<H>_l_<L>_mlp<N>x_gelu, and norm_<any but vit>"
 _MLP = re.compile(r"(?P<conv>conv_)?mlp(?P<depth>[1-9]\d*)x_gelu(_attn_layers_(?P<layers>\d+)_heads_(?P<heads>\d+))?")
-_VIT = re.compile(r"vit_p_(?P<patch>\d+)_d_(?P<width>\d+)_h_(?P<heads>\d+)_l_(?P<layers>\d+)_mlp(?P<depth>[1-9]\d*)x_gelu")
+_VIT = re.compile(
+    r"vit_p_(?P<patch>\d+)_d_(?P<width>\d+)_h_(?P<heads>\d+)_l_(?P<layers>\d+)_mlp(?P<depth>[1-9]\d*)x_gelu"
+)
 
 
 def build_connector(kind: str, in_width: int, out_width: int, swap: bool = False) -> nn.Module:
@@ -71,7 +73,9 @@ def _mlp_connector(match: re.Match, in_width: int, out_width: int, swap: bool) -
     if match["layers"]:
         width = in_width if swap else out_width
         heads = _divides(int(match["heads"]), width, match[0])
-        layer = nn.TransformerEncoderLayer(width, heads, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(
+            width, heads, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
         encoder = nn.TransformerEncoder(layer, int(match["layers"]), enable_nested_tensor=False)
         modules = [encoder, *modules] if swap else [*modules, encoder]
     return nn.Sequential(*modules)

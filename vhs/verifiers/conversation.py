@@ -35,7 +35,7 @@ def check_prompt(tokenizer: Any, prompt: str) -> None:
     """
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     special = [IMAGE_MARKER, *tokenizer.all_special_tokens, *(token.content for token in added if token.special)]
-    found = next((token for token in special if token in prompt), None)
+    found = next((token for token in special if token and token in prompt), None)
     if found is not None:
         raise PromptError(
             f"prompt {_short(prompt)}: contains {found!r}, which the verifier reads as a control token; remove it"

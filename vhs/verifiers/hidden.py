@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from vhs.errors import CheckpointError
+from vhs.hub import DOWNLOAD
 from vhs.verifiers.base import Reads
-from vhs.verifiers.hub import DOWNLOAD
 
 EPSILON = 1e-6
 
@@ -59,7 +59,8 @@ def load_statistics(mean_path: str | Path, variance_path: str | Path, block: int
     if not (mean.ndim == 1 or (mean.ndim == 2 and mean.shape[0] == 1)) or not mean.numel():
         raise CheckpointError(f"{mean_path}: shape {tuple(mean.shape)}; statistics are (1,), (tokens,) or (1, width)")
     if not (mean.isfinite().all() and variance.isfinite().all() and (variance >= 0).all()):
-        raise CheckpointError(f"{variance_path}: statistics are not finite, or a variance is negative; compute them again")
+        what = "statistics are not finite, or a variance is negative"
+        raise CheckpointError(f"{variance_path}: {what}; compute them again")
     return Statistics(mean, variance, str(mean_path))
 
 

@@ -1,62 +1,15 @@
-"""Where a checkpoint's files are: a folder, or a repository of the Hugging Face Hub and its cache."""
+"""Which files of a checkpoint a verifier needs; `vhs.hub` finds them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from vhs.errors import CheckpointError
+from vhs import hub
 
-REPOSITORY_ROOT = Path(__file__).resolve().parents[2]
 VERIFIER_FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja")
-DOWNLOAD = "python inference_scripts/download.py --config <your config>"
-
-
-def local_folder(name: str | Path, beside: Sequence[Path] = ()) -> Path | None:
-    """The folder `name` in the working directory, then in each of `beside`, then in the project's folder; or None."""
-    places = (Path.cwd(), *beside, REPOSITORY_ROOT)
-    folders = (place / Path(name).expanduser() for place in places)
-    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def find_folder(name: str | Path, key: str, files: Sequence[str] = VERIFIER_FILES, beside: Sequence[Path] = ()) -> Path:
-    """The folder that holds `files` of `name`: a folder on disk, else a Hub repository, downloaded where it is not
-    in the cache. `key` is the configuration key that named it.
-
-    Raises:
-        CheckpointError: no such folder or repository, no network and no cache, or a gated repository.
-    """
-    folder = local_folder(name, beside)
-    if folder is not None:
-        return folder
-    if not is_hub_id(str(name)):
-        raise CheckpointError(f"{key}: {name}: no such folder; give a folder or a Hub id (owner/name)")
-    return _download(str(name), key, files)
-
-
-def is_hub_id(name: str) -> bool:
-    """`name` has the form owner/name, and owner is not a folder here."""
-    owner, _, rest = name.partition("/")
-    plain = all(part and part[0] not in ".~" and "\\" not in part for part in (owner, rest))
-    return plain and "/" not in rest and not any((root / owner).is_dir() for root in (Path.cwd(), REPOSITORY_ROOT))
-
-
-def _download(repository: str, key: str, files: Sequence[str]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub import errors as hub
-
-    try:
-        return Path(snapshot_download(repository, allow_patterns=list(files)))
-    except hub.GatedRepoError:
-        remedy = f"accept its terms at https://huggingface.co/{repository} and set HF_TOKEN to a token of that account"
-        raise CheckpointError(f"{key}: {repository} is gated: {remedy}") from None
-    except (hub.RepositoryNotFoundError, hub.HFValidationError):
-        remedy = "check the spelling, or set HF_TOKEN if it is private"
-        raise CheckpointError(f"{key}: {repository}: no such repository on the Hugging Face Hub; {remedy}") from None
-    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled):
-        raise CheckpointError(
-            f"{key}: {repository}: not in the Hub cache, and the Hub cannot be reached; with a network run: {DOWNLOAD}"
-        ) from None
-    except Exception as error:  # the HTTP library's own, and a full disk
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{key}: {repository}: download failed ({reason}); {DOWNLOAD} resumes it") from None
+    """`vhs.hub.find_folder` for the files of a verifier or language model: configuration, safetensors, tokenizer."""
+    return hub.find_folder(name, key, files, beside)

@@ -74,7 +74,7 @@ def fill_llm(llm: nn.Module, tensors: dict[str, torch.Tensor], what: str) -> Non
     tied = ["lm_head.weight"] if llm.config.tie_word_embeddings else []
     if tied and "lm_head.weight" in tensors:
         head = tensors.pop("lm_head.weight")
-        if not torch.equal(head, tensors.get("model.embed_tokens.weight", head)):
+        if not head.is_meta and not torch.equal(head, tensors.get("model.embed_tokens.weight", head)):
             raise CheckpointError(
                 f"{what}: lm_head.weight differs from the embedding, but config.json ties them "
                 f"(tie_word_embeddings: true)"
@@ -129,8 +129,10 @@ def embed_inputs(
         `inputs_embeds` (N, L, D), `attention_mask` (N, L) and `position_ids` (N, L). Shorter rows are padded on the
         left, so that the answer's place is the last of every row; the mask and positions are None without padding.
     """
-    shared = isinstance(ids[0], int)
-    rows = [_splice(llm, tokens, ids)] if shared else [_splice(llm, t[None], i) for t, i in zip(tokens, ids, strict=True)]
+    if isinstance(ids[0], int):
+        rows = [_splice(llm, tokens, ids)]
+    else:
+        rows = [_splice(llm, picture[None], row) for picture, row in zip(tokens, ids, strict=True)]
     lengths = [row.shape[1] for row in rows]
     if len(set(lengths)) == 1:
         return {"inputs_embeds": torch.cat(rows), "attention_mask": None, "position_ids": None}

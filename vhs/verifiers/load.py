@@ -14,6 +14,7 @@ from vhs.verifiers.checkpoint import (
     MODEL_TYPES,
     VerifierConfig,
     read_json,
+    read_shapes,
     read_tensors,
     read_verifier_config,
     warn_of_sampling,
@@ -40,6 +41,7 @@ def load_verifier(
     device: str | torch.device = "cpu",
     micro_batch: int | None = None,
     lora_weights: str | Path | None = None,
+    tokenizer_path: str | Path | None = None,
 ) -> LlavaVerifier:
     """Loads a verifier in the published format.
 
@@ -53,6 +55,7 @@ def load_verifier(
         dtype: float32, bfloat16 or float16. The vocabulary is resized before the cast.
         micro_batch: candidates per forward pass; None takes all that `score` is given.
         lora_weights: folder or Hub id of a PEFT adapter for the LLM, with its connector where it was trained too.
+        tokenizer_path: folder or Hub id of the tokenizer, where it is not the checkpoint's own.
 
     Raises:
         ConfigError: an unknown dtype, a device that is not there, or statistics without hidden states.
@@ -66,7 +69,7 @@ def load_verifier(
     warn_of_sampling(folder)
     tensors = read_tensors(folder)
     llm, connector = load_parts(config, tensors)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(find_folder(tokenizer_path, "tokenizer_path") if tokenizer_path else folder)
     if resize_vocabulary:
         resize(llm, tokenizer)
     reader = _build_reader(config, statistics, tensors, dtype, device)
@@ -76,6 +79,34 @@ def load_verifier(
         llm = apply_lora(llm, connector, lora_weights).eval()
     connector = connector.to(device=device, dtype=dtype)
     return LlavaVerifier(llm, connector, tokenizer, reader, use_generation_prompt, micro_batch)
+
+
+def check_verifier(
+    path: str | Path,
+    vision_tower: str | None = None,
+    normalization_mean_path: str | Path | None = None,
+    normalization_variance_path: str | Path | None = None,
+    tokens: int | None = None,
+) -> VerifierConfig:
+    """All that can be known of a verifier without reading a weight: its files are whole, their tensors are those that
+    config.json asks for, the statistics fit it, and `tokens` image tokens where given. Returns its configuration.
+
+    Raises:
+        ConfigError, CheckpointError: as `load_verifier`.
+    """
+    config = read_verifier_config(path, vision_tower)
+    statistics = (normalization_mean_path, normalization_variance_path)
+    _check_statistics_keys(config, statistics)
+    load_parts(config, read_shapes(find_folder(path, "latent_verifier_path")))
+    if config.reads == "hidden":
+        reader = _build_reader(config, statistics, {}, torch.float32, torch.device("cpu"))
+        if reader.statistics is not None:
+            reader.statistics.check(tokens, config.width)
+    if config.reads == "image":
+        from vhs.verifiers.clip import check_tower
+
+        check_tower(config)
+    return config
 
 
 def load_language_model(
@@ -122,7 +153,8 @@ def _build_reader(
 ) -> Reader:
     if config.reads == "hidden":
         normalised = config.normalize and statistics[0] is not None
-        return HiddenReader(config.width, config.block, load_statistics(*statistics, config.block) if normalised else None)
+        loaded = load_statistics(*statistics, config.block) if normalised else None
+        return HiddenReader(config.width, config.block, loaded)
     if config.reads == "latent":
         return LatentReader(config.width, as_grid=reads_grid(config.projector_type))
     from vhs.verifiers.clip import load_clip_reader

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from vhs.errors import ConfigError
-from vhs.verifiers.hub import REPOSITORY_ROOT
+from vhs.hub import PROJECT
 
-REGISTRY_FILE = REPOSITORY_ROOT / "inference_scripts" / "latent_verifier_dict.py"
+REGISTRY_FILE = PROJECT / "inference_scripts" / "latent_verifier_dict.py"
 KINDS = ("llava", "random", "none")
 
 
