@@ -7,6 +7,7 @@ otherwise the first process's).
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,12 @@ from tqdm import tqdm
 from vhs.config import RunConfig, find, load_config
 from vhs.errors import ConfigError
 from vhs.shards import current_shard
-from vhs.training.config import CollectConfig, NormalizeConfig, TrainConfig
+from vhs.training.config import CollectConfig, EvaluateConfig, NormalizeConfig, TrainConfig
 
 if TYPE_CHECKING:
     from vhs.shards import Shard
+    from vhs.training.store import CollectedSet
+    from vhs.verifiers.llava import LlavaVerifier
 
 Say = Callable[[str], None]
 
@@ -122,3 +125,63 @@ def run_train(config: TrainConfig, say: Say) -> str:
     if not process.first:
         return ""
     return f"{result.checkpoint}: of step {result.best_step}{f' ({best})' if best else ''}, {result.seconds:.0f} s"
+
+
+def run_evaluate(config: EvaluateConfig, say: Say) -> str:
+    """Figures on a verifier's scores, or its captions, into a file; returns the figures as a table."""
+    from vhs.run_folder import write_json
+    from vhs.training.evaluation import figures, score_sets, table
+    from vhs.training.store import CollectedSet
+
+    sets = [CollectedSet(folder) for folder in config.data]
+    for data in sets:
+        data.require(config.feature)
+    verifier = _verifier(config)
+    if config.task == "captions":
+        return _captions(config, sets, verifier, say)
+    with tqdm(total=sum(min(config.limit or len(s.prompts), len(s.prompts)) * s.layout.candidates for s in sets), desc="candidates") as bar:
+        rows = score_sets(verifier, sets, config.feature, config.labels, limit=config.limit, shuffle=config.shuffle,
+                          seed=config.seed, progress=bar.update)
+    found = figures(rows, config.best_of, selection=config.selection, resamples=config.resamples, seed=config.seed)
+    write_json(Path(config.output), {"config": config.model_dump(mode="json"), **found})
+    return table(found)
+
+
+def _verifier(config: EvaluateConfig) -> LlavaVerifier:
+    """The verifier, which must read the configured feature: pictures' CLIP features come from the set, not from a tower."""
+    from vhs.training.towers import collected_clip_verifier
+    from vhs.verifiers.load import load_verifier
+
+    device = config.device
+    if device == "auto":
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = config.dtype if config.dtype != "auto" else "float32" if device == "cpu" else "bfloat16"
+    common = {"use_generation_prompt": config.use_generation_prompt, "dtype": dtype, "device": device,
+              "micro_batch": config.micro_batch}
+    if config.feature == "clip":
+        return collected_clip_verifier(config.verifier, **common)
+    return load_verifier(config.verifier, config.feature, config.normalization_mean_path, config.normalization_variance_path,
+                         resize_vocabulary=config.resize_vocabulary, **common)
+
+
+def _captions(config: EvaluateConfig, sets: list[CollectedSet], verifier: LlavaVerifier, say: Say) -> str:
+    """One line a picture: its prompt and what the verifier says; the first candidate of every prompt."""
+    import torch
+
+    from vhs.run_folder import write_bytes
+    from vhs.training.evaluation import caption
+
+    lines = []
+    for data in sets:
+        indices = [position * data.layout.candidates for position in range(len(data.prompts))][: config.limit]
+        for start in range(0, len(indices), config.micro_batch):
+            part = indices[start : start + config.micro_batch]
+            features = data.gather(config.feature, part).to(verifier.device, torch.float32)
+            said = caption(verifier, features, config.question, config.use_generation_prompt, config.max_tokens)
+            for index, text in zip(part, said, strict=True):
+                lines.append(json.dumps({"prompt": data.prompt(index).text, "caption": text}, ensure_ascii=False))
+                say(f"{data.prompt(index).text!r}: {text!r}")
+    write_bytes(Path(config.output), "".join(line + "\n" for line in lines).encode())
+    return f"{len(lines)} captions: {config.output}"

@@ -230,3 +230,58 @@ class TrainConfig(Strict):
     def block(self) -> int | None:
         match = re.fullmatch(r"hidden_(\d+)", self.feature)
         return int(match[1]) if match else None
+
+
+class EvaluateConfig(Strict):
+    """evaluate.py: a verifier on collected candidates that it was not trained on."""
+
+    task: Literal["verdicts", "captions"] = "verdicts"
+    """`verdicts`: how good its scores are. `captions`: what it says about a picture after stage 1 (paper, Figure 7)."""
+    verifier: str = Field(min_length=1)
+    """Verifier to judge: folder or Hub id."""
+    data: list[str] = Field(min_length=1)
+    """Collected sets with labels."""
+    output: str = Field(min_length=1)
+    """JSON file of the figures, or JSONL file of the captions."""
+    feature: Feature = "hidden_7"
+    """What the verifier reads."""
+    labels: str = "labels.jsonl"
+    """File of verdicts inside each set."""
+    normalization_mean_path: str | None = None
+    """Mean of the feature; absent: not normalised."""
+    normalization_variance_path: str | None = None
+    """Variance of the feature."""
+    use_generation_prompt: bool = False
+    """As in training."""
+    resize_vocabulary: bool = False
+    """The release's vocabulary rule, for its own two checkpoints."""
+    best_of: list[Annotated[int, Field(ge=1)]] = [1, 2, 4, 8]
+    """N of the best-of-N curve; each at most the candidates a prompt."""
+    shuffle: bool = False
+    """Give every candidate the features of another prompt's: scores must then say nothing within a prompt."""
+    selection: Literal["argmax", "random_yes"] = "argmax"
+    """`argmax`: highest score. `random_yes`: any candidate whose answer is yes (the paper's verifier without scoring)."""
+    limit: int | None = Field(None, ge=1)
+    """Only the first prompts of each set; absent: all."""
+    question: str | None = None
+    """User message with <image> that the caption answers; null: the plain form."""
+    max_tokens: int = Field(48, ge=1)
+    """Longest caption, tokens."""
+    resamples: int = Field(2000, ge=100)
+    """Bootstrap draws behind an interval."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """Seed of the bootstrap, the shuffle and random_yes."""
+    micro_batch: int = Field(64, ge=1)
+    """Candidates in one forward pass."""
+    device: str = "auto"
+    """`auto` takes CUDA where there is one, else the CPU."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision; `auto` is float32 on the CPU and bfloat16 elsewhere."""
+
+    @model_validator(mode="after")
+    def _combinations(self) -> EvaluateConfig:
+        if (self.normalization_mean_path is None) != (self.normalization_variance_path is None):
+            raise combination_error("normalization_mean_path", "mean and variance belong together; give both or neither")
+        if self.question is not None and self.question.count("<image>") != 1:
+            raise combination_error("question", "one <image> is needed in it, where the picture goes")
+        return self

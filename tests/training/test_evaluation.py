@@ -1,0 +1,94 @@
+"""Judging a verifier: scores are the verifier's own, shuffled features say nothing, figures are those of metrics."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from vhs.errors import CheckpointError, ConfigError
+from vhs.training.commands import run_evaluate
+from vhs.training.config import EvaluateConfig
+from vhs.training.evaluation import Rows, figures, score_sets, table
+from vhs.training.store import CollectedSet
+from vhs.training.trainer import train
+from vhs.verifiers.load import load_verifier
+
+
+@pytest.fixture
+def trained(config):
+    """A verifier that reads the verdict off the features."""
+    return train(config(loss="cross_entropy", epochs=14, eval_fraction=0)).checkpoint
+
+
+def settings(collected, trained, tmp_path, **changes) -> EvaluateConfig:
+    values = {"verifier": str(trained), "data": [str(collected)], "output": str(tmp_path / "found.json"), "best_of": [1, 2, 4],
+              "resamples": 200, "device": "cpu"}
+    return EvaluateConfig(**(values | changes))
+
+
+def test_a_verifier_that_knows_is_found_to_know(collected, trained, tmp_path):
+    said = run_evaluate(settings(collected, trained, tmp_path), say=print)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["within_prompt_auc"]["mean"] > 0.95 and found["accuracy"] > 0.9 and found["candidates"] == 80
+    assert found["best_of"][2]["verifier"]["mean"] > 0.95 and found["best_of"][0]["verifier"]["mean"] == 0.5
+    assert "AUC within a prompt" in said and "gain over one" in said
+    assert sum(found["histogram"]["right"]) == 40 and found["by_tag"]["single_object"]["oracle_of_4"] == 1.0
+
+
+def test_scores_are_the_verifiers_own(collected, trained):
+    data = CollectedSet(collected)
+    verifier = load_verifier(trained, use_generation_prompt=False)
+    rows = score_sets(verifier, [data], "hidden_7", limit=3)
+    assert rows.groups == [(0, p) for p in range(3) for _ in range(4)]
+    expected = verifier.score(data.prompt(9).text, data.gather("hidden_7", [9]))
+    assert rows.scores[9] == pytest.approx(expected.score.item(), abs=1e-6)
+    assert rows.verdicts.tolist() == [(p + c) % 2 == 0 for p in range(3) for c in range(4)]
+
+
+def test_shuffled_features_are_those_of_other_prompts(collected, trained, tmp_path, write_set):
+    """Every prompt's verdicts alternate, half of them in the other phase: shuffled, the AUC is about a half."""
+    folder = write_set(tmp_path / "many", prompts=60, candidates=4, seed=3)
+    verifier = load_verifier(trained, use_generation_prompt=False)
+    straight = score_sets(verifier, [CollectedSet(folder)], "hidden_7")
+    shuffled = score_sets(verifier, [CollectedSet(folder)], "hidden_7", shuffle=True)
+    auc = lambda rows: figures(rows, [1], resamples=100)["within_prompt_auc"]["mean"]  # noqa: E731
+    assert auc(straight) > 0.95 and 0.25 < auc(shuffled) < 0.75
+
+
+def test_random_yes_does_not_see_the_score():
+    """Two candidates say yes, the better-scored one is right: argmax always finds it, random yes half of the time."""
+    prompts = 400
+    rows = Rows(
+        groups=[(0, p) for p in range(prompts) for _ in range(3)], texts=[str(p) for p in range(prompts) for _ in range(3)],
+        tags=["colors"] * 3 * prompts, scores=np.tile([0.9, 0.6, -0.9], prompts), p_yes=np.tile([0.9, 0.6, 0.1], prompts),
+        p_no=np.tile([0.1, 0.4, 0.9], prompts), says_yes=np.tile([True, True, False], prompts),
+        verdicts=np.tile([True, False, False], prompts),
+    )
+    assert figures(rows, [3], resamples=100)["best_of"][0]["verifier"]["mean"] == 1.0
+    assert figures(rows, [3], selection="random_yes", resamples=100)["best_of"][0]["verifier"]["mean"] == pytest.approx(0.5, abs=0.08)
+    assert table(figures(rows, [1, 3], resamples=100)).count("\n") == 6
+    with pytest.raises(ConfigError, match="best_of: 4 is more than the 3 candidates"):
+        figures(rows, [4])
+
+
+def test_captions_are_what_stage_one_learned(config, collected, tmp_path):
+    """Trained on one caption for all, the connector makes the frozen LLM say it, and stop."""
+    lines = [json.dumps({"prompt_id": 100 + p, "candidate": c, "caption": "a cat"}) for p in range(20) for c in range(4)]
+    (collected / "same.jsonl").write_text("\n".join(lines))
+    result = train(config(stage="align", captions="same.jsonl", epochs=60, learning_rate=2e-2, eval_fraction=0,
+                          question="<image> Describe the image."))
+    say: list[str] = []
+    settings_ = settings(collected, result.checkpoint, tmp_path, task="captions", question="<image> Describe the image.",
+                         output=str(tmp_path / "captions.jsonl"), limit=3, max_tokens=12)
+    run_evaluate(settings_, say=say.append)
+    rows = [json.loads(line) for line in (tmp_path / "captions.jsonl").read_text().splitlines()]
+    assert [row["caption"] for row in rows] == ["a cat"] * 3 and rows[0]["prompt"] == "a photo of a bench" and len(say) == 3
+
+
+def test_a_verifier_of_something_else_is_refused(collected, trained, tmp_path):
+    with pytest.raises(CheckpointError, match="hidden"):
+        run_evaluate(settings(collected, trained, tmp_path, feature="latent"), say=print)
+    with pytest.raises(ConfigError, match="no feature 'hidden_9'"):
+        run_evaluate(settings(collected, trained, tmp_path, feature="hidden_9"), say=print)
+    assert not torch.is_grad_enabled() or not (tmp_path / "found.json").exists()

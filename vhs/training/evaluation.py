@@ -1,0 +1,158 @@
+"""A verifier on collected candidates: its scores, the figures on them, and the captions it would give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from vhs.errors import ConfigError
+from vhs.training import metrics
+from vhs.training.labels import read_labels
+from vhs.training.store import CollectedSet
+from vhs.verifiers.conversation import IMAGE_MARKER, chat_text, tokenize
+
+if TYPE_CHECKING:
+    from vhs.training.config import EvaluateConfig
+    from vhs.verifiers.llava import LlavaVerifier
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One entry a candidate: its prompt (set, position), text, tag, what the verifier said and what is true."""
+
+    groups: list[tuple[int, int]]
+    texts: list[str]
+    tags: list[str]
+    scores: np.ndarray
+    p_yes: np.ndarray
+    p_no: np.ndarray
+    says_yes: np.ndarray
+    verdicts: np.ndarray
+
+
+def score_sets(
+    verifier: LlavaVerifier, sets: Sequence[CollectedSet], feature: str, labels: str = "labels.jsonl", *,
+    limit: int | None = None, shuffle: bool = False, seed: int = 0, progress: Progress = lambda done: None,
+) -> Rows:
+    """Scores every labelled candidate, prompt by prompt, in order.
+
+    `shuffle` gives each prompt's candidates the features of candidates of other prompts, by a seeded permutation.
+    """
+    columns: dict[str, list] = {name: [] for name in Rows.__dataclass_fields__}
+    for number, data in enumerate(sets):
+        data.require(feature)
+        truth = read_labels(data, labels)
+        positions = sorted({index // data.layout.candidates for index in truth})[:limit]
+        given = _others(positions, seed) if shuffle else dict(zip(positions, positions, strict=True))
+        for position in positions:
+            start, count = position * data.layout.candidates, data.layout.candidates
+            offset = (given[position] - position) * count
+            prompt = data.prompts[position]
+            features = data.gather(feature, range(start + offset, start + offset + count))
+            score = verifier.score(prompt.text, features.to(verifier.device, torch.float32))
+            columns["groups"] += [(number, position)] * count
+            columns["texts"] += [prompt.text] * count
+            columns["tags"] += [(prompt.metadata or {}).get("tag", "")] * count
+            columns["verdicts"] += [truth[index] for index in range(start, start + count)]
+            for name, values in (("scores", score.score), ("p_yes", score.p_yes), ("p_no", score.p_no),
+                                 ("says_yes", score.correct)):
+                columns[name] += values.tolist()
+            progress(count)
+    if not columns["scores"]:
+        raise ConfigError(f"{labels}: no labelled candidates in {', '.join(str(data.folder) for data in sets)}")
+    texts = {name: columns.pop(name) for name in ("groups", "texts", "tags")}
+    return Rows(**texts, **{name: np.asarray(values) for name, values in columns.items()})
+
+
+def _others(positions: Sequence[int], seed: int) -> dict[int, int]:
+    """Another prompt for each: the next one in a seeded circle."""
+    order = np.random.default_rng(seed).permutation(positions).tolist()
+    return dict(zip(order, order[1:] + order[:1], strict=True))
+
+
+def figures(rows: Rows, ns: Sequence[int], *, selection: str = "argmax", resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
+    """Accuracy, AUC, calibration, histogram, best-of-N; every rate from 0 to 1, intervals over prompts.
+
+    `within_prompt_auc` counts prompts with both verdicts; `pooled_auc` all candidates as one. `selection: random_yes`
+    picks any candidate whose answer is yes. Raises ConfigError when a prompt has fewer candidates than the largest N.
+    """
+    smallest = min(np.unique([_key(group) for group in rows.groups], return_counts=True)[1])
+    if max(ns) > smallest:
+        raise ConfigError(f"best_of: {max(ns)} is more than the {smallest} candidates a prompt; collect more or lower it")
+    scores = rows.scores if selection == "argmax" else _random_yes(rows, seed)
+    clusters = dict(zip(rows.groups, rows.texts, strict=True))
+    aucs = metrics.group_aucs(rows.groups, scores, rows.verdicts)
+    interval = lambda values, names: asdict(metrics.bootstrap(values, names, resamples, seed))  # noqa: E731
+    both = 0 < rows.verdicts.sum() < len(rows.verdicts)
+    curve = metrics.best_of_n_curve(rows.groups, scores, rows.verdicts, ns, True, clusters, resamples, seed)
+    return {
+        "candidates": len(scores), "prompts": len(set(rows.texts)), "right": float(rows.verdicts.mean()),
+        **metrics.accuracy(rows.says_yes, rows.verdicts),
+        "within_prompt_auc": interval(list(aucs.values()), [clusters[group] for group in aucs]),
+        "pooled_auc": metrics.auc(scores, rows.verdicts) if both else None,
+        "best_of": [{key: value if key == "n" else asdict(value) for key, value in row.items()} for row in curve],
+        "calibration": metrics.calibration(rows.p_yes / (rows.p_yes + rows.p_no), rows.verdicts),
+        "histogram": metrics.histogram(rows.scores, rows.verdicts),
+        "by_tag": {tag: _by_tag(rows, scores, tag, ns) for tag in sorted(set(rows.tags))},
+    }
+
+
+def _key(group: tuple[int, int]) -> str:
+    return f"{group[0]}/{group[1]}"
+
+
+def _random_yes(rows: Rows, seed: int) -> np.ndarray:
+    """Scores that rank the candidates whose answer is yes at random, before the others at random."""
+    return rows.says_yes + np.random.default_rng(seed).random(len(rows.scores))
+
+
+def _by_tag(rows: Rows, scores: np.ndarray, tag: str, ns: Sequence[int]) -> dict[str, float | None]:
+    inside = [i for i, name in enumerate(rows.tags) if name == tag]
+    groups, verdicts = [rows.groups[i] for i in inside], rows.verdicts[inside]
+    best = {f"best_of_{n}": np.mean(list(metrics.best_of_n(groups, scores[inside], verdicts, n).values())) for n in ns}
+    oracle = np.mean(list(metrics.oracle_of_n(groups, verdicts, max(ns)).values()))
+    auc = metrics.within_prompt_auc(groups, scores[inside], verdicts)
+    values = {**best, f"oracle_of_{max(ns)}": oracle, "within_prompt_auc": auc}
+    return {key: None if np.isnan(value) else float(value) for key, value in values.items()}
+
+
+def table(found: dict[str, Any]) -> str:
+    """The figures as lines for a terminal, rates in percent."""
+    ci = lambda row, sign="": f"{100 * row['mean']:{sign}6.1f} [{100 * row['low']:{sign}.1f}, {100 * row['high']:{sign}.1f}]"  # noqa: E731
+    auc = found["within_prompt_auc"]
+    lines = [
+        f"{found['candidates']} candidates of {found['prompts']} prompts, {100 * found['right']:.1f} % right",
+        f"accuracy {100 * found['accuracy']:.1f} %: {100 * found['of_right']:.1f} of the right, {100 * found['of_wrong']:.1f} of the wrong",
+        f"AUC within a prompt {auc['mean']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}] over {auc['count']} prompts with both verdicts",
+        f"calibration error {found['calibration']['error']:.3f}",
+        "    N  verifier                  gain over one             oracle",
+    ]
+    lines += [f"{row['n']:5d}  {ci(row['verifier']):24s}  {ci(row['gain'], '+'):24s}  {ci(row['oracle'])}" for row in found["best_of"]]
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------------------------------------------- caption mode
+
+
+@torch.no_grad()
+def caption(verifier: LlavaVerifier, features: torch.Tensor, question: str | None, use_generation_prompt: bool,
+            max_tokens: int) -> list[str]:
+    """What the LLM says about each of N pictures, greedily, after `question` or in the plain form.
+
+    All N go on until each has ended or `max_tokens` are said; a caption stops at its end-of-turn token.
+    """
+    text = IMAGE_MARKER if question is None else chat_text(verifier.tokenizer, question, use_generation_prompt)
+    ids = tokenize(verifier.tokenizer, text)
+    from vhs.verifiers.llava import embed_inputs
+
+    inputs = embed_inputs(verifier.llm, verifier.image_features(features), ids)
+    said = verifier.llm.generate(inputs_embeds=inputs["inputs_embeds"], max_new_tokens=max_tokens, do_sample=False,
+                                 num_beams=1, eos_token_id=verifier.tokenizer.eos_token_id,
+                                 pad_token_id=verifier.tokenizer.eos_token_id)
+    return [text.strip() for text in verifier.tokenizer.batch_decode(said, skip_special_tokens=True)]
