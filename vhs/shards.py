@@ -33,7 +33,8 @@ def current_shard() -> Shard:
     """This process among those that `accelerate launch` started, or the only one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Shard()
+    import torch
     from accelerate import PartialState
 
-    state = PartialState()
+    state = PartialState(cpu=not torch.cuda.is_available())
     return Shard(state.process_index, state.num_processes, state.local_process_index, state.wait_for_everyone)
