@@ -25,7 +25,8 @@ def main() -> int:
     arguments = parser.parse_intermixed_args()
     try:
         from vhs.training.commands import run_collect
-        from vhs.training.config import CollectConfig, load_config
+        from vhs.training.config import load_config
+        from vhs.training.data_config import CollectConfig
 
         config = load_config(CollectConfig, arguments.config, arguments.overrides)
         line = run_collect(config, say=lambda line: print(line, file=sys.stderr))

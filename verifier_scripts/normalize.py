@@ -22,7 +22,8 @@ def main() -> int:
     arguments = parser.parse_intermixed_args()
     try:
         from vhs.training.commands import run_normalize
-        from vhs.training.config import NormalizeConfig, load_config
+        from vhs.training.config import load_config
+        from vhs.training.data_config import NormalizeConfig
 
         config = load_config(NormalizeConfig, arguments.config, arguments.overrides)
         line = run_normalize(config, say=lambda line: print(line, file=sys.stderr))

@@ -13,7 +13,7 @@ from vhs.records import Prompt
 from vhs.seeding import candidate_seed
 from vhs.shards import Shard
 from vhs.training.collect import bytes_per_sample, check_disk, collect, plan
-from vhs.training.config import CollectConfig
+from vhs.training.data_config import CollectConfig
 from vhs.training.store import CollectedSet, Layout, begin, shard_path
 
 GENERATOR = Path(__file__).parents[1] / "goldens" / "D" / "sana-sprint-tiny"

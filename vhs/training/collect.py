@@ -24,7 +24,7 @@ from vhs.pictures import encode
 from vhs.records import Prefix, Prompt, TextEmbedding
 from vhs.seeding import candidate_seed
 from vhs.shards import Shard
-from vhs.training.config import CollectConfig
+from vhs.training.data_config import CollectConfig
 from vhs.training.store import Layout, begin, shard_path, write_shard
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from tqdm import tqdm
 from vhs.config import RunConfig, find, load_config
 from vhs.errors import ConfigError
 from vhs.shards import current_shard
-from vhs.training.config import CollectConfig, EvaluateConfig, NormalizeConfig, TrainConfig
+from vhs.training.config import EvaluateConfig, TrainConfig
+from vhs.training.data_config import CollectConfig, NormalizeConfig
 
 if TYPE_CHECKING:
     from vhs.shards import Shard

@@ -1,4 +1,6 @@
-"""Configurations of the training commands: YAML with strict keys, and `base: other.yaml` for what two files share."""
+"""Configurations of training and judging: YAML with strict keys, and `base: other.yaml` for what two files share.
+
+What makes the data is configured in data_config.py."""
 
 from __future__ import annotations
 
@@ -30,11 +32,17 @@ Model = TypeVar("Model", bound=Strict)
 def load_config(model: type[Model], path: str | Path, overrides: Iterable[str] = ()) -> Model:
     """The configuration in a YAML file, over the one that its `base` names (a path beside it), under `key=value`
     overrides. Raises ConfigError in one line."""
+    values, origins = read_values(path, overrides)
+    return build(model, values, origins, str(path))
+
+
+def read_values(path: str | Path, overrides: Iterable[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:
+    """The keys of a YAML file over its base's, under the overrides, and where each was given."""
     values, origins = _with_base(Path(path), ())
     for pair in overrides:
         key, value = parse_override(pair)
         values[key], origins[key] = value, "command line"
-    return build(model, values, origins, str(path))
+    return values, origins
 
 
 def _with_base(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -48,62 +56,6 @@ def _with_base(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict
         raise ConfigError(f"{origins['base']}: base: {base!r} is not a path; the YAML file to start from is needed")
     below, places = _with_base(path.parent / base, (*seen, path.resolve()))
     return {**below, **values}, {**places, **origins}
-
-
-class CollectConfig(Strict):
-    """collect.py: K variants of every prompt, and what is kept of them."""
-
-    run: str = Field(min_length=1)
-    """Run configuration (YAML) that names the generator and its settings; its verifier is not loaded."""
-    annotation: str = Field(min_length=1)
-    """Prompt file: GenEval JSON or JSONL, CSV, plain text."""
-    output: str = Field(min_length=1)
-    """Folder of the collected set."""
-    candidates: int = Field(20, ge=1)
-    """Variants a prompt (K)."""
-    limit: int | None = Field(None, ge=1)
-    """Only the first prompts of the file; absent: all."""
-    blocks: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=64)] = [7]
-    """Transformer blocks whose output is kept, as features `hidden_<block>`."""
-    latent: bool = False
-    """Keep the final latent, as feature `latent`."""
-    clip: str | None = None
-    """CLIP vision tower (Hub id or folder) whose features of the picture are kept, as feature `clip`."""
-    clip_layer: int = -2
-    """Layer of the tower that is read, as in a verifier's `mm_vision_select_layer`."""
-    pictures: Literal["png", "jpg"] | None = None
-    """Keep the picture in this format; labels and captions are made from it."""
-    dtype: Dtype = "bfloat16"
-    """How features are stored."""
-    prompts_per_shard: int = Field(50, ge=1)
-    """Prompts whose samples share a file."""
-    seed: int = Field(0, ge=0, lt=2**63)
-    """Seed of the noise, with prompt id and candidate."""
-    micro_batch: int | None = Field(None, ge=1)
-    """Candidates in one forward pass; absent: the run configuration's."""
-    reserve_gib: Number = Field(5.0, ge=0)
-    """Space on the disk that must remain free, GiB; the run is refused otherwise."""
-
-    @model_validator(mode="after")
-    def _keeps_something(self) -> CollectConfig:
-        if not (self.blocks or self.latent or self.pictures or self.clip):
-            raise combination_error("blocks", "[] with latent: false, no clip and no pictures keeps nothing; name a block")
-        if len(set(self.blocks)) != len(self.blocks):
-            raise combination_error("blocks", f"{self.blocks} names a block twice")
-        return self
-
-
-class NormalizeConfig(Strict):
-    """normalize.py: mean and variance of one feature."""
-
-    data: list[str] = Field(min_length=1)
-    """Collected sets."""
-    feature: Feature = "hidden_7"
-    """Feature to measure."""
-    output: str = Field(min_length=1)
-    """Folder of the two files, `block_<l>_mean_bf16.pt` and `block_<l>_variance_bf16.pt`."""
-    per: Literal["channel", "token", "all"] = "channel"
-    """One pair of numbers a channel (1, C), a token (N,), or for all (1,)."""
 
 
 class TrainConfig(Strict):

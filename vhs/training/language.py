@@ -1,0 +1,117 @@
+"""transformers' instruction models as functions: texts to answers, pictures to captions, pairs to CLIP-Scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vhs.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+CLIP_SCORE_WEIGHT = 2.5
+"""CLIPScore (Hessel et al., 2021) is 2.5 max(cos, 0); as a percentage it is 250 max(cos, 0)."""
+
+
+class TextModel:
+    """A causal LM with a chat template, decoding greedily."""
+
+    def __init__(self, model: Any, tokenizer: Any, max_tokens: int = 256, batch: int = 16) -> None:
+        self.model, self.tokenizer, self.max_tokens, self.batch = model.eval(), tokenizer, max_tokens, batch
+        tokenizer.padding_side = "left"
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+
+    @torch.no_grad()
+    def __call__(self, messages: Sequence[str]) -> list[str]:
+        """One answer a message."""
+        said: list[str] = []
+        for start in range(0, len(messages), self.batch):
+            texts = [self._chat(message) for message in messages[start : start + self.batch]]
+            inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+            inputs = inputs.to(self.model.device)
+            made = self.model.generate(**inputs, max_new_tokens=self.max_tokens, do_sample=False, num_beams=1,
+                                       pad_token_id=self.tokenizer.pad_token_id)
+            said += self.tokenizer.batch_decode(made[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
+        return said
+
+    def _chat(self, message: str) -> str:
+        turns = [{"role": "user", "content": message}]
+        return self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+
+
+class PictureModel:
+    """An image-text-to-text model with a chat template, decoding greedily."""
+
+    def __init__(self, model: Any, processor: Any, max_tokens: int = 96) -> None:
+        self.model, self.processor, self.max_tokens = model.eval(), processor, max_tokens
+        processor.tokenizer.padding_side = "left"
+        if processor.tokenizer.pad_token is None:
+            processor.tokenizer.pad_token = processor.tokenizer.eos_token
+
+    @torch.no_grad()
+    def __call__(self, pictures: Sequence[Image], question: str) -> list[str]:
+        """One answer to `question` a picture, on one line."""
+        turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
+        text = self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        inputs = self.processor(images=[[picture] for picture in pictures], text=[text] * len(pictures),
+                                return_tensors="pt", padding=True, add_special_tokens=False)
+        inputs = inputs.to(self.model.device, self.model.dtype)
+        made = self.model.generate(**inputs, max_new_tokens=self.max_tokens, do_sample=False, num_beams=1,
+                                   pad_token_id=self.processor.tokenizer.pad_token_id)
+        said = self.processor.batch_decode(made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return [" ".join(answer.split()) for answer in said]
+
+
+class ClipScorer:
+    """CLIP-Score of pictures and captions: 250 max(cos, 0) a pair."""
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        self.model, self.processor = model.eval(), processor
+
+    @torch.no_grad()
+    def __call__(self, pictures: Sequence[Image], captions: Sequence[str]) -> list[float]:
+        inputs = self.processor(text=list(captions), images=list(pictures), return_tensors="pt", padding=True, truncation=True)
+        found = self.model(**inputs.to(self.model.device))
+        cosine = torch.nn.functional.cosine_similarity(found.image_embeds.float(), found.text_embeds.float())
+        return (100 * CLIP_SCORE_WEIGHT * cosine.clamp_min(0)).tolist()
+
+
+def load_text_model(name: str, device: str = "auto", dtype: str = "auto", max_tokens: int = 256, batch: int = 16) -> TextModel:
+    """Any causal LM of transformers that has a chat template (Hub id or folder). Raises CheckpointError."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = _load(name, device, dtype, AutoModelForCausalLM, AutoTokenizer)
+    if not getattr(tokenizer, "chat_template", None):
+        raise CheckpointError(f"model: {name} has no chat template; an instruction model is needed")
+    return TextModel(model, tokenizer, max_tokens, batch)
+
+
+def load_picture_model(name: str, device: str = "auto", dtype: str = "auto", max_tokens: int = 96) -> PictureModel:
+    """Any image-text-to-text model of transformers with a chat template. Raises CheckpointError."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    model, processor = _load(name, device, dtype, AutoModelForImageTextToText, AutoProcessor)
+    if not getattr(processor, "chat_template", None):
+        raise CheckpointError(f"model: {name} has no chat template; an instruction model is needed")
+    return PictureModel(model, processor, max_tokens)
+
+
+def load_clip_scorer(name: str, device: str = "auto") -> ClipScorer:
+    """A CLIP model with both towers. Raises CheckpointError."""
+    from transformers import CLIPModel, CLIPProcessor
+
+    return ClipScorer(*_load(name, device, "float32", CLIPModel, CLIPProcessor))
+
+
+def _load(name: str, device: str, dtype: str, model_class: Any, processor_class: Any) -> tuple[Any, Any]:
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    precision = {"auto": torch.float32 if device == "cpu" else torch.bfloat16}.get(dtype) or getattr(torch, dtype)
+    try:
+        return model_class.from_pretrained(name, dtype=precision).to(device), processor_class.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"model: {name}: cannot be loaded ({str(error).splitlines()[0]})") from None
