@@ -41,8 +41,9 @@ def bilinear(array: np.ndarray, height: int, width: int) -> np.ndarray:
     return top * (1 - fy) + bottom * fy
 
 
-def test_pixels_are_bilinear_without_antialias_normalised_and_padded_right_and_below():
-    array = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+@pytest.mark.parametrize("original", [(37, 53), (370, 530)])
+def test_pixels_are_bilinear_without_antialias_normalised_and_padded_right_and_below(original):
+    array = np.random.default_rng(0).integers(0, 256, (*original, 3), dtype=np.uint8)
     prepared = prepare(Image.fromarray(array), (100, 60))
     height, width = prepared.resized
     assert (height, width) == (60, 86)

@@ -81,6 +81,14 @@ def test_only_the_most_confident_object_is_asked_for_its_colour_and_ties_go_to_t
     assert verdict.colors == {0: "blue"}
 
 
+def test_colours_that_were_found_are_listed_in_genevals_order():
+    metadata = {"tag": "colors", "include": [{"class": "cat", "count": 3, "color": "red"}]}
+    cats = [found("cat", 0.9), found("cat", 0.8), found("cat", 0.7)]
+    named = iter(["white", "blue", "orange"])
+    verdict = rules.judge(metadata, cats, lambda one, label: next(named))
+    assert verdict.reason == "expected red cat>=3, found 0 red; and 1 orange, 1 blue, 1 white"
+
+
 def test_a_relation_to_an_object_that_is_not_there_is_named():
     metadata = {
         "tag": "position",
@@ -98,6 +106,9 @@ def test_a_relation_to_an_object_that_is_not_there_is_named():
         ((-30, -30, -20, -20), ("above", "left of")),
         ((1, 0, 11, 10), ()),  # centres closer than a tenth of both widths
         ((0, 0, 10, 10), ()),
+        ((-20, -9, -10, 1), ("left of",)),
+        ((-20, -16, -10, -6), ("above", "left of")),  # offset (-20, -16) less (2, 2), of 25.6: (-0.70, -0.55)
+        ((-20, -14, -10, -4), ("left of",)),  # (-18, -12) of 24.4: (-0.74, -0.49)
         ((20, 3, 30, 13), ("right of",)),  # 3 down, less the margin of 2: not half of the distance
     ],
 )

@@ -9,7 +9,7 @@ import torch
 
 from vhs.config import find
 from vhs.errors import CheckpointError, ConfigError
-from vhs.geneval import selfcheck
+from vhs.geneval import rules, selfcheck
 from vhs.geneval.evaluate import GenEval
 from vhs.geneval.metadata import read_names
 from vhs.geneval.rules import COLORS, Thresholds
@@ -117,3 +117,45 @@ def test_other_thresholds_are_refused():
     selfcheck.check_thresholds(Thresholds())
     with pytest.raises(ConfigError, match="thresholds"):
         selfcheck.check_thresholds(Thresholds(counting=0.3))
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """The judge of configs/tiny.yaml, from the weights in ckpts/tiny."""
+    from pathlib import Path
+
+    from vhs.geneval.settings import judge_config, settle
+
+    return GenEval.from_config(settle(judge_config(Path("absent"), "configs/tiny.yaml", ["device=cpu"])), self_check=False)
+
+
+def test_the_shipped_judge_knows_the_answers(shipped):
+    assert selfcheck.check_answers(shipped) == 7
+
+
+def test_the_shipped_detector_with_its_labels_shuffled_is_caught(shipped):
+    names = SHAPES[1:] + SHAPES[:1]
+    shipped_names, shipped.detector.names = shipped.detector.names, names
+    with pytest.raises(CheckpointError, match="self-check"):
+        selfcheck.check_answers(shipped)
+    shipped.detector.names = shipped_names
+
+
+def test_the_shipped_judge_accepts_true_captions_and_rejects_false_ones(shipped):
+    """A small sample of what `python -m vhs.tinyworld.check` measures; a broken or swapped weight file fails it."""
+    from vhs.tinyworld.scenes import make_scene, render, sample_prompts, true_detections
+
+    records = sample_prompts(72, 5)
+    scenes = [make_scene(record, 1000 + i, "test") for i, record in enumerate(records)]
+    drawn = [render(scene) for scene in scenes]
+    pictures = [picture for picture, _ in drawn]
+    assert sum(v.correct for v in shipped.judge_batch(pictures, records)) >= 68
+    others = [records[(i + 6) % 72] for i in range(72)]  # the same tag's next caption
+    truth = []
+    for scene, (_, masks), other in zip(scenes, drawn, others, strict=True):
+        found = true_detections(scene, masks)
+        colors = {id(one): obj.color for one, obj in zip(found, scene.objects, strict=True)}
+        truth.append(rules.judge(other, found, lambda one, label, colors=colors: colors[id(one)]).correct)
+    wrong = [i for i, correct in enumerate(truth) if not correct]
+    verdicts = shipped.judge_batch([pictures[i] for i in wrong], [others[i] for i in wrong])
+    assert len(wrong) > 50 and sum(not v.correct for v in verdicts) >= 0.94 * len(wrong)
