@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -20,10 +21,10 @@ OBJECTS = ("bench", "cow", "clock", "carrot", "bird", "truck", "vase", "kite", "
 
 def _write_set(folder: Path, prompts: int = 10, candidates: int = 4, per_shard: int = 4, seed: int = 0,
               dtype: str = "float32") -> Path:
-    """Prompts `a photo of a <object>` of different length, half of the candidates right; the feature `hidden_7` has
+    """Prompts `a photo of a <object>` of different lengths, half of the candidates right; the feature `hidden_7` has
     +1 or -1 in its first channels by the verdict, noise elsewhere."""
     generator = torch.Generator().manual_seed(seed)
-    texts = [f"a photo of {'a ' * (i // len(OBJECTS))}{OBJECTS[i % len(OBJECTS)]}" for i in range(prompts)]
+    texts = [f"a photo of {'a ' * (1 + i // len(OBJECTS))}{OBJECTS[i % len(OBJECTS)]}" for i in range(prompts)]
     records = [{"tag": "single_object", "include": [{"class": OBJECTS[i % len(OBJECTS)], "count": 1}], "prompt": text}
                for i, text in enumerate(texts)]
     given = [Prompt(100 + i, text, record) for i, (text, record) in enumerate(zip(texts, records, strict=True))]
@@ -66,14 +67,20 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def config(collected: Path, language_model: Path, tmp_path: Path):
-    """`config(stage="align", ...)`: a training of a few steps on the collected set."""
+@pytest.fixture(scope="session")
+def config_in(collected: Path, language_model: Path):
+    """`config_in(folder, stage="align", ...)`: a training of a few steps on the collected set, its results in `folder`."""
 
-    def build(**changes) -> TrainConfig:
-        values = {"stage": "finetune", "name": "run", "output_path": str(tmp_path / "out"), "data": [str(collected)],
+    def build(folder: Path, **changes) -> TrainConfig:
+        values = {"stage": "finetune", "name": "run", "output_path": str(folder), "data": [str(collected)],
                   "init": str(language_model), "eval_fraction": 0.2, "batch_size": 16, "micro_batch": 16, "epochs": 2,
                   "learning_rate": 3e-3, "tracker": "none", "log_every": 1, "save_dtype": "float32"}
         return TrainConfig(**(values | changes))
 
     return build
+
+
+@pytest.fixture
+def config(config_in, tmp_path: Path):
+    """`config_in` with a folder of the test's own."""
+    return functools.partial(config_in, tmp_path / "out")

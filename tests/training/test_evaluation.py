@@ -15,10 +15,11 @@ from vhs.training.trainer import train
 from vhs.verifiers.load import load_verifier
 
 
-@pytest.fixture
-def trained(config):
+@pytest.fixture(scope="module")
+def trained(config_in, tmp_path_factory):
     """A verifier that reads the verdict off the features."""
-    return train(config(loss="cross_entropy", epochs=14, eval_fraction=0)).checkpoint
+    settings = {"loss": "cross_entropy", "epochs": 14, "eval_fraction": 0, "save_every": 1000}
+    return train(config_in(tmp_path_factory.mktemp("trained"), **settings)).checkpoint
 
 
 def settings(collected, trained, tmp_path, **changes) -> EvaluateConfig:
@@ -76,7 +77,7 @@ def test_captions_are_what_stage_one_learned(config, collected, tmp_path):
     """Trained on one caption for all, the connector makes the frozen LLM say it, and stop."""
     lines = [json.dumps({"prompt_id": 100 + p, "candidate": c, "caption": "a cat"}) for p in range(20) for c in range(4)]
     (collected / "same.jsonl").write_text("\n".join(lines))
-    result = train(config(stage="align", captions="same.jsonl", epochs=60, learning_rate=2e-2, eval_fraction=0,
+    result = train(config(stage="align", captions="same.jsonl", epochs=40, learning_rate=2e-2, eval_fraction=0, save_every=1000,
                           question="<image> Describe the image."))
     say: list[str] = []
     settings_ = settings(collected, result.checkpoint, tmp_path, task="captions", question="<image> Describe the image.",

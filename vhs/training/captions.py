@@ -63,10 +63,13 @@ def sentence(objects: Sequence[tuple[Detection, str]]) -> str:
 
 
 def _related(first: tuple[Detection, str], second: tuple[Detection, str]) -> str:
+    """The left one left of the right one, or the upper one above the lower one, whichever they are further apart in."""
     (x0, y0), (x1, y1) = _centre(first[0]), _centre(second[0])
-    relation = "left of" if abs(x1 - x0) >= abs(y1 - y0) else "above" if y0 < y1 else "below"
+    beside = abs(x1 - x0) >= abs(y1 - y0)
+    if not beside and y1 < y0:
+        first, second = second, first
     (a, color_a), (b, color_b) = first, second
-    return f"{_phrase(color_a, a.label, 1)} {relation} {_phrase(color_b, b.label, 1)}"
+    return f"{_phrase(color_a, a.label, 1)} {'left of' if beside else 'above'} {_phrase(color_b, b.label, 1)}"
 
 
 def _phrase(color: str, label: str, count: int) -> str:

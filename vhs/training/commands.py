@@ -38,7 +38,7 @@ def run_collect(config: CollectConfig, say: Say) -> str:
     from vhs.training.collect import check_disk, collect, first, plan
 
     process = current_shard()
-    run = _generator_config(config.run, process)
+    run = _generator_config(config, process)
     prompts = first(read_prompts(find(config.annotation)), config.limit)
     info = check_generator(run)
     tower, clip_shape = _tower(config, run) if config.clip else (None, None)
@@ -52,9 +52,9 @@ def run_collect(config: CollectConfig, say: Say) -> str:
     return report.line()
 
 
-def _generator_config(path: str, process: Shard) -> RunConfig:
+def _generator_config(config: CollectConfig, process: Shard) -> RunConfig:
     """The run's keys about its generator, on this process's device."""
-    run = load_config(find(path))
+    run = load_config(find(config.run), config.run_overrides)
     changes: dict[str, Any] = {"ckpt": str(find(run.ckpt))}
     if run.device in ("auto", "cuda") and process.count > 1:
         import torch

@@ -19,6 +19,8 @@ class CollectConfig(Strict):
 
     run: str = Field(min_length=1)
     """Run configuration (YAML) that names the generator and its settings; its verifier is not loaded."""
+    run_overrides: list[str] = []
+    """`key=value` texts over that configuration, such as `sana_lora_weights=<adapter>`."""
     annotation: str = Field(min_length=1)
     """Prompt file: GenEval JSON or JSONL, CSV, plain text."""
     output: str = Field(min_length=1)

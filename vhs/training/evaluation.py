@@ -14,6 +14,7 @@ from vhs.training import metrics
 from vhs.training.labels import read_labels
 from vhs.training.store import CollectedSet
 from vhs.verifiers.conversation import IMAGE_MARKER, chat_text, tokenize
+from vhs.verifiers.llava import embed_inputs
 
 if TYPE_CHECKING:
     from vhs.training.config import EvaluateConfig
@@ -149,10 +150,9 @@ def caption(verifier: LlavaVerifier, features: torch.Tensor, question: str | Non
     """
     text = IMAGE_MARKER if question is None else chat_text(verifier.tokenizer, question, use_generation_prompt)
     ids = tokenize(verifier.tokenizer, text)
-    from vhs.verifiers.llava import embed_inputs
-
-    inputs = embed_inputs(verifier.llm, verifier.image_features(features), ids)
-    said = verifier.llm.generate(inputs_embeds=inputs["inputs_embeds"], max_new_tokens=max_tokens, do_sample=False,
+    embedded = embed_inputs(verifier.llm, verifier.image_features(features), ids)["inputs_embeds"]
+    everything = torch.ones(embedded.shape[:2], dtype=torch.long, device=embedded.device)
+    said = verifier.llm.generate(inputs_embeds=embedded, attention_mask=everything, max_new_tokens=max_tokens, do_sample=False,
                                  num_beams=1, eos_token_id=verifier.tokenizer.eos_token_id,
                                  pad_token_id=verifier.tokenizer.eos_token_id)
     return [text.strip() for text in verifier.tokenizer.batch_decode(said, skip_special_tokens=True)]

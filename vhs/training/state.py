@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,7 +82,8 @@ def save_state(accelerator: Accelerator, config: TrainConfig, record: Record) ->
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(partial))
+    with _without_warnings("accelerate.utils.other"):  # that a tied head is stored once
+        accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         content = {"record": asdict(record), "config": config.model_dump(mode="json")}
@@ -91,6 +95,17 @@ def save_state(accelerator: Accelerator, config: TrainConfig, record: Record) ->
         partial.rename(folder / "state")
         shutil.rmtree(old, ignore_errors=True)
     accelerator.wait_for_everyone()
+
+
+@contextmanager
+def _without_warnings(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def saved_step(folder: Path) -> int | None:
