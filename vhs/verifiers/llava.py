@@ -56,12 +56,12 @@ def load_parts(config: VerifierConfig, tensors: Mapping[str, torch.Tensor]) -> t
         raise CheckpointError(f"{config.folder}: {heads[0]}: a regression head is not supported; use a yes/no verifier")
     own = {name: value for name, value in tensors.items() if not name.startswith((CONNECTOR_PREFIX, TOWER_PREFIX))}
     own = {name: value for name, value in own.items() if not name.endswith("rotary_emb.inv_freq")}
-    llm = build_llm(config.raw)
-    fill_llm(llm, own, str(config.folder))
     with torch.device("meta"):
         connector = build_connector(config.projector_type, config.width, config.hidden_size, config.swap)
     mine = {name.removeprefix(CONNECTOR_PREFIX): t for name, t in tensors.items() if name.startswith(CONNECTOR_PREFIX)}
     fill(connector, mine, f"{config.folder}: {CONNECTOR_PREFIX}* ({config.projector_type})")
+    llm = build_llm(config.raw)
+    fill_llm(llm, own, str(config.folder))
     return llm.eval(), connector.eval()
 
 
