@@ -205,7 +205,8 @@ class Trainer:
         if data.answers:
             scores, labels = [row[2] for row in rows], data.labels.tolist()
             figures["eval_accuracy"] = sum((s > 0) == label for s, label in zip(scores, labels, strict=True)) / len(rows)
-            figures["eval_auc"] = within_prompt_auc(data.prompts, scores, labels)
+            area = within_prompt_auc(data.prompts, scores, labels)
+            figures |= {} if math.isnan(area) else {"eval_auc": area}  # no held-out prompt has both verdicts
         return figures
 
     # ------------------------------------------------------------------------------------------------------ the run
