@@ -73,7 +73,7 @@ def loss(model: AutoencoderDC, step: int, device: str) -> torch.Tensor:
 
 
 def main() -> None:
-    args = recipe.arguments(STAGE, steps=2400)
+    args = recipe.arguments(STAGE, steps=1600)
     torch.manual_seed(0)
     model = build().to(args.device)
 

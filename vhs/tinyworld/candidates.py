@@ -19,7 +19,7 @@ from vhs.records import Detection
 from vhs.tinyworld import recipe
 from vhs.tinyworld.scenes import TAG_WEIGHTS, sample_prompts
 from vhs.training.commands import run_collect, run_normalize
-from vhs.training.config import CollectConfig, NormalizeConfig
+from vhs.training.data_config import CollectConfig, NormalizeConfig
 from vhs.training.labels import line_of, write_rows
 from vhs.training.store import CollectedSet
 

@@ -93,7 +93,7 @@ def save(model) -> None:
 
 
 def main() -> None:
-    args = recipe.arguments(STAGE, steps=1500)
+    args = recipe.arguments(STAGE, steps=1000)
     torch.manual_seed(0)
     model = open_clip.model.CLIP(**MODEL)
     transform = image_transform_v2(PreprocessCfg(**PREPROCESS), is_train=False)

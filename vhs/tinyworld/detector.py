@@ -76,7 +76,7 @@ def exact(model: Mask2FormerForUniversalSegmentation, scenes: list[Scene], thres
 
 
 def main() -> None:
-    args = recipe.arguments(STAGE, steps=14_000)
+    args = recipe.arguments(STAGE, steps=6500)
     torch.manual_seed(0)
     model = build().to(args.device)
     held_out = [sample_scene(recipe.HELD_OUT_SEEDS + i, "test") for i in range(300)]

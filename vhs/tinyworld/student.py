@@ -19,7 +19,7 @@ from vhs.tinyworld import autoencoder, recipe, teacher
 from vhs.tinyworld.scenes import TAG_WEIGHTS, records
 
 STAGE = "student"
-SHARDS, PER_SHARD = 40, 512
+SHARDS, PER_SHARD = 30, 512
 EULER_STEPS, GUIDANCE_SCALE = 8, 2.5
 BATCH = 64
 LATENT = (16, 8, 8)
@@ -88,7 +88,7 @@ def save(model: teacher.TextToLatent) -> None:
 
 
 def main() -> None:
-    args = recipe.arguments(STAGE, steps=2500)
+    args = recipe.arguments(STAGE, steps=1500)
     make_pairs(args.device)
     z, x0, texts = read_pairs()
     tokens = teacher.tokenizer()

@@ -129,7 +129,7 @@ def sample(model: TextToLatent, z: torch.Tensor, ids, mask, empty, *, steps: int
 
 
 def main() -> None:
-    args = recipe.arguments(STAGE, steps=9_000)
+    args = recipe.arguments(STAGE, steps=7_000)
     torch.manual_seed(0)
     tokens = tokenizer()
     model = TextToLatent(len(tokens)).to(args.device)

@@ -1,0 +1,103 @@
+"""The recipe's loop goes on from where it stopped, refuses a loss that is not finite, and its data follow the step."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vhs.records import Detection
+from vhs.tinyworld import candidates, language_model, recipe, student
+from vhs.tinyworld.scenes import held_out, sample_scene
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "WORK", tmp_path)
+    return tmp_path
+
+
+def _linear() -> nn.Linear:
+    torch.manual_seed(0)
+    return nn.Linear(4, 2)
+
+
+def _loss_of(module):
+    def loss(step):
+        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+        return module(x).square().mean()
+
+    return loss
+
+
+def _train(module, steps, **options):
+    return recipe.train("stage", module, _loss_of(module), steps=steps, peak=1e-2, warmup=2, average=0.9, **options)
+
+
+def test_an_interrupted_stage_ends_where_an_uninterrupted_one_does(work, monkeypatch):
+    whole = _train(_linear(), 8)
+    (work / "stage" / "state.pt").unlink()
+
+    class Stop(Exception):
+        pass
+
+    stopped = _linear()
+    loss_of = _loss_of(stopped)
+
+    def until_five(step):
+        if step == 5:
+            raise Stop
+        return loss_of(step)
+
+    with pytest.raises(Stop):
+        recipe.train("stage", stopped, until_five, steps=8, peak=1e-2, warmup=2, average=0.9, save_every_s=0)
+    resumed = _train(_linear(), 8)
+    assert torch.equal(resumed.weight, whole.weight) and torch.equal(resumed.bias, whole.bias)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_saved_state(work):
+    module = _linear()
+    _train(module, 3)
+    before = (work / "stage" / "state.pt").read_bytes()
+    with pytest.raises(FloatingPointError, match="stage: loss is nan at step 3"):
+        recipe.train("stage", module, lambda step: module.weight.sum() * float("nan"), steps=5, peak=1e-2, average=0.9)
+    assert (work / "stage" / "state.pt").read_bytes() == before
+
+
+def test_the_learning_rate_warms_up_and_falls_to_a_hundredth():
+    rates = [recipe.learning_rate(step, 100, 1.0, 10) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0) and rates[100] == pytest.approx(0.01)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_training_scenes_follow_stage_and_step_and_stay_below_the_held_out_seeds():
+    seeds = [scene.seed for scene in recipe.fresh_scenes("detector", 3, 4)]
+    assert seeds == [scene.seed for scene in recipe.fresh_scenes("detector", 3, 4)]
+    assert not set(seeds) & {scene.seed for scene in recipe.fresh_scenes("autoencoder", 3, 4)}
+    assert max(seeds) < recipe.HELD_OUT_SEEDS
+
+
+def test_the_students_captions_are_training_captions_and_its_noise_is_fixed():
+    texts = student.captions_of_shard(2)
+    assert texts == student.captions_of_shard(2) != student.captions_of_shard(3)
+    assert torch.equal(student.noise_of_shard(1), student.noise_of_shard(1))
+    assert not torch.equal(student.noise_of_shard(1), student.noise_of_shard(2))
+
+
+def test_the_language_models_answers_are_genevals_and_never_about_held_out_combinations():
+    tokenizer = language_model.qwen_tokenizer(language_model.corpus(50))
+    answers = {"yes": 0, "no": 0}
+    for seed in range(200):
+        before, answer = language_model.example(seed, tokenizer)
+        word = answer.removesuffix("<|im_end|>\n")
+        if "the given prompt is:" in before.lower():
+            answers[word] += 1
+    assert min(answers.values()) > 40
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        assert not held_out(language_model.candidate_record(sample_scene(seed), rng))
+
+
+def test_detections_are_said_in_the_language_models_words():
+    seen = [Detection("star", 0.9, (4, 4, 20, 20)), Detection("ring", 0.8, (40, 42, 58, 60))]
+    assert candidates.in_words(seen, ["red", "blue"]) == "a red star top left, a blue ring bottom right"
+    assert candidates.in_words([], []) == "nothing"
