@@ -1,7 +1,7 @@
 """A verifier on held-out candidates: accuracy, AUC, calibration, best-of-N gain; or the captions it would give.
 
-    python verifier_scripts/evaluate.py --config configs/train/evaluate_tiny.yaml
-    python verifier_scripts/evaluate.py --config configs/train/captions_tiny.yaml
+python verifier_scripts/evaluate.py --config configs/train/evaluate_tiny.yaml
+python verifier_scripts/evaluate.py --config configs/train/captions_tiny.yaml
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration keys that replace the file's")
     arguments = parser.parse_intermixed_args()
     try:
-        from vhs.training.label_commands import run_label
         from vhs.training.data_config import load_label_config
+        from vhs.training.label_commands import run_label
 
         config = load_label_config(arguments.config, arguments.overrides)
         line = run_label(config, say=lambda line: print(line, file=sys.stderr))

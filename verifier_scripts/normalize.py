@@ -1,7 +1,7 @@
 """Mean and variance of a collected feature, in the release's two files.
 
-    python verifier_scripts/normalize.py --config configs/train/normalize_tiny.yaml
-    python verifier_scripts/normalize.py --config configs/train/normalize_tiny.yaml feature=hidden_5
+python verifier_scripts/normalize.py --config configs/train/normalize_tiny.yaml
+python verifier_scripts/normalize.py --config configs/train/normalize_tiny.yaml feature=hidden_5
 """
 
 from __future__ import annotations

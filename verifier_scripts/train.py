@@ -2,7 +2,7 @@
 
     python verifier_scripts/train.py --config configs/train/align_tiny.yaml
     python verifier_scripts/train.py --config configs/train/finetune_tiny.yaml seed=1 name=seed_1
-    accelerate launch --config_file configs/accelerate/ddp.yaml verifier_scripts/train.py --config configs/train/finetune_qwen2.5_0.5b_hidden_7.yaml
+    accelerate launch --config_file configs/accelerate/ddp.yaml verifier_scripts/train.py --config <file.yaml>
 
 `cont=true` goes on from the last saved state. Keys are explained in docs/training.md.
 """

@@ -19,14 +19,17 @@ TOKENS, WIDTH = 4, 48
 OBJECTS = ("bench", "cow", "clock", "carrot", "bird", "truck", "vase", "kite", "cup", "bowl", "tie", "bed")
 
 
-def _write_set(folder: Path, prompts: int = 10, candidates: int = 4, per_shard: int = 4, seed: int = 0,
-              dtype: str = "float32") -> Path:
+def _write_set(
+    folder: Path, prompts: int = 10, candidates: int = 4, per_shard: int = 4, seed: int = 0, dtype: str = "float32"
+) -> Path:
     """Prompts `a photo of a <object>` of different lengths, half of the candidates right; the feature `hidden_7` has
     +1 or -1 in its first channels by the verdict, noise elsewhere."""
     generator = torch.Generator().manual_seed(seed)
     texts = [f"a photo of {'a ' * (1 + i // len(OBJECTS))}{OBJECTS[i % len(OBJECTS)]}" for i in range(prompts)]
-    records = [{"tag": "single_object", "include": [{"class": OBJECTS[i % len(OBJECTS)], "count": 1}], "prompt": text}
-               for i, text in enumerate(texts)]
+    records = [
+        {"tag": "single_object", "include": [{"class": OBJECTS[i % len(OBJECTS)], "count": 1}], "prompt": text}
+        for i, text in enumerate(texts)
+    ]
     given = [Prompt(100 + i, text, record) for i, (text, record) in enumerate(zip(texts, records, strict=True))]
     layout = Layout({"hidden_7": (TOKENS, WIDTH), "latent": (WIDTH, 2, 2)}, dtype, prompts, candidates, per_shard)
     labels = []
@@ -36,8 +39,12 @@ def _write_set(folder: Path, prompts: int = 10, candidates: int = 4, per_shard: 
         hidden = torch.randn(len(rows), TOKENS, WIDTH, generator=generator)
         hidden[:, :, :8] = torch.where(right, 1.0, -1.0)[:, None, None]
         latent = hidden.transpose(1, 2).reshape(len(rows), WIDTH, 2, 2)
-        write_shard(folder, shard, {"hidden_7": hidden.to(getattr(torch, dtype)), "latent": latent.to(getattr(torch, dtype))})
-        labels += [{"prompt_id": p.id, "candidate": c, "correct": bool(r), "reason": ""} for (p, c), r in zip(rows, right)]
+        write_shard(
+            folder, shard, {"hidden_7": hidden.to(getattr(torch, dtype)), "latent": latent.to(getattr(torch, dtype))}
+        )
+        labels += [
+            {"prompt_id": p.id, "candidate": c, "correct": bool(r), "reason": ""} for (p, c), r in zip(rows, right)
+        ]
     (folder / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels))
     return folder
 
@@ -69,12 +76,24 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def config_in(collected: Path, language_model: Path):
-    """`config_in(folder, stage="align", ...)`: a training of a few steps on the collected set, its results in `folder`."""
+    """`config_in(folder, stage="align", ...)`: a short training on the collected set, into `folder`."""
 
     def build(folder: Path, **changes) -> TrainConfig:
-        values = {"stage": "finetune", "name": "run", "output_path": str(folder), "data": [str(collected)],
-                  "init": str(language_model), "eval_fraction": 0.2, "batch_size": 16, "micro_batch": 16, "epochs": 2,
-                  "learning_rate": 3e-3, "tracker": "none", "log_every": 1, "save_dtype": "float32"}
+        values = {
+            "stage": "finetune",
+            "name": "run",
+            "output_path": str(folder),
+            "data": [str(collected)],
+            "init": str(language_model),
+            "eval_fraction": 0.2,
+            "batch_size": 16,
+            "micro_batch": 16,
+            "epochs": 2,
+            "learning_rate": 3e-3,
+            "tracker": "none",
+            "log_every": 1,
+            "save_dtype": "float32",
+        }
         return TrainConfig(**(values | changes))
 
     return build

@@ -22,13 +22,25 @@ PROMPTS = [Prompt(i, text, None) for i, text in enumerate(["a photo of a red rin
 
 @pytest.fixture(scope="module")
 def generator() -> SanaSprint:
-    return SanaSprint.from_pretrained(GENERATOR, image_width=64, image_height=64, max_sequence_length=32,
-                                      complex_human_instruction=False)
+    return SanaSprint.from_pretrained(
+        GENERATOR, image_width=64, image_height=64, max_sequence_length=32, complex_human_instruction=False
+    )
 
 
 def settings(folder: Path, **changes) -> CollectConfig:
-    values = {"run": "x.yaml", "annotation": "x.txt", "output": str(folder), "candidates": 3, "blocks": [7, 1],
-              "latent": True, "pictures": "png", "dtype": "float32", "prompts_per_shard": 2, "seed": 5, "reserve_gib": 0}
+    values = {
+        "run": "x.yaml",
+        "annotation": "x.txt",
+        "output": str(folder),
+        "candidates": 3,
+        "blocks": [7, 1],
+        "latent": True,
+        "pictures": "png",
+        "dtype": "float32",
+        "prompts_per_shard": 2,
+        "seed": 5,
+        "reserve_gib": 0,
+    }
     return CollectConfig(**(values | changes))
 
 
@@ -46,8 +58,9 @@ def test_samples_are_what_the_generator_gives(generator, tmp_path):
     index, (text,) = 4, generator.encode([PROMPTS[1].text])
     noise = generator.noise([candidate_seed(5, 1, 1)])
     for block in (1, 7):
-        torch.testing.assert_close(data.gather(f"hidden_{block}", [index]), generator.prefix(noise, text, block).hidden,
-                                   rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            data.gather(f"hidden_{block}", [index]), generator.prefix(noise, text, block).hidden, rtol=0, atol=1e-5
+        )
     latents = generator.generate(noise, text)
     torch.testing.assert_close(data.gather("latent", [index]), latents, rtol=0, atol=1e-5)
     ours, theirs = data.picture(index), generator.decode(latents)[0]
@@ -57,8 +70,14 @@ def test_samples_are_what_the_generator_gives(generator, tmp_path):
 
 def test_blocks_of_a_later_step_are_that_steps(tmp_path):
     """With two steps and micro-batches a watched block runs four times: the second step's outputs are kept."""
-    two = SanaSprint.from_pretrained(GENERATOR, image_width=64, image_height=64, num_inference_steps=2,
-                                     max_sequence_length=32, complex_human_instruction=False)
+    two = SanaSprint.from_pretrained(
+        GENERATOR,
+        image_width=64,
+        image_height=64,
+        num_inference_steps=2,
+        max_sequence_length=32,
+        complex_human_instruction=False,
+    )
     data = run(two, tmp_path, prompts=PROMPTS[:1], micro_batch=2, latent=False, pictures=None)
     text = two.encode([PROMPTS[0].text])[0]
     noise = two.noise([candidate_seed(5, 0, c) for c in range(3)])
@@ -122,11 +141,17 @@ def test_features_that_cannot_be_stored_stop_the_run(generator, tmp_path, monkey
             made = original(*arguments)
             made.hidden[1, 3, 4] = value
             return made
+
         return prefix
 
-    for value, dtype, message in ((float("nan"), "float32", "is NaN or infinite"), (1e6, "float16", "out of float16's range")):
+    for value, dtype, message in (
+        (float("nan"), "float32", "is NaN or infinite"),
+        (1e6, "float16", "out of float16's range"),
+    ):
         monkeypatch.setattr(generator, "prefix", scaled(value))
-        with pytest.raises(RunError, match=f"prompt 00000 candidate 1: hidden_7 {'is ' if 'out' in message else ''}{message}"):
+        with pytest.raises(
+            RunError, match=f"prompt 00000 candidate 1: hidden_7 {'is ' if 'out' in message else ''}{message}"
+        ):
             run(generator, tmp_path / dtype, dtype=dtype, latent=False, pictures=None)
 
 

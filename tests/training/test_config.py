@@ -9,7 +9,12 @@ from vhs.training.config import EvaluateConfig, TrainConfig, load_config
 from vhs.training.data_config import CollectConfig, NormalizeConfig, load_label_config
 
 ROOT = Path(__file__).parents[2]
-CLASSES = {"collect": CollectConfig, "normalize": NormalizeConfig, "evaluate": EvaluateConfig, "captions": EvaluateConfig}
+CLASSES = {
+    "collect": CollectConfig,
+    "normalize": NormalizeConfig,
+    "evaluate": EvaluateConfig,
+    "captions": EvaluateConfig,
+}
 LABELS = ("label", "caption", "clip", "metadata", "prompts")
 SHIPPED = sorted([*(ROOT / "configs" / "train").glob("*.yaml"), *(ROOT / "configs" / "paper").glob("*.yaml")])
 
@@ -54,7 +59,9 @@ def test_mistakes_are_one_line(tmp_path, text, message):
 
 def test_base_files(tmp_path):
     write(tmp_path, GOOD + "batch_size: 8\nepochs: 1e0\n", "base.yaml")
-    config = load_config(TrainConfig, write(tmp_path, "base: base.yaml\nname: b\n"), ["batch_size=4", "learning_rate=1e-3"])
+    config = load_config(
+        TrainConfig, write(tmp_path, "base: base.yaml\nname: b\n"), ["batch_size=4", "learning_rate=1e-3"]
+    )
     assert (config.name, config.batch_size, config.epochs, config.learning_rate) == ("b", 4, 1.0, 1e-3)
     with pytest.raises(ConfigError, match=r"base.yaml:5: batch_size"):
         write(tmp_path, GOOD + "batch_size: 0\n", "base.yaml")

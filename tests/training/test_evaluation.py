@@ -23,8 +23,14 @@ def trained(config_in, tmp_path_factory):
 
 
 def settings(collected, trained, tmp_path, **changes) -> EvaluateConfig:
-    values = {"verifier": str(trained), "data": [str(collected)], "output": str(tmp_path / "found.json"), "best_of": [1, 2, 4],
-              "resamples": 200, "device": "cpu"}
+    values = {
+        "verifier": str(trained),
+        "data": [str(collected)],
+        "output": str(tmp_path / "found.json"),
+        "best_of": [1, 2, 4],
+        "resamples": 200,
+        "device": "cpu",
+    }
     return EvaluateConfig(**(values | changes))
 
 
@@ -61,13 +67,19 @@ def test_random_yes_does_not_see_the_score():
     """Two candidates say yes, the better-scored one is right: argmax always finds it, random yes half of the time."""
     prompts = 400
     rows = Rows(
-        groups=[(0, p) for p in range(prompts) for _ in range(3)], texts=[str(p) for p in range(prompts) for _ in range(3)],
-        tags=["colors"] * 3 * prompts, scores=np.tile([0.9, 0.6, -0.9], prompts), p_yes=np.tile([0.9, 0.6, 0.1], prompts),
-        p_no=np.tile([0.1, 0.4, 0.9], prompts), says_yes=np.tile([True, True, False], prompts),
+        groups=[(0, p) for p in range(prompts) for _ in range(3)],
+        texts=[str(p) for p in range(prompts) for _ in range(3)],
+        tags=["colors"] * 3 * prompts,
+        scores=np.tile([0.9, 0.6, -0.9], prompts),
+        p_yes=np.tile([0.9, 0.6, 0.1], prompts),
+        p_no=np.tile([0.1, 0.4, 0.9], prompts),
+        says_yes=np.tile([True, True, False], prompts),
         verdicts=np.tile([True, False, False], prompts),
     )
     assert figures(rows, [3], resamples=100)["best_of"][0]["verifier"]["mean"] == 1.0
-    assert figures(rows, [3], selection="random_yes", resamples=100)["best_of"][0]["verifier"]["mean"] == pytest.approx(0.5, abs=0.08)
+    assert figures(rows, [3], selection="random_yes", resamples=100)["best_of"][0]["verifier"]["mean"] == pytest.approx(
+        0.5, abs=0.08
+    )
     assert table(figures(rows, [1, 3], resamples=100)).count("\n") == 6
     with pytest.raises(ConfigError, match="best_of: 4 is more than the 3 candidates"):
         figures(rows, [4])
@@ -75,16 +87,39 @@ def test_random_yes_does_not_see_the_score():
 
 def test_captions_are_what_stage_one_learned(config, collected, tmp_path):
     """Trained on one caption for all, the connector makes the frozen LLM say it, and stop."""
-    lines = [json.dumps({"prompt_id": 100 + p, "candidate": c, "caption": "a cat"}) for p in range(20) for c in range(4)]
+    lines = [
+        json.dumps({"prompt_id": 100 + p, "candidate": c, "caption": "a cat"}) for p in range(20) for c in range(4)
+    ]
     (collected / "same.jsonl").write_text("\n".join(lines))
-    result = train(config(stage="align", captions="same.jsonl", epochs=40, learning_rate=2e-2, eval_fraction=0, save_every=1000,
-                          question="<image> Describe the image."))
+    result = train(
+        config(
+            stage="align",
+            captions="same.jsonl",
+            epochs=40,
+            learning_rate=2e-2,
+            eval_fraction=0,
+            save_every=1000,
+            question="<image> Describe the image.",
+        )
+    )
     say: list[str] = []
-    settings_ = settings(collected, result.checkpoint, tmp_path, task="captions", question="<image> Describe the image.",
-                         output=str(tmp_path / "captions.jsonl"), limit=3, max_tokens=12)
+    settings_ = settings(
+        collected,
+        result.checkpoint,
+        tmp_path,
+        task="captions",
+        question="<image> Describe the image.",
+        output=str(tmp_path / "captions.jsonl"),
+        limit=3,
+        max_tokens=12,
+    )
     run_evaluate(settings_, say=say.append)
     rows = [json.loads(line) for line in (tmp_path / "captions.jsonl").read_text().splitlines()]
-    assert [row["caption"] for row in rows] == ["a cat"] * 3 and rows[0]["prompt"] == "a photo of a bench" and len(say) == 3
+    assert (
+        [row["caption"] for row in rows] == ["a cat"] * 3
+        and rows[0]["prompt"] == "a photo of a bench"
+        and len(say) == 3
+    )
 
 
 def test_a_verifier_of_something_else_is_refused(collected, trained, tmp_path):

@@ -82,7 +82,9 @@ def test_focal_is_finite_where_the_answer_is_certain():
 def test_parts_with_the_whole_batchs_divisor_sum_to_the_whole():
     logits, targets, labels = batch(size=12)
     loss = Loss("weighted_cross_entropy", 0.37, 0.63, reduction="weighted_mean")
-    parts = [loss.values(logits[s], targets[s], labels[s]).sum() / loss.divisor(labels) for s in (slice(5), slice(5, 12))]
+    parts = [
+        loss.values(logits[s], targets[s], labels[s]).sum() / loss.divisor(labels) for s in (slice(5), slice(5, 12))
+    ]
     assert sum(parts).item() == pytest.approx(loss(logits, targets, labels).item(), rel=1e-6)
 
 

@@ -85,7 +85,12 @@ def test_calibration_and_accuracy_by_hand():
     assert table["error"] == pytest.approx((0.05 + 0.05 + 0.85) / 4)  # bins 0, 8 and 9 (0.95 and 1.0 together)
     assert table["bins"][9]["count"] == 2
     found = metrics.accuracy([1, 1, 0, 0], [1, 0, 0, 0])
-    assert found == {"accuracy": 0.75, "of_right": 1.0, "of_wrong": pytest.approx(2 / 3), "balanced": pytest.approx(5 / 6)}
+    assert found == {
+        "accuracy": 0.75,
+        "of_right": 1.0,
+        "of_wrong": pytest.approx(2 / 3),
+        "balanced": pytest.approx(5 / 6),
+    }
 
 
 def test_histogram_keeps_every_row():

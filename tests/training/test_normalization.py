@@ -9,7 +9,9 @@ from vhs.training.normalization import Moments, moments_of, save_statistics, sta
 FEATURES = torch.randn(60, 9, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3 + 1000
 
 
-@pytest.mark.parametrize(("per", "dims", "shape"), [("channel", (0, 1), (1, 5)), ("token", (0, 2), (9,)), ("all", (0, 1, 2), (1,))])
+@pytest.mark.parametrize(
+    ("per", "dims", "shape"), [("channel", (0, 1), (1, 5)), ("token", (0, 2), (9,)), ("all", (0, 1, 2), (1,))]
+)
 def test_one_pass_equals_two_passes(per, dims, shape):
     """A mean far from zero: a sum of squares in float32 would lose the variance entirely."""
     mean, variance = moments_of(FEATURES.split(7), per).statistics()

@@ -38,7 +38,11 @@ def test_all_of_the_tiny_world(tag):
         ("a picture of 3 knives", "counting", [{"class": "knife", "count": 3}]),
         ("two people", "counting", [{"class": "person", "count": 2}]),
         ("four scissors", "counting", [{"class": "scissors", "count": 4}]),
-        ("a cat to the left of a dog", "position", [{"class": "dog", "count": 1}, {"class": "cat", "count": 1, "position": ["left of", 0]}]),
+        (
+            "a cat to the left of a dog",
+            "position",
+            [{"class": "dog", "count": 1}, {"class": "cat", "count": 1, "position": ["left of", 0]}],
+        ),
     ],
 )
 def test_other_words_for_the_same(prompt, tag, include):
@@ -49,8 +53,11 @@ def test_other_words_for_the_same(prompt, tag, include):
 
 @pytest.mark.parametrize(
     "prompt",
-    ["a photo of a unicorn", "a photo of bench", "a photo of two dog", "a photo of a red car and a dog", "a cat on a table",
-     "a photo of a dog and a dog", "three red apples", "a photo of two dogs and a cat", "a dog and a cat and a bird", "", "a photo of"],
+    [
+        "a photo of a unicorn", "a photo of bench", "a photo of two dog", "a photo of a red car and a dog",
+        "a cat on a table", "a photo of a dog and a dog", "three red apples", "a photo of two dogs and a cat",
+        "a dog and a cat and a bird", "", "a photo of",
+    ],
 )  # fmt: skip
 def test_other_prompts_are_left_to_others(prompt):
     assert PromptParser(NAMES)(prompt) is None

@@ -16,8 +16,14 @@ NAMES = ("cat", "dog", "cup")
 
 def test_the_papers_prompt_is_asked():
     message = tag_message("a {cat}", paper_prompt("tag"))
-    assert message.rstrip().endswith("The prompt is a {cat}.") and "color_attr" in message and "{input_prompt}" not in message
-    assert "cat, dog, cup" in record_message("a {cat}", "colors", NAMES) and "a {cat}" in record_message("a {cat}", "x", NAMES)
+    assert (
+        message.rstrip().endswith("The prompt is a {cat}.")
+        and "color_attr" in message
+        and "{input_prompt}" not in message
+    )
+    assert "cat, dog, cup" in record_message("a {cat}", "colors", NAMES) and "a {cat}" in record_message(
+        "a {cat}", "x", NAMES
+    )
     with pytest.raises(ConfigError, match="no prompt 'poem'"):
         paper_prompt("poem")
 
@@ -27,16 +33,24 @@ def test_a_tag(answer):
     assert parse_tag(answer, "three cats") == "counting"
 
 
-@pytest.mark.parametrize("answer", ["", "The tag is counting", "counting, colors", "count", "counting\n\nBecause there are three"])
+@pytest.mark.parametrize(
+    "answer", ["", "The tag is counting", "counting, colors", "count", "counting\n\nBecause there are three"]
+)
 def test_no_tag(answer):
-    with pytest.raises(PromptError, match="prompt 'three cats': the LLM answered .* which is no tag; one of single_object"):
+    with pytest.raises(
+        PromptError, match="prompt 'three cats': the LLM answered .* which is no tag; one of single_object"
+    ):
         parse_tag(answer, "three cats")
 
 
 def test_a_record():
     fenced = '```json\n{"include": [{"class": "cat", "count": 3}]}\n```'
     assert parse_record(fenced, "counting", "some cats", NAMES) == {
-        "tag": "counting", "include": [{"class": "cat", "count": 3}], "exclude": [{"class": "cat", "count": 4}], "prompt": "some cats"}
+        "tag": "counting",
+        "include": [{"class": "cat", "count": 3}],
+        "exclude": [{"class": "cat", "count": 4}],
+        "prompt": "some cats",
+    }
     placed = {"include": [{"class": "cat", "count": 1}, {"class": "dog", "count": 1, "position": ["above", 0]}]}
     assert parse_record(json.dumps(placed), "position", "p", NAMES)["include"] == placed["include"]
 
@@ -51,7 +65,11 @@ def test_a_record():
         ('{"include": [{"class": "cat", "count": 1, "color": "teal"}]}', "colors", "unknown color 'teal'"),
         ('{"include": [{"class": "cat", "count": 2}]}', "single_object", "not of the kind single_object"),
         ('{"include": [{"class": "cat", "count": 1}]}', "colors", "not of the kind colors"),
-        ('{"include": [{"class": "cat", "count": 1}, {"class": "dog", "count": 1}]}', "position", "not of the kind position"),
+        (
+            '{"include": [{"class": "cat", "count": 1}, {"class": "dog", "count": 1}]}',
+            "position",
+            "not of the kind position",
+        ),
         ('{"include": [{"class": "cat", "count": 1, "position": ["above", 1]}]}', "position", "position target 1"),
         ('{"include": [{"class": "cat", "count": "3"}]}', "counting", "count '3'"),
     ],
@@ -71,7 +89,9 @@ def test_what_is_rejected_is_told_and_the_rest_is_kept():
         return ['{"include": [{"class": "cat", "count": 1}]}', '{"include": [{"class": "cup", "count": 1}]}']
 
     rejected = {}
-    records = ask_records(["my cat sleeping", "a poem", "a teal cup"], answers, NAMES, lambda p, e: rejected.update({p: str(e)}))
+    records = ask_records(
+        ["my cat sleeping", "a poem", "a teal cup"], answers, NAMES, lambda p, e: rejected.update({p: str(e)})
+    )
     assert [record["prompt"] for record in records] == ["my cat sleeping"]
     assert "no tag" in rejected["a poem"] and "not of the kind colors" in rejected["a teal cup"]
 
@@ -79,8 +99,12 @@ def test_what_is_rejected_is_told_and_the_rest_is_kept():
 def metadata_task(tmp_path: Path, **changes) -> MetadataTask:
     (tmp_path / "prompts.txt").write_text("a photo of a cat\na cat dreaming of a dog\na photo of two dogs\n")
     (tmp_path / "names.txt").write_text("\n".join(NAMES))
-    values = {"task": "metadata", "annotation": str(tmp_path / "prompts.txt"), "output": str(tmp_path / "out.json"),
-              "object_names": str(tmp_path / "names.txt")}
+    values = {
+        "task": "metadata",
+        "annotation": str(tmp_path / "prompts.txt"),
+        "output": str(tmp_path / "out.json"),
+        "object_names": str(tmp_path / "names.txt"),
+    }
     return MetadataTask(**(values | changes))
 
 
@@ -105,8 +129,8 @@ def test_a_real_llm_that_gives_no_tag(tmp_path, language_model):
 
 
 def test_llava(tmp_path):
-    rows = [{"id": "1", "conversations": [{"from": "human", "value": "Describe.\n<image>"}, {"from": "gpt", "value": "a  cat\n"}]},
-            {"id": "2", "blip_caption": "a dog"}, {"id": "3", "blip_caption": "a cat"}]  # fmt: skip
+    turns = [{"from": "human", "value": "Describe.\n<image>"}, {"from": "gpt", "value": "a  cat\n"}]
+    rows = [{"id": "1", "conversations": turns}, {"id": "2", "blip_caption": "a dog"}, {"id": "3", "blip_caption": "a cat"}]
     (tmp_path / "llava.json").write_text(json.dumps(rows))
     assert read_llava(tmp_path / "llava.json") == ["a cat", "a dog"]
     (tmp_path / "llava.json").write_text(json.dumps([*rows, {"id": "4", "conversations": []}]))
@@ -119,9 +143,16 @@ def test_reflect_dit_becomes_a_prompt_file(tmp_path):
 
     record = {"tag": "single_object", "include": [{"class": "cat", "count": 1}], "prompt": "a cat"}
     quoted = json.dumps(record).replace('"', '""')
-    (tmp_path / "t.csv").write_text(f'filename,prompt,metadata\n1.png,a cat,"{quoted}"\n2.png,a cat,"{quoted}"\n3.png,"my dog, asleep",\n')
+    (tmp_path / "t.csv").write_text(
+        f'filename,prompt,metadata\n1.png,a cat,"{quoted}"\n2.png,a cat,"{quoted}"\n3.png,"my dog, asleep",\n'
+    )
     assert read_reflect_dit(tmp_path / "t.csv") == [record, "my dog, asleep"]
-    said = run_label(PromptsTask(task="prompts", source=str(tmp_path / "t.csv"), format="reflect_dit", output=str(tmp_path / "p.json")), print)
+    said = run_label(
+        PromptsTask(
+            task="prompts", source=str(tmp_path / "t.csv"), format="reflect_dit", output=str(tmp_path / "p.json")
+        ),
+        print,
+    )
     prompts = read_prompts(tmp_path / "p.json")
     assert "2 prompts" in said and prompts[0].judged and prompts[1].text == "my dog, asleep" and not prompts[1].judged
     (tmp_path / "t.csv").write_text("filename,text\n1.png,a cat\n")

@@ -1,7 +1,8 @@
-"""Training on a real small LLM: it learns, resumes bit for bit, does not depend on how a batch is divided, and stops."""
+"""Training on a real small LLM: it learns, resumes bit for bit, divides batches without a trace, and stops."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from vhs.training.store import CollectedSet, shard_path, write_shard
 from vhs.training.trainer import Trainer, learning_rate, train
 from vhs.verifiers.load import load_verifier
 
+GOLDENS = Path(__file__).parents[1] / "goldens"
+
 
 def log_of(config) -> list[dict]:
     return [json.loads(line) for line in (config.folder / "log.jsonl").read_text().splitlines()]
@@ -26,8 +29,8 @@ def gradients(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 
 def test_both_stages_learn(config, tmp_path):
-    """Align on captions, then finetune on verdicts that the features tell: held-out prompts are judged nearly perfectly,
-    through `load_verifier` as well."""
+    """Align on captions, then finetune on verdicts that the features tell: held-out prompts are judged nearly
+    perfectly, through `load_verifier` as well."""
     first = train(config(stage="align", name="align", captions=None, epochs=6, learning_rate=1e-2))
     losses = [row["eval_loss"] for row in log_of(config(name="align")) if "eval_loss" in row]
     assert losses[-1] < losses[0] - 0.5
@@ -46,9 +49,15 @@ def test_align_trains_the_connector_alone(config, language_model):
     assert sum(name.startswith("model.mm_projector.") for name in saved) == 4
 
 
-def test_evaluation_equals_the_verifiers_own_scores(config):
-    """The trainer's padded batches and `verifier.score` see the same loss: -log p of the verdict's token."""
-    trainer = Trainer(config(loss="cross_entropy", max_steps=1))
+@pytest.mark.parametrize("start", [None, "vhs-qwen3-tiny", "vhs-tiny-untied", "vhs-tiny-norm_mlp2x_gelu"])
+def test_evaluation_equals_the_verifiers_own_scores(config, tmp_path, start):
+    """The trainer's padded batches and `verifier.score` see the same loss, -log p of the verdict's token, whatever
+    training starts from: a language model, or golden C's verifiers."""
+    if start is not None:
+        shutil.copytree(GOLDENS / "A" / "vhs-tiny-hidden", tmp_path / start)
+        shutil.copytree(GOLDENS / "C" / start, tmp_path / start, dirs_exist_ok=True)
+    init = {} if start is None else {"init": str(tmp_path / start)}
+    trainer = Trainer(config(loss="cross_entropy", max_steps=1, **init))
     checkpoint = trainer.run().checkpoint
     verifier = load_verifier(checkpoint, use_generation_prompt=False)
     data, expected = trainer.eval_data, []
@@ -104,24 +113,35 @@ assert trainer.accelerator.num_processes == 2
 if trainer.accelerator.is_main_process:
     model = trainer.accelerator.unwrap_model(trainer.model)
     torch.save({n: p.grad for n, p in model.named_parameters() if p.grad is not None}, sys.argv[2])
-trainer.accelerator.wait_for_everyone()
+trainer.optimizer.zero_grad()
+trainer.run()
 trainer.accelerator.end_training()
 """
 
 
 @pytest.mark.slow
 def test_two_processes_with_half_the_batch_give_the_same_gradients(config, tmp_path):
-    settings = config(reduction="weighted_mean", micro_batch=3, eval_fraction=0.2)
+    settings = config(reduction="weighted_mean", micro_batch=3, max_steps=1)
     single = Trainer(settings)
     single.accumulate(0)
+    whole = gradients(single)
+    single.optimizer.zero_grad()
+    single.run()
+    alone = log_of(settings)
     (tmp_path / "config.json").write_text(settings.model_dump_json())
     (tmp_path / "two.py").write_text(TWO_PROCESSES)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "ACCELERATE_USE_CPU": "true"}
-    subprocess.run([*launch, "two.py", "config.json", "grads.pt"], cwd=tmp_path, check=True, timeout=300, env=environment)
-    whole, halves = gradients(single), torch.load(tmp_path / "grads.pt", weights_only=True)
+    subprocess.run(
+        [*launch, "two.py", "config.json", "grads.pt"], cwd=tmp_path, check=True, timeout=300, env=environment
+    )
+    halves = torch.load(tmp_path / "grads.pt", weights_only=True)
     assert whole.keys() == halves.keys()
     assert max((whole[name] - halves[name]).abs().max().item() for name in whole) < 1e-5
+    assert len(alone) == 2 and json.loads((settings.folder / "train.json").read_text())["processes"] == 2
+    for ours, theirs in zip(alone, log_of(settings), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)
+    load_verifier(settings.folder / "checkpoint")
 
 
 def test_lora_is_merged_when_saved(config):
@@ -130,7 +150,9 @@ def test_lora_is_merged_when_saved(config):
     result = trainer.run()
     names = load_file(result.checkpoint / "model.safetensors").keys()
     assert not any("lora" in name or "base_layer" in name for name in names)
-    frozen = [n for n, p in trainer.accelerator.unwrap_model(trainer.model).llm.named_parameters() if not p.requires_grad]
+    frozen = [
+        n for n, p in trainer.accelerator.unwrap_model(trainer.model).llm.named_parameters() if not p.requires_grad
+    ]
     assert frozen and all("lora" not in name for name in frozen)
     verifier, data = load_verifier(result.checkpoint, use_generation_prompt=False), trainer.eval_data
     source, sample = data.sets[0], data.samples[0]
@@ -157,8 +179,12 @@ def test_latents_and_normalisation_are_read_as_the_verifier_reads_them(config, t
     paths = {"normalization_mean_path": str(mean), "normalization_variance_path": str(variance)}
     for changes in (paths, {"feature": "latent"}):
         trainer = Trainer(config(loss="cross_entropy", max_steps=1, **changes))
-        verifier = load_verifier(trainer.run().checkpoint, trainer.config.feature, use_generation_prompt=False,
-                                 **(changes if changes is paths else {}))
+        verifier = load_verifier(
+            trainer.run().checkpoint,
+            trainer.config.feature,
+            use_generation_prompt=False,
+            **(changes if changes is paths else {}),
+        )
         sample, split = trainer.eval_data.samples[0], trainer.eval_data
         features = data.gather(trainer.config.feature, [sample.index])
         score = verifier.score(data.prompt(sample.index).text, features)
@@ -248,8 +274,6 @@ def test_missing_shard_and_wrong_widths(config, tmp_path, write_set):
 def test_too_small_a_set_and_too_long_a_prompt(config, language_model, tmp_path):
     with pytest.raises(ConfigError, match="batch_size: 512 samples a step, but there are only 64"):
         train(config(batch_size=512))
-    import shutil
-
     short = tmp_path / "short"
     shutil.copytree(language_model, short)
     content = json.loads((short / "config.json").read_text()) | {"max_position_embeddings": 90}

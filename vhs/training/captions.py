@@ -20,8 +20,16 @@ Captioner = Callable[[Sequence["Image"]], list[str]]
 WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten"}
 
 
-def write_captions(data: CollectedSet, captioner: Captioner, file: str = "captions.jsonl", *, source: str = "",
-                   batch: int = 16, process: Shard = Shard(), progress: Progress = lambda done: None) -> None:
+def write_captions(
+    data: CollectedSet,
+    captioner: Captioner,
+    file: str = "captions.jsonl",
+    *,
+    source: str = "",
+    batch: int = 16,
+    process: Shard = Shard(),
+    progress: Progress = lambda done: None,
+) -> None:
     """Captions every picture of a set; pictures that get an empty caption get no line. See `labels.write_rows`."""
 
     def lines(indices: Sequence[int]) -> list[str]:
@@ -41,8 +49,14 @@ def detector_captioner(judge: GenEval, min_score: float | None = None) -> Captio
 
     def captions(pictures: Sequence[Image]) -> list[str]:
         pictures = [to_rgb(picture) for picture in pictures]
-        found = [[one for one in objects if one.score > threshold] for objects in judge.detector.detect(pictures, threshold)]
-        queries = [ColorQuery(picture, one, one.label) for picture, objects in zip(pictures, found, strict=True) for one in objects]
+        found = [
+            [one for one in objects if one.score > threshold] for objects in judge.detector.detect(pictures, threshold)
+        ]
+        queries = [
+            ColorQuery(picture, one, one.label)
+            for picture, objects in zip(pictures, found, strict=True)
+            for one in objects
+        ]
         colors = iter(judge.colors.classify(queries))
         return [sentence([(one, next(colors)) for one in objects]) for objects in found]
 

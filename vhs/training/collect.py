@@ -54,12 +54,19 @@ class Report:
 
     def line(self) -> str:
         rate = self.samples / self.total_s if self.total_s else 0.0
-        return (f"{self.samples} samples in {self.total_s:.1f} s ({rate:.1f}/s), {self.bytes_written / GIB:.3f} GiB; "
-                f"generator {100 * self.generator_share:.0f} % of the time, waiting for the disk {self.waiting_s:.1f} s")
+        return (
+            f"{self.samples} samples in {self.total_s:.1f} s ({rate:.1f}/s), {self.bytes_written / GIB:.3f} GiB; "
+            f"generator {100 * self.generator_share:.0f} % of the time, waiting for the disk {self.waiting_s:.1f} s"
+        )
 
 
-def plan(info: GeneratorInfo, prompts: int, config: CollectConfig, settings: Mapping[str, Any],
-         clip_shape: Sequence[int] | None = None) -> Layout:
+def plan(
+    info: GeneratorInfo,
+    prompts: int,
+    config: CollectConfig,
+    settings: Mapping[str, Any],
+    clip_shape: Sequence[int] | None = None,
+) -> Layout:
     """What the set will hold. `settings` are the generator's. Raises ConfigError for a block that does not exist."""
     features: dict[str, Sequence[int]] = {}
     for block in sorted(config.blocks):
@@ -71,8 +78,15 @@ def plan(info: GeneratorInfo, prompts: int, config: CollectConfig, settings: Map
         assert clip_shape is not None, "the tower's output shape is needed"
         features["clip"] = tuple(clip_shape)
     own = {"seed": config.seed, "clip": config.clip, "clip_layer": config.clip_layer if config.clip else None}
-    return Layout(features, config.dtype, prompts, config.candidates, config.prompts_per_shard, config.pictures,
-                  {**settings, **own})
+    return Layout(
+        features,
+        config.dtype,
+        prompts,
+        config.candidates,
+        config.prompts_per_shard,
+        config.pictures,
+        {**settings, **own},
+    )
 
 
 def bytes_per_sample(layout: Layout, image_size: tuple[int, int]) -> int:
@@ -91,8 +105,10 @@ def check_disk(folder: Path, layout: Layout, image_size: tuple[int, int], reserv
     free = shutil.disk_usage(place).free
     line = f"{samples} samples of {_size(each)} are {_size(samples * each)}; {_size(free)} free in {place}"
     if samples * each > free - reserve_gib * GIB:
-        raise RunError(f"{folder}: {line}, of which {reserve_gib:g} GiB stay free (reserve_gib); "
-                       "keep fewer blocks, prompts or candidates, or another disk")
+        raise RunError(
+            f"{folder}: {line}, of which {reserve_gib:g} GiB stay free (reserve_gib); "
+            "keep fewer blocks, prompts or candidates, or another disk"
+        )
     return line
 
 
@@ -105,8 +121,14 @@ def _size(count: float) -> str:
 
 
 def collect(
-    generator: Generator, prompts: Sequence[Prompt], config: CollectConfig, layout: Layout, *, process: Shard = Shard(),
-    tower: Tower | None = None, progress: Callable[[int], None] = lambda samples: None,
+    generator: Generator,
+    prompts: Sequence[Prompt],
+    config: CollectConfig,
+    layout: Layout,
+    *,
+    process: Shard = Shard(),
+    tower: Tower | None = None,
+    progress: Callable[[int], None] = lambda samples: None,
 ) -> Report:
     """Makes this process's part of the shards that are not there yet, and returns what it took.
 
@@ -151,8 +173,11 @@ def _variants(
         made, prefix = _hidden_states(generator, noise, text, sorted(config.blocks), config.micro_batch)
         pictures: list[Image] = []
         if config.latent or config.pictures or config.clip:
-            latents = generator.finish(prefix, config.micro_batch) if prefix else (
-                generator.generate(noise, text, config.micro_batch))
+            latents = (
+                generator.finish(prefix, config.micro_batch)
+                if prefix
+                else (generator.generate(noise, text, config.micro_batch))
+            )
             if config.latent:
                 made["latent"] = latents
             if config.pictures or config.clip:
@@ -215,8 +240,10 @@ def _stored(tensor: torch.Tensor, layout: Layout, prompt: Prompt, name: str) -> 
     if not finite.all():
         candidate = int((~finite).nonzero()[0])
         cause = "NaN or infinite" if not torch.isfinite(tensor[candidate]).all() else f"out of {layout.dtype}'s range"
-        raise RunError(f"prompt {prompt.id:05d} candidate {candidate}: {name} is {cause}; "
-                       "the shards written so far are kept" + ("; use dtype: bfloat16" if "range" in cause else ""))
+        raise RunError(
+            f"prompt {prompt.id:05d} candidate {candidate}: {name} is {cause}; "
+            "the shards written so far are kept" + ("; use dtype: bfloat16" if "range" in cause else "")
+        )
     return stored.cpu()
 
 

@@ -96,7 +96,9 @@ def run_normalize(config: NormalizeConfig, say: Say) -> str:
                 try:
                     moments.update(batch.flatten(2).transpose(1, 2) if batch.ndim == 4 else batch)
                 except ValueError as error:
-                    raise ConfigError(f"{data.name(start * 256)} and the 255 after it: {error}; collect it again") from None
+                    raise ConfigError(
+                        f"{data.name(start * 256)} and the 255 after it: {error}; collect it again"
+                    ) from None
                 bar.update(len(batch))
     paths = save_statistics(moments, config.output, config.feature)
     return f"{moments.count} values each: {paths[0]}, {paths[1]}"
@@ -140,16 +142,27 @@ def run_evaluate(config: EvaluateConfig, say: Say) -> str:
     verifier = _verifier(config)
     if config.task == "captions":
         return _captions(config, sets, verifier, say)
-    with tqdm(total=sum(min(config.limit or len(s.prompts), len(s.prompts)) * s.layout.candidates for s in sets), desc="candidates") as bar:
-        rows = score_sets(verifier, sets, config.feature, config.labels, limit=config.limit, shuffle=config.shuffle,
-                          seed=config.seed, progress=bar.update)
+    with tqdm(
+        total=sum(min(config.limit or len(s.prompts), len(s.prompts)) * s.layout.candidates for s in sets),
+        desc="candidates",
+    ) as bar:
+        rows = score_sets(
+            verifier,
+            sets,
+            config.feature,
+            config.labels,
+            limit=config.limit,
+            shuffle=config.shuffle,
+            seed=config.seed,
+            progress=bar.update,
+        )
     found = figures(rows, config.best_of, selection=config.selection, resamples=config.resamples, seed=config.seed)
     write_json(Path(config.output), {"config": config.model_dump(mode="json"), **found})
     return table(found)
 
 
 def _verifier(config: EvaluateConfig) -> LlavaVerifier:
-    """The verifier, which must read the configured feature: pictures' CLIP features come from the set, not from a tower."""
+    """The verifier, which must read the configured feature: CLIP features come from the set, not from a tower."""
     from vhs.training.towers import collected_clip_verifier
     from vhs.verifiers.load import load_verifier
 
@@ -159,12 +172,22 @@ def _verifier(config: EvaluateConfig) -> LlavaVerifier:
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = config.dtype if config.dtype != "auto" else "float32" if device == "cpu" else "bfloat16"
-    common = {"use_generation_prompt": config.use_generation_prompt, "dtype": dtype, "device": device,
-              "micro_batch": config.micro_batch}
+    common = {
+        "use_generation_prompt": config.use_generation_prompt,
+        "dtype": dtype,
+        "device": device,
+        "micro_batch": config.micro_batch,
+    }
     if config.feature == "clip":
         return collected_clip_verifier(config.verifier, **common)
-    return load_verifier(config.verifier, config.feature, config.normalization_mean_path, config.normalization_variance_path,
-                         resize_vocabulary=config.resize_vocabulary, **common)
+    return load_verifier(
+        config.verifier,
+        config.feature,
+        config.normalization_mean_path,
+        config.normalization_variance_path,
+        resize_vocabulary=config.resize_vocabulary,
+        **common,
+    )
 
 
 def _captions(config: EvaluateConfig, sets: list[CollectedSet], verifier: LlavaVerifier, say: Say) -> str:

@@ -22,8 +22,14 @@ Dtype = Literal["bfloat16", "float16", "float32"]
 class Strict(BaseModel):
     """Unknown keys and wrong types are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True,
-                              allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+    )
 
 
 Model = TypeVar("Model", bound=Strict)
@@ -84,7 +90,7 @@ class TrainConfig(Strict):
     captions: str | None = "captions.jsonl"
     """File of captions inside each set (align); null: the prompt is the caption."""
     question: str | None = None
-    """User message with <image> that a caption answers (align); null: LLaVA's plain form, the picture and then the caption."""
+    """User message with <image> that a caption answers (align); null: LLaVA's plain form, picture then caption."""
     normalization_mean_path: str | None = None
     """Mean of the feature; absent: not normalised."""
     normalization_variance_path: str | None = None
@@ -94,7 +100,7 @@ class TrainConfig(Strict):
 
     # model
     init: str = Field(min_length=1)
-    """Where training starts: a causal LM (a fresh connector is added) or a verifier (stage 1's result); folder or Hub id."""
+    """Where training starts: a causal LM (a fresh connector is added) or stage 1's verifier; folder or Hub id."""
     mm_projector_type: str = "mlp2x_gelu"
     """Type of a fresh connector."""
     vision_tower: str | None = None
@@ -165,13 +171,17 @@ class TrainConfig(Strict):
     @model_validator(mode="after")
     def _combinations(self) -> TrainConfig:
         if (self.normalization_mean_path is None) != (self.normalization_variance_path is None):
-            raise combination_error("normalization_mean_path", "mean and variance belong together; give both or neither")
+            raise combination_error(
+                "normalization_mean_path", "mean and variance belong together; give both or neither"
+            )
         if self.feature == "clip" and not self.vision_tower:
             raise combination_error("vision_tower", "feature: clip needs the name of the tower that made the features")
         if self.question is not None and self.question.count("<image>") != 1:
             raise combination_error("question", "one <image> is needed in it, where the picture goes")
         if self.stage == "align" and self.lora_rank is not None:
-            raise combination_error("lora_rank", "stage: align trains the connector alone; remove it, or use stage: finetune")
+            raise combination_error(
+                "lora_rank", "stage: align trains the connector alone; remove it, or use stage: finetune"
+            )
         return self
 
     @property
@@ -212,7 +222,7 @@ class EvaluateConfig(Strict):
     shuffle: bool = False
     """Give every candidate the features of another prompt's: scores must then say nothing within a prompt."""
     selection: Literal["argmax", "random_yes"] = "argmax"
-    """`argmax`: highest score. `random_yes`: any candidate whose answer is yes (the paper's verifier without scoring)."""
+    """`argmax`: highest score. `random_yes`: any candidate that is answered yes (the paper's no-scoring)."""
     limit: int | None = Field(None, ge=1)
     """Only the first prompts of each set; absent: all."""
     question: str | None = None
@@ -233,7 +243,9 @@ class EvaluateConfig(Strict):
     @model_validator(mode="after")
     def _combinations(self) -> EvaluateConfig:
         if (self.normalization_mean_path is None) != (self.normalization_variance_path is None):
-            raise combination_error("normalization_mean_path", "mean and variance belong together; give both or neither")
+            raise combination_error(
+                "normalization_mean_path", "mean and variance belong together; give both or neither"
+            )
         if self.question is not None and self.question.count("<image>") != 1:
             raise combination_error("question", "one <image> is needed in it, where the picture goes")
         return self

@@ -53,7 +53,9 @@ class CollectConfig(Strict):
     @model_validator(mode="after")
     def _keeps_something(self) -> CollectConfig:
         if not (self.blocks or self.latent or self.pictures or self.clip):
-            raise combination_error("blocks", "[] with latent: false, no clip and no pictures keeps nothing; name a block")
+            raise combination_error(
+                "blocks", "[] with latent: false, no clip and no pictures keeps nothing; name a block"
+            )
         if len(set(self.blocks)) != len(self.blocks):
             raise combination_error("blocks", f"{self.blocks} names a block twice")
         return self
@@ -153,7 +155,7 @@ class MetadataTask(Strict):
     model: str = "google/gemma-3-4b-it"
     """Causal LM of transformers with a chat template: Hub id or folder."""
     on_error: Literal["stop", "skip"] = "stop"
-    """`stop` at the first prompt without a valid record, writing nothing; `skip` it, listing it in `<output>.rejected.jsonl`."""
+    """`stop` at the first prompt without a valid record, writing nothing; `skip` it, into `<output>.rejected.jsonl`."""
     batch: int = Field(16, ge=1)
     """Prompts asked at a time."""
     max_tokens: int = Field(256, ge=1)
@@ -179,8 +181,13 @@ class PromptsTask(Strict):
 
 
 LabelTask = VerdictTask | CaptionTask | ClipScoreTask | MetadataTask | PromptsTask
-TASKS: dict[str, type[Strict]] = {"verdicts": VerdictTask, "captions": CaptionTask, "clip_score": ClipScoreTask,
-                                  "metadata": MetadataTask, "prompts": PromptsTask}
+TASKS: dict[str, type[Strict]] = {
+    "verdicts": VerdictTask,
+    "captions": CaptionTask,
+    "clip_score": ClipScoreTask,
+    "metadata": MetadataTask,
+    "prompts": PromptsTask,
+}
 
 
 def load_label_config(path: str | Path, overrides: Iterable[str] = ()) -> LabelTask:
@@ -190,5 +197,7 @@ def load_label_config(path: str | Path, overrides: Iterable[str] = ()) -> LabelT
     task = values.get("task")
     if task not in TASKS:
         where = origins.get("task", str(path))
-        raise ConfigError(f"{where}: task: {task!r} is not a choice; one of {', '.join(TASKS)}{nearest(str(task), TASKS)}")
+        raise ConfigError(
+            f"{where}: task: {task!r} is not a choice; one of {', '.join(TASKS)}{nearest(str(task), TASKS)}"
+        )
     return load_config(TASKS[task], path, overrides)

@@ -65,8 +65,14 @@ class Texts:
 class TrainingData:
     """Samples of one split, indexed 0 .. n-1; everything but the features is in memory."""
 
-    def __init__(self, sets: Sequence[CollectedSet], samples: Sequence[Sample], texts: Texts, feature: str,
-                 answers: tuple[int, int] | None) -> None:
+    def __init__(
+        self,
+        sets: Sequence[CollectedSet],
+        samples: Sequence[Sample],
+        texts: Texts,
+        feature: str,
+        answers: tuple[int, int] | None,
+    ) -> None:
         self.sets, self.texts, self.feature, self.answers = sets, texts, feature, answers
         self.samples = list(samples)
         self._text = torch.tensor([s.text for s in samples], dtype=torch.long)
@@ -133,10 +139,10 @@ def load_data(config: TrainConfig, tokenizer: Any) -> tuple[TrainingData, Traini
     held_out = [CollectedSet(folder) for folder in config.eval_data]
     check_shapes([*sets, *held_out], config.feature)
     everything = _samples(sets, config)
-    kept, evaluated = _split(everything, sets, config)
+    kept, evaluated = _split(everything, config)
     if held_out:
         kept, evaluated = kept + evaluated, _samples(held_out, config)
-    kept = _fraction(kept, sets, config)
+    kept = _fraction(kept, config)
     if len(kept) < config.batch_size:
         raise ConfigError(f"batch_size: {config.batch_size} samples a step, but there are only {len(kept)} to train on")
     train = _tabulated(sets, kept, config, tokenizer)
@@ -150,8 +156,10 @@ def check_shapes(sets: Sequence[CollectedSet], feature: str) -> tuple[int, ...]:
     shapes = [data.require(feature) for data in sets]
     for data, shape in zip(sets, shapes, strict=True):
         if shape != shapes[0]:
-            raise ConfigError(f"{data.folder}: {feature} is {shape}, in {sets[0].folder} it is {shapes[0]}; "
-                              "sets of one generator are needed")
+            raise ConfigError(
+                f"{data.folder}: {feature} is {shape}, in {sets[0].folder} it is {shapes[0]}; "
+                "sets of one generator are needed"
+            )
     return shapes[0]
 
 
@@ -176,7 +184,9 @@ def _samples(sets: Sequence[CollectedSet], config: TrainConfig) -> list[_Raw]:
                 rows.append(_Raw(source, index, data.prompt(index).text, caption, True))
     if config.stage == "finetune" and len({row.label for row in rows}) < 2:
         only = "yes" if rows and rows[0].label else "no"
-        raise ConfigError(f"{config.labels}: all {len(rows)} labels are {only}; a verifier needs candidates of both verdicts")
+        raise ConfigError(
+            f"{config.labels}: all {len(rows)} labels are {only}; a verifier needs candidates of both verdicts"
+        )
     return rows
 
 
@@ -184,17 +194,19 @@ def _rank(text: str, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed}|{text}".encode(), digest_size=8).digest()
 
 
-def _split(rows: list[_Raw], sets: Sequence[CollectedSet], config: TrainConfig) -> tuple[list[_Raw], list[_Raw]]:
+def _split(rows: list[_Raw], config: TrainConfig) -> tuple[list[_Raw], list[_Raw]]:
     """Training and evaluation rows: no prompt text is in both."""
     texts = sorted({row.prompt for row in rows}, key=lambda text: _rank(text, 0))
     count = 0 if config.eval_data else round(config.eval_fraction * len(texts))
     if config.eval_fraction and not config.eval_data and not count:
-        raise ConfigError(f"eval_fraction: {config.eval_fraction} of {len(texts)} prompts is none; use 0 or more prompts")
+        raise ConfigError(
+            f"eval_fraction: {config.eval_fraction} of {len(texts)} prompts is none; use 0 or more prompts"
+        )
     chosen = set(texts[:count])
     return [r for r in rows if r.prompt not in chosen], [r for r in rows if r.prompt in chosen]
 
 
-def _fraction(rows: list[_Raw], sets: Sequence[CollectedSet], config: TrainConfig) -> list[_Raw]:
+def _fraction(rows: list[_Raw], config: TrainConfig) -> list[_Raw]:
     if config.fraction == 1:
         return rows
     texts = sorted({row.prompt for row in rows}, key=lambda text: _rank(text, config.seed + 1))
@@ -221,7 +233,7 @@ def question_texts(tokenizer: Any, prompts: Iterable[str], use_generation_prompt
 
 
 def caption_texts(tokenizer: Any, captions: Iterable[str], question: str | None, use_generation_prompt: bool) -> Texts:
-    """Captions after the picture: in LLaVA's plain form, or as the answer to `question`; the end-of-turn token ends them."""
+    """Captions after the picture, in LLaVA's plain form or as the answer to `question`, with their end-of-turn token."""
     before, asked = [], []
     if question is not None:
         before, asked = _sides(tokenize(tokenizer, chat_text(tokenizer, question, use_generation_prompt)))
@@ -240,13 +252,20 @@ def _sides(ids: list[int]) -> tuple[list[int], list[int]]:
     return ids[:place], ids[place + 1 :]
 
 
-def _table(sides: list[tuple[list[int], list[int]]], targets: list[list[int]],
-           first: Callable[[list[int]], int]) -> Texts:
+def _table(
+    sides: list[tuple[list[int], list[int]]], targets: list[list[int]], first: Callable[[list[int]], int]
+) -> Texts:
     before = sides[0][0]
     assert all(side[0] == before for side in sides), "the text before the picture depends on the prompt"
     after = [side[1] for side in sides]
-    return Texts(before, _padded(after), torch.tensor([len(a) for a in after]), torch.tensor([first(a) for a in after]),
-                 _padded(targets), torch.tensor([len(t) for t in targets]))
+    return Texts(
+        before,
+        _padded(after),
+        torch.tensor([len(a) for a in after]),
+        torch.tensor([first(a) for a in after]),
+        _padded(targets),
+        torch.tensor([len(t) for t in targets]),
+    )
 
 
 def _padded(rows: list[list[int]]) -> torch.Tensor:

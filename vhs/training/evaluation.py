@@ -17,7 +17,6 @@ from vhs.verifiers.conversation import IMAGE_MARKER, chat_text, tokenize
 from vhs.verifiers.llava import embed_inputs
 
 if TYPE_CHECKING:
-    from vhs.training.config import EvaluateConfig
     from vhs.verifiers.llava import LlavaVerifier
 
 Progress = Callable[[int], None]
@@ -38,8 +37,15 @@ class Rows:
 
 
 def score_sets(
-    verifier: LlavaVerifier, sets: Sequence[CollectedSet], feature: str, labels: str = "labels.jsonl", *,
-    limit: int | None = None, shuffle: bool = False, seed: int = 0, progress: Progress = lambda done: None,
+    verifier: LlavaVerifier,
+    sets: Sequence[CollectedSet],
+    feature: str,
+    labels: str = "labels.jsonl",
+    *,
+    limit: int | None = None,
+    shuffle: bool = False,
+    seed: int = 0,
+    progress: Progress = lambda done: None,
 ) -> Rows:
     """Scores every labelled candidate, prompt by prompt, in order.
 
@@ -61,8 +67,12 @@ def score_sets(
             columns["texts"] += [prompt.text] * count
             columns["tags"] += [(prompt.metadata or {}).get("tag", "")] * count
             columns["verdicts"] += [truth[index] for index in range(start, start + count)]
-            for name, values in (("scores", score.score), ("p_yes", score.p_yes), ("p_no", score.p_no),
-                                 ("says_yes", score.correct)):
+            for name, values in (
+                ("scores", score.score),
+                ("p_yes", score.p_yes),
+                ("p_no", score.p_no),
+                ("says_yes", score.correct),
+            ):
                 columns[name] += values.tolist()
             progress(count)
     if not columns["scores"]:
@@ -77,7 +87,9 @@ def _others(positions: Sequence[int], seed: int) -> dict[int, int]:
     return dict(zip(order, order[1:] + order[:1], strict=True))
 
 
-def figures(rows: Rows, ns: Sequence[int], *, selection: str = "argmax", resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
+def figures(
+    rows: Rows, ns: Sequence[int], *, selection: str = "argmax", resamples: int = 2000, seed: int = 0
+) -> dict[str, Any]:
     """Accuracy, AUC, calibration, histogram, best-of-N; every rate from 0 to 1, intervals over prompts.
 
     `within_prompt_auc` counts prompts with both verdicts; `pooled_auc` all candidates as one. `selection: random_yes`
@@ -85,7 +97,9 @@ def figures(rows: Rows, ns: Sequence[int], *, selection: str = "argmax", resampl
     """
     smallest = min(np.unique([_key(group) for group in rows.groups], return_counts=True)[1])
     if max(ns) > smallest:
-        raise ConfigError(f"best_of: {max(ns)} is more than the {smallest} candidates a prompt; collect more or lower it")
+        raise ConfigError(
+            f"best_of: {max(ns)} is more than the {smallest} candidates a prompt; collect more or lower it"
+        )
     scores = rows.scores if selection == "argmax" else _random_yes(rows, seed)
     clusters = dict(zip(rows.groups, rows.texts, strict=True))
     aucs = metrics.group_aucs(rows.groups, scores, rows.verdicts)
@@ -93,7 +107,9 @@ def figures(rows: Rows, ns: Sequence[int], *, selection: str = "argmax", resampl
     both = 0 < rows.verdicts.sum() < len(rows.verdicts)
     curve = metrics.best_of_n_curve(rows.groups, scores, rows.verdicts, ns, True, clusters, resamples, seed)
     return {
-        "candidates": len(scores), "prompts": len(set(rows.texts)), "right": float(rows.verdicts.mean()),
+        "candidates": len(scores),
+        "prompts": len(set(rows.texts)),
+        "right": float(rows.verdicts.mean()),
         **metrics.accuracy(rows.says_yes, rows.verdicts),
         "within_prompt_auc": interval(list(aucs.values()), [clusters[group] for group in aucs]),
         "pooled_auc": metrics.auc(scores, rows.verdicts) if both else None,
@@ -125,16 +141,23 @@ def _by_tag(rows: Rows, scores: np.ndarray, tag: str, ns: Sequence[int]) -> dict
 
 def table(found: dict[str, Any]) -> str:
     """The figures as lines for a terminal, rates in percent."""
-    ci = lambda row, sign="": f"{100 * row['mean']:{sign}6.1f} [{100 * row['low']:{sign}.1f}, {100 * row['high']:{sign}.1f}]"  # noqa: E731
+    ci = lambda row, sign="": (
+        f"{100 * row['mean']:{sign}6.1f} [{100 * row['low']:{sign}.1f}, {100 * row['high']:{sign}.1f}]"
+    )  # noqa: E731
     auc = found["within_prompt_auc"]
     lines = [
         f"{found['candidates']} candidates of {found['prompts']} prompts, {100 * found['right']:.1f} % right",
-        f"accuracy {100 * found['accuracy']:.1f} %: {100 * found['of_right']:.1f} of the right, {100 * found['of_wrong']:.1f} of the wrong",
-        f"AUC within a prompt {auc['mean']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}] over {auc['count']} prompts with both verdicts",
+        f"accuracy {100 * found['accuracy']:.1f} %: {100 * found['of_right']:.1f} of the right, "
+        f"{100 * found['of_wrong']:.1f} of the wrong",
+        f"AUC within a prompt {auc['mean']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}] over {auc['count']} prompts "
+        "with both verdicts",
         f"calibration error {found['calibration']['error']:.3f}",
         "    N  verifier                  gain over one             oracle",
     ]
-    lines += [f"{row['n']:5d}  {ci(row['verifier']):24s}  {ci(row['gain'], '+'):24s}  {ci(row['oracle'])}" for row in found["best_of"]]
+    lines += [
+        f"{row['n']:5d}  {ci(row['verifier']):24s}  {ci(row['gain'], '+'):24s}  {ci(row['oracle'])}"
+        for row in found["best_of"]
+    ]
     return "\n".join(lines)
 
 
@@ -142,8 +165,9 @@ def table(found: dict[str, Any]) -> str:
 
 
 @torch.no_grad()
-def caption(verifier: LlavaVerifier, features: torch.Tensor, question: str | None, use_generation_prompt: bool,
-            max_tokens: int) -> list[str]:
+def caption(
+    verifier: LlavaVerifier, features: torch.Tensor, question: str | None, use_generation_prompt: bool, max_tokens: int
+) -> list[str]:
     """What the LLM says about each of N pictures, greedily, after `question` or in the plain form.
 
     All N go on until each has ended or `max_tokens` are said; a caption stops at its end-of-turn token.
@@ -152,7 +176,13 @@ def caption(verifier: LlavaVerifier, features: torch.Tensor, question: str | Non
     ids = tokenize(verifier.tokenizer, text)
     embedded = embed_inputs(verifier.llm, verifier.image_features(features), ids)["inputs_embeds"]
     everything = torch.ones(embedded.shape[:2], dtype=torch.long, device=embedded.device)
-    said = verifier.llm.generate(inputs_embeds=embedded, attention_mask=everything, max_new_tokens=max_tokens, do_sample=False,
-                                 num_beams=1, eos_token_id=verifier.tokenizer.eos_token_id,
-                                 pad_token_id=verifier.tokenizer.eos_token_id)
+    said = verifier.llm.generate(
+        inputs_embeds=embedded,
+        attention_mask=everything,
+        max_new_tokens=max_tokens,
+        do_sample=False,
+        num_beams=1,
+        eos_token_id=verifier.tokenizer.eos_token_id,
+        pad_token_id=verifier.tokenizer.eos_token_id,
+    )
     return [text.strip() for text in verifier.tokenizer.batch_decode(said, skip_special_tokens=True)]

@@ -25,8 +25,13 @@ Say = Callable[[str], None]
 
 def run_label(config: LabelTask, say: Say) -> str:
     """Does the configured task and returns its closing line."""
-    tasks = {VerdictTask: run_verdicts, CaptionTask: run_captions, ClipScoreTask: run_clip_score,
-             MetadataTask: run_metadata, PromptsTask: run_prompts}
+    tasks = {
+        VerdictTask: run_verdicts,
+        CaptionTask: run_captions,
+        ClipScoreTask: run_clip_score,
+        MetadataTask: run_metadata,
+        PromptsTask: run_prompts,
+    }
     return tasks[type(config)](config, say)
 
 
@@ -39,8 +44,15 @@ def run_verdicts(config: VerdictTask, say: Say) -> str:
     total = {"yes": 0, "no": 0, "unjudged": 0}
     with tqdm(total=sum(map(len, sets)) // process.count, desc="pictures", disable=not process.first) as bar:
         for data in sets:
-            counts = write_labels(data, judge.judge_batch, config.output, source=config.judge, batch=config.batch,
-                                  process=process, progress=bar.update)
+            counts = write_labels(
+                data,
+                judge.judge_batch,
+                config.output,
+                source=config.judge,
+                batch=config.batch,
+                process=process,
+                progress=bar.update,
+            )
             total = {key: total[key] + counts.get(key, 0) for key in total}
     return ", ".join(f"{count} {key}" for key, count in total.items()) if process.first else ""
 
@@ -63,8 +75,9 @@ def run_captions(config: CaptionTask, say: Say) -> str:
         source = f"{config.model} {question}"
     with tqdm(total=sum(map(len, sets)) // process.count, desc="captions", disable=not process.first) as bar:
         for data in sets:
-            write_captions(data, captioner, config.output, source=source, batch=config.batch, process=process,
-                           progress=bar.update)
+            write_captions(
+                data, captioner, config.output, source=source, batch=config.batch, process=process, progress=bar.update
+            )
     return ", ".join(str(data.folder / config.output) for data in sets) if process.first else ""
 
 
@@ -120,7 +133,8 @@ def run_metadata(config: MetadataTask, say: Say) -> str:
     _write_records(Path(config.output), [records[text] for text in dict.fromkeys(prompts) if text in records])
     if rejected:
         _write_lines(Path(f"{config.output}.rejected.jsonl"), rejected)
-    return f"{config.output}: {by_rules} records by rules, {len(records) - by_rules} by the model, {len(rejected)} rejected"
+    counts = f"{by_rules} records by rules, {len(records) - by_rules} by the model, {len(rejected)} rejected"
+    return f"{config.output}: {counts}"
 
 
 def run_prompts(config: PromptsTask, say: Say) -> str:

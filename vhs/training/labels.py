@@ -1,7 +1,7 @@
 """Verdicts and captions beside a collected set: one JSON object a line, one line a sample.
 
-    labels.jsonl    {"prompt_id", "candidate", "correct", "reason"}     written by label.py from GenEval's verdicts
-    captions.jsonl  {"prompt_id", "candidate", "caption"}               written by label.py from an image-text model
+labels.jsonl    {"prompt_id", "candidate", "correct", "reason"}     written by label.py from GenEval's verdicts
+captions.jsonl  {"prompt_id", "candidate", "caption"}               written by label.py from an image-text model
 """
 
 from __future__ import annotations
@@ -62,8 +62,10 @@ def read_labels(data: CollectedSet, file: str = "labels.jsonl") -> dict[int, boo
     labels = read_rows(data, file, "correct", bool)
     without = [i for i in range(len(data)) if i not in labels and data.prompt(i).judged]
     if without:
-        raise ConfigError(f"{data.folder / file}: {len(without)} samples without a label, first "
-                          f"{data.name(without[0])}; run label.py again")
+        raise ConfigError(
+            f"{data.folder / file}: {len(without)} samples without a label, first "
+            f"{data.name(without[0])}; run label.py again"
+        )
     return labels
 
 
@@ -77,8 +79,16 @@ def read_captions(data: CollectedSet, file: str | None) -> dict[int, str]:
     return captions
 
 
-def write_labels(data: CollectedSet, judge: Judge, file: str = "labels.jsonl", *, source: str = "", batch: int = 64,
-                 process: Shard = Shard(), progress: Progress = lambda done: None) -> dict[str, int]:
+def write_labels(
+    data: CollectedSet,
+    judge: Judge,
+    file: str = "labels.jsonl",
+    *,
+    source: str = "",
+    batch: int = 64,
+    process: Shard = Shard(),
+    progress: Progress = lambda done: None,
+) -> dict[str, int]:
     """Judges the pictures of a set and writes the verdicts. `judge(pictures, metadatas)` gives Verdicts.
 
     Prompts that GenEval cannot judge get no line. Returns counts: yes, no, unjudged.
@@ -87,8 +97,10 @@ def write_labels(data: CollectedSet, judge: Judge, file: str = "labels.jsonl", *
 
     def lines(indices: Sequence[int]) -> list[str]:
         verdicts = judge([data.picture(i) for i in indices], [data.prompt(i).metadata for i in indices])
-        return [line_of(data, index, correct=bool(verdict.correct), reason=verdict.reason)
-                for index, verdict in zip(indices, verdicts, strict=True)]
+        return [
+            line_of(data, index, correct=bool(verdict.correct), reason=verdict.reason)
+            for index, verdict in zip(indices, verdicts, strict=True)
+        ]
 
     write_rows(data, judged, lines, file, source=source, batch=batch, process=process, progress=progress)
     if not process.first:
@@ -97,8 +109,17 @@ def write_labels(data: CollectedSet, judge: Judge, file: str = "labels.jsonl", *
     return {"yes": yes, "no": len(judged) - yes, "unjudged": len(data) - len(judged)}
 
 
-def write_rows(data: CollectedSet, indices: Sequence[int], lines: Callable[[Sequence[int]], list[str]], file: str, *,
-               source: str = "", batch: int = 64, process: Shard = Shard(), progress: Progress = lambda done: None) -> None:
+def write_rows(
+    data: CollectedSet,
+    indices: Sequence[int],
+    lines: Callable[[Sequence[int]], list[str]],
+    file: str,
+    *,
+    source: str = "",
+    batch: int = 64,
+    process: Shard = Shard(),
+    progress: Progress = lambda done: None,
+) -> None:
     """Writes `file` with the lines of all samples, `batch` at a time, in parts that a stopped run goes on from.
 
     Processes share the parts; the file appears when all are there, in place of an older one. `source` says what the
@@ -107,7 +128,9 @@ def write_rows(data: CollectedSet, indices: Sequence[int], lines: Callable[[Sequ
     parts = data.folder / f"{file}.parts"
     note = parts / "source.txt"
     if note.exists() and note.read_text() != source:
-        raise RunError(f"{parts}: parts of another run ({note.read_text()}), now {source}; remove the folder to start over")
+        raise RunError(
+            f"{parts}: parts of another run ({note.read_text()}), now {source}; remove the folder to start over"
+        )
     process.wait()
     if process.first:
         write_bytes(note, source.encode())

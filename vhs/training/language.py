@@ -33,14 +33,21 @@ class TextModel:
             texts = [self._chat(message) for message in messages[start : start + self.batch]]
             inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
             inputs = inputs.to(self.model.device)
-            made = self.model.generate(**inputs, max_new_tokens=self.max_tokens, do_sample=False, num_beams=1,
-                                       pad_token_id=self.tokenizer.pad_token_id)
+            made = self.model.generate(
+                **inputs,
+                max_new_tokens=self.max_tokens,
+                do_sample=False,
+                num_beams=1,
+                pad_token_id=self.tokenizer.pad_token_id,
+            )
             said += self.tokenizer.batch_decode(made[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
         return said
 
     def _chat(self, message: str) -> str:
         turns = [{"role": "user", "content": message}]
-        return self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+        return self.tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
 
 
 class PictureModel:
@@ -57,11 +64,21 @@ class PictureModel:
         """One answer to `question` a picture, on one line."""
         turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
         text = self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        inputs = self.processor(images=[[picture] for picture in pictures], text=[text] * len(pictures),
-                                return_tensors="pt", padding=True, add_special_tokens=False)
+        inputs = self.processor(
+            images=[[picture] for picture in pictures],
+            text=[text] * len(pictures),
+            return_tensors="pt",
+            padding=True,
+            add_special_tokens=False,
+        )
         inputs = inputs.to(self.model.device, self.model.dtype)
-        made = self.model.generate(**inputs, max_new_tokens=self.max_tokens, do_sample=False, num_beams=1,
-                                   pad_token_id=self.processor.tokenizer.pad_token_id)
+        made = self.model.generate(
+            **inputs,
+            max_new_tokens=self.max_tokens,
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=self.processor.tokenizer.pad_token_id,
+        )
         said = self.processor.batch_decode(made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         return [" ".join(answer.split()) for answer in said]
 
@@ -74,13 +91,17 @@ class ClipScorer:
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[Image], captions: Sequence[str]) -> list[float]:
-        inputs = self.processor(text=list(captions), images=list(pictures), return_tensors="pt", padding=True, truncation=True)
+        inputs = self.processor(
+            text=list(captions), images=list(pictures), return_tensors="pt", padding=True, truncation=True
+        )
         found = self.model(**inputs.to(self.model.device))
         cosine = torch.nn.functional.cosine_similarity(found.image_embeds.float(), found.text_embeds.float())
         return (100 * CLIP_SCORE_WEIGHT * cosine.clamp_min(0)).tolist()
 
 
-def load_text_model(name: str, device: str = "auto", dtype: str = "auto", max_tokens: int = 256, batch: int = 16) -> TextModel:
+def load_text_model(
+    name: str, device: str = "auto", dtype: str = "auto", max_tokens: int = 256, batch: int = 16
+) -> TextModel:
     """Any causal LM of transformers that has a chat template (Hub id or folder). Raises CheckpointError."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -62,7 +62,7 @@ def token_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Te
 
 
 def focal_factor(entropy: torch.Tensor, gamma: float) -> torch.Tensor:
-    """(1 - p)^gamma for -log p; 1 - p as -expm1(-entropy), exact where p is near 1, and with a finite gradient there."""
+    """(1 - p)^gamma for -log p; 1 - p is -expm1(-entropy), exact and with a finite gradient near p = 1."""
     if gamma == 0:
         return torch.ones_like(entropy)
     return (-torch.expm1(-entropy)).clamp_min(torch.finfo(entropy.dtype).tiny) ** gamma

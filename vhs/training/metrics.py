@@ -86,11 +86,15 @@ def expected_pick(scores: np.ndarray, verdicts: np.ndarray, n: int) -> float:
     """
     total = len(scores)
     ranked = np.asarray(verdicts, dtype=np.float64)[np.lexsort((np.arange(total), -scores))]
-    chances = np.array([comb(total - rank - 1, n - 1) for rank in range(total - n + 1)], dtype=np.float64) / comb(total, n)
+    chances = np.array([comb(total - rank - 1, n - 1) for rank in range(total - n + 1)], dtype=np.float64) / comb(
+        total, n
+    )
     return float(ranked[: total - n + 1] @ chances)
 
 
-def best_of_n(groups: Sequence, scores: Sequence[float], verdicts: Sequence[bool], n: int, expected: bool = True) -> dict:
+def best_of_n(
+    groups: Sequence, scores: Sequence[float], verdicts: Sequence[bool], n: int, expected: bool = True
+) -> dict:
     """Per group, how often the verifier's pick among `n` candidates is right.
 
     `expected` averages over all choices of n candidates; without it the first n are the candidates. At n = 1 it is
@@ -112,8 +116,14 @@ def _enough(group: object, scores: np.ndarray, n: int) -> int:
 
 
 def best_of_n_curve(
-    groups: Sequence, scores: Sequence[float], verdicts: Sequence[bool], ns: Sequence[int], expected: bool = True,
-    clusters: dict | None = None, resamples: int = 2000, seed: int = 0,
+    groups: Sequence,
+    scores: Sequence[float],
+    verdicts: Sequence[bool],
+    ns: Sequence[int],
+    expected: bool = True,
+    clusters: dict | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> list[dict]:
     """A row per n: {n, verifier: Interval, oracle: Interval, gain: Interval}, rates from 0 to 1.
 
@@ -127,12 +137,14 @@ def best_of_n_curve(
     for n in ns:
         picked = best_of_n(groups, scores, verdicts, n, expected)
         oracle = oracle_of_n(groups, verdicts, n, expected)
-        rows.append({
-            "n": n,
-            "verifier": interval(list(picked.values())),
-            "oracle": interval(list(oracle.values())),
-            "gain": interval([picked[group] - single[group] for group in single]),
-        })
+        rows.append(
+            {
+                "n": n,
+                "verifier": interval(list(picked.values())),
+                "oracle": interval(list(oracle.values())),
+                "gain": interval([picked[group] - single[group] for group in single]),
+            }
+        )
     return rows
 
 
@@ -143,8 +155,11 @@ def bootstrap(
     values = np.asarray(values, dtype=np.float64)
     if not len(values):
         return Interval(float("nan"), float("nan"), float("nan"), 0)
-    _, member = np.unique(np.asarray(list(map(str, clusters))), return_inverse=True) if clusters is not None else (
-        None, np.arange(len(values)))
+    _, member = (
+        np.unique(np.asarray(list(map(str, clusters))), return_inverse=True)
+        if clusters is not None
+        else (None, np.arange(len(values)))
+    )
     sums, counts = np.bincount(member, weights=values), np.bincount(member)
     draws = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=resamples)
     means = (draws @ sums) / (draws @ counts)
@@ -160,7 +175,12 @@ def accuracy(says_yes: Sequence[bool], verdicts: Sequence[bool]) -> dict[str, fl
     says, right = np.asarray(says_yes, dtype=bool), np.asarray(verdicts, dtype=bool)
     mean = lambda part: float(part.mean()) if len(part) else float("nan")  # noqa: E731
     of_right, of_wrong = mean(says[right]), mean(~says[~right])
-    return {"accuracy": mean(says == right), "of_right": of_right, "of_wrong": of_wrong, "balanced": (of_right + of_wrong) / 2}
+    return {
+        "accuracy": mean(says == right),
+        "of_right": of_right,
+        "of_wrong": of_wrong,
+        "balanced": (of_right + of_wrong) / 2,
+    }
 
 
 def calibration(p_yes: Sequence[float], verdicts: Sequence[bool], bins: int = 10) -> dict:

@@ -42,7 +42,9 @@ class TrainedVerifier(nn.Module):
         self.shares_before = shares_before and bool(before)
         self.register_buffer("before", torch.tensor(before, dtype=torch.long), persistent=False)
 
-    def forward(self, features: torch.Tensor, after: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, features: torch.Tensor, after: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
+    ) -> torch.Tensor:
         """`features` (B, tokens, width) normalised, `after` (B, Q) ids; (M, vocabulary) logits that follow column
         `columns[m]` of row `rows[m]` of `after` (-1: the picture's last token)."""
         picture = self.connector(features)
@@ -65,7 +67,7 @@ class TrainedVerifier(nn.Module):
 
 @dataclass
 class Start:
-    """What training starts from, read before any weight: `verifier` is None where `folder` is a plain language model."""
+    """What training starts from, known before any weight is read; `verifier` is None for a plain language model."""
 
     folder: Path
     verifier: VerifierConfig | None
@@ -85,7 +87,9 @@ def read_start(config: TrainConfig, shape: tuple[int, ...]) -> Start:
     if kind in MODEL_TYPES:
         verifier = read_verifier_config(folder, tower_name(config))
         if verifier.width != width:
-            raise CheckpointError(f"init: {folder} reads features of width {verifier.width}, {config.feature} has {width}")
+            raise CheckpointError(
+                f"init: {folder} reads features of width {verifier.width}, {config.feature} has {width}"
+            )
         return Start(folder, verifier, verifier.hidden_size, raw["max_position_embeddings"], verifier.projector_type)
     if kind not in MODEL_TYPES.values():
         known = ", ".join([*MODEL_TYPES.values(), *MODEL_TYPES])
@@ -129,8 +133,15 @@ def prepare(llm: nn.Module, connector: nn.Module, config: TrainConfig, before: l
 
         with torch.random.fork_rng():
             torch.manual_seed(config.seed + 1)
-            inject_adapter_in_model(LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha,
-                                               lora_dropout=config.lora_dropout, target_modules=config.lora_targets), llm)
+            inject_adapter_in_model(
+                LoraConfig(
+                    r=config.lora_rank,
+                    lora_alpha=config.lora_alpha,
+                    lora_dropout=config.lora_dropout,
+                    target_modules=config.lora_targets,
+                ),
+                llm,
+            )
     if config.gradient_checkpointing:
         llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if config.stage == "align" or config.lora_rank is not None:
@@ -145,8 +156,10 @@ def parameter_groups(model: TrainedVerifier, config: TrainConfig) -> list[dict[s
         if parameter.requires_grad:
             groups.setdefault((name.startswith("connector."), parameter.ndim > 1), []).append(parameter)
     rates = {True: config.connector_learning_rate or config.learning_rate, False: config.learning_rate}
-    return [{"params": members, "peak": rates[is_connector], "lr": 0.0, "weight_decay": config.weight_decay * decays}
-            for (is_connector, decays), members in groups.items()]
+    return [
+        {"params": members, "peak": rates[is_connector], "lr": 0.0, "weight_decay": config.weight_decay * decays}
+        for (is_connector, decays), members in groups.items()
+    ]
 
 
 @dataclass
@@ -177,8 +190,15 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return Batch(**{name: tensor.to(device, non_blocking=True) for name, tensor in vars(batch).items()})
 
 
-def save(model_state: Mapping[str, torch.Tensor], model: TrainedVerifier, tokenizer: Any, config: TrainConfig,
-         start: Start, width: int, folder: Path) -> Path:
+def save(
+    model_state: Mapping[str, torch.Tensor],
+    model: TrainedVerifier,
+    tokenizer: Any,
+    config: TrainConfig,
+    start: Start,
+    width: int,
+    folder: Path,
+) -> Path:
     """Writes the verifier whose tensors are `model_state` in the release's format, adapters merged."""
     llm_state = _part(model_state, "llm.")
     with torch.device("meta"):
@@ -189,9 +209,17 @@ def save(model_state: Mapping[str, torch.Tensor], model: TrainedVerifier, tokeni
     llm.tie_weights()
     connector.load_state_dict(_part(model_state, "connector."), assign=True)
     return save_verifier(
-        folder, llm, connector, tokenizer, vision_tower=tower_name(config), projector_type=start.projector_type,
-        width=width, swap=_swap(start), normalize=config.normalization_mean_path is not None or config.block is None,
-        select_layer=config.clip_layer, dtype=DTYPES[config.save_dtype],
+        folder,
+        llm,
+        connector,
+        tokenizer,
+        vision_tower=tower_name(config),
+        projector_type=start.projector_type,
+        width=width,
+        swap=_swap(start),
+        normalize=config.normalization_mean_path is not None or config.block is None,
+        select_layer=config.clip_layer,
+        dtype=DTYPES[config.save_dtype],
     )
 
 

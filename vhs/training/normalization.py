@@ -33,7 +33,7 @@ class Moments:
     deviation: torch.Tensor | None = None
 
     def update(self, batch: torch.Tensor) -> Moments:
-        """Adds a batch (n, tokens, channels) of any float dtype; returns itself. Raises ValueError on NaN or infinity."""
+        """Adds a batch (n, tokens, channels) of any dtype; returns itself. Raises ValueError on NaN or infinity."""
         kept = _KEPT[self.per]
         rows = batch.to(torch.float64)
         rows = rows.reshape(-1, 1) if kept is None else rows.movedim(kept, -1).flatten(0, -2)
@@ -90,8 +90,10 @@ def save_statistics(moments: Moments, folder: str | Path, feature: str) -> tuple
     """
     mean, variance = moments.statistics()
     if (variance <= 0).any():
-        raise ConfigError(f"{feature}: the variance is zero in {int((variance <= 0).sum())} places; "
-                          "too few samples, or features that are not a model's output")
+        raise ConfigError(
+            f"{feature}: the variance is zero in {int((variance <= 0).sum())} places; "
+            "too few samples, or features that are not a model's output"
+        )
     paths = statistics_paths(folder, feature)
     for path, values in zip(paths, (mean, variance), strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
 """GenEval's record of a GenEval-shaped prompt, by rules: no model is asked.
 
-    a photo of a bench                         single_object
-    a photo of a bench and a sports ball       two_object
-    a photo of three wine glasses              counting
-    a photo of a blue fire hydrant             colors
-    a photo of a dog right of a teddy bear     position
-    a photo of a red skis and a brown tie      color_attr
+a photo of a bench                         single_object
+a photo of a bench and a sports ball       two_object
+a photo of three wine glasses              counting
+a photo of a blue fire hydrant             colors
+a photo of a dog right of a teddy bear     position
+a photo of a red skis and a brown tie      color_attr
 """
 
 from __future__ import annotations
@@ -65,7 +65,10 @@ class PromptParser:
                 pair = self._pair(first, second)
                 if pair is None or pair[0].color or pair[1].color:
                     return None
-                return {"tag": "position", "include": [_clause(pair[1]), {**_clause(pair[0]), "position": [relation, 0]}]}
+                return {
+                    "tag": "position",
+                    "include": [_clause(pair[1]), {**_clause(pair[0]), "position": [relation, 0]}],
+                }
         return None
 
     def _two(self, text: str) -> dict[str, Any] | None:

@@ -35,10 +35,16 @@ def read_llava(path: str | Path) -> list[Item]:
         caption = row.get("blip_caption")
         if caption is None:
             turns = row.get("conversations")
-            said = [t.get("value") for t in turns if isinstance(t, Mapping) and t.get("from") == "gpt"] if isinstance(turns, list) else []
+            said = (
+                [t.get("value") for t in turns if isinstance(t, Mapping) and t.get("from") == "gpt"]
+                if isinstance(turns, list)
+                else []
+            )
             caption = said[0] if said else None
         if not isinstance(caption, str) or not caption.strip():
-            raise PromptError(f"{where}: no caption; a conversation with an answer 'from': 'gpt', or 'blip_caption', is needed")
+            raise PromptError(
+                f"{where}: no caption; a conversation with an answer 'from': 'gpt', or 'blip_caption', is needed"
+            )
         text = " ".join(caption.split())
         items.setdefault(text, text)
     return _some(items, path)
@@ -58,7 +64,9 @@ def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     elif text.lstrip().startswith("["):
         rows = _json(text, str(path))
     else:
-        rows = [_json(line, f"{path}:{number}") for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+        rows = [
+            _json(line, f"{path}:{number}") for number, line in enumerate(text.splitlines(), start=1) if line.strip()
+        ]
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping):
             raise PromptError(f"{path}: row {number}: an object is needed, not {type(row).__name__}")

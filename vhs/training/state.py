@@ -39,12 +39,14 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
         raise ConfigError(f"tracker: {config.tracker} is not installed; pip install {config.tracker}, or tracker: none")
     precision = {"float32": "no", "bfloat16": "bf16"}[config.precision]
     accelerator = Accelerator(
-        mixed_precision=precision, log_with=None if config.tracker == "none" else config.tracker,
+        mixed_precision=precision,
+        log_with=None if config.tracker == "none" else config.tracker,
         project_config=ProjectConfiguration(project_dir=str(config.folder), logging_dir=str(config.folder)),
     )
     if config.tracker != "none":
-        accelerator.init_trackers("curves", config={k: v for k, v in config.model_dump().items()
-                                                    if isinstance(v, (int, float, str, bool))})
+        accelerator.init_trackers(
+            "curves", config={k: v for k, v in config.model_dump().items() if isinstance(v, (int, float, str, bool))}
+        )
     return accelerator
 
 
@@ -125,8 +127,10 @@ def _check_same(before: dict, config: TrainConfig, folder: Path) -> None:
     now = config.model_dump(mode="json")
     for key in now:
         if key not in FREE and before.get(key) != now[key]:
-            raise RunError(f"{folder}: its state was made with {key}: {before.get(key)!r}, now {now[key]!r}; "
-                           "use cont: false or another name")
+            raise RunError(
+                f"{folder}: its state was made with {key}: {before.get(key)!r}, now {now[key]!r}; "
+                "use cont: false or another name"
+            )
 
 
 def log(accelerator: Accelerator, config: TrainConfig, figures: dict[str, Any]) -> None:
@@ -151,8 +155,14 @@ def finish(accelerator: Accelerator, config: TrainConfig, record: Record, second
     if accelerator.is_main_process:
         import transformers
 
-        content = {"config": config.model_dump(mode="json"), **asdict(record), "processes": accelerator.num_processes,
-                   "seconds": round(seconds, 1), "torch": torch.__version__, "transformers": transformers.__version__}
+        content = {
+            "config": config.model_dump(mode="json"),
+            **asdict(record),
+            "processes": accelerator.num_processes,
+            "seconds": round(seconds, 1),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        }
         write_json(config.folder / "train.json", content)
     if config.tracker != "none":
         accelerator.end_training()

@@ -86,8 +86,10 @@ def _same(folder: Path, index: dict, lines: str) -> None:
     for was, now in ((old, index), settings):
         for key in sorted(was.keys() | now.keys()):
             if was.get(key) != now.get(key):
-                raise RunError(f"{folder}: holds a set with {key}: {was.get(key)!r}, now {now.get(key)!r}; "
-                               "choose another output folder, or remove this one")
+                raise RunError(
+                    f"{folder}: holds a set with {key}: {was.get(key)!r}, now {now.get(key)!r}; "
+                    "choose another output folder, or remove this one"
+                )
     if (folder / "prompts.jsonl").read_text() != lines:
         raise RunError(f"{folder}: holds a set of other prompts; choose another output folder, or remove this one")
 
@@ -98,7 +100,9 @@ def read_index(folder: Path) -> dict[str, Any]:
     try:
         index = json.loads(path.read_text())
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); a folder written by collect.py is needed") from None
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); a folder written by collect.py is needed"
+        ) from None
     except ValueError:
         raise ConfigError(f"{path}: not valid JSON; collect the set again") from None
     if not isinstance(index, dict) or index.get("format") != FORMAT:
@@ -107,7 +111,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def write_shard(folder: Path, shard: int, tensors: Mapping[str, torch.Tensor], pictures: Sequence[bytes] = ()) -> Path:
-    """Writes one shard, whole or not at all; `pictures` are encoded files, one a sample. Raises RunError on a full disk."""
+    """Writes one shard, whole or not at all; `pictures` are files, one a sample. Raises RunError on a full disk."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -139,8 +143,10 @@ class CollectedSet:
         self.prompts = _read_prompts(self.folder, self.layout)
         missing = [s for s in range(self.layout.shards) if not shard_path(self.folder, s).exists()]
         if missing:
-            raise ConfigError(f"{self.folder}/index.json: {len(missing)} of {self.layout.shards} shards are missing, first "
-                              f"{shard_path(self.folder, missing[0]).name}; finish collect.py with the same configuration")
+            raise ConfigError(
+                f"{self.folder}/index.json: {len(missing)} of {self.layout.shards} shards are missing, first "
+                f"{shard_path(self.folder, missing[0]).name}; finish collect.py with the same configuration"
+            )
         self._maps: dict[int, dict[str, torch.Tensor]] = {}
 
     def __len__(self) -> int:
@@ -197,12 +203,15 @@ class CollectedSet:
             try:
                 tensors = load_file(path)
             except (SafetensorError, OSError) as error:
-                raise ConfigError(f"{path}: truncated or corrupt ({str(error).splitlines()[0]}); remove it and run "
-                                  "collect.py again") from None
+                raise ConfigError(
+                    f"{path}: truncated or corrupt ({str(error).splitlines()[0]}); remove it and run collect.py again"
+                ) from None
             rows = len(self.layout.prompts_of(shard)) * self.layout.candidates
             short = [name for name in self.layout.features if name not in tensors or len(tensors[name]) != rows]
             if short:
-                raise ConfigError(f"{path}: {rows} samples of {short[0]} are needed; remove it and run collect.py again")
+                raise ConfigError(
+                    f"{path}: {rows} samples of {short[0]} are needed; remove it and run collect.py again"
+                )
             self._maps[shard] = tensors
         return self._maps[shard]
 

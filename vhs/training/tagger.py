@@ -43,7 +43,9 @@ def paper_prompt(name: str, path: str | Path = PAPER_PROMPTS) -> str:
         prompts = yaml.safe_load(find(path).read_text())
         return prompts[name]
     except (OSError, yaml.YAMLError, KeyError, TypeError):
-        raise ConfigError(f"{path}: no prompt {name!r}; the paper's tag, caption and score prompts belong there") from None
+        raise ConfigError(
+            f"{path}: no prompt {name!r}; the paper's tag, caption and score prompts belong there"
+        ) from None
 
 
 def tag_message(prompt: str, template: str) -> str:
@@ -55,14 +57,17 @@ def parse_tag(answer: str, prompt: str) -> str:
     """The tag in an answer that is a tag, in any case, at most in quotes. Raises PromptError for anything else."""
     tag = answer.strip().strip("\"'`").lower()
     if tag not in TAGS:
-        raise PromptError(f"prompt {prompt!r}: the LLM answered {_short(answer)}, which is no tag; one of {', '.join(TAGS)} is")
+        raise PromptError(
+            f"prompt {prompt!r}: the LLM answered {_short(answer)}, which is no tag; one of {', '.join(TAGS)} is"
+        )
     return tag
 
 
 def record_message(prompt: str, tag: str, names: Sequence[str]) -> str:
     """The question for the clauses of a prompt of this tag."""
-    return _RECORD.format(names=", ".join(names), colors=", ".join(COLORS), relations=", ".join(RELATIONS), tag=tag,
-                          prompt=prompt)
+    return _RECORD.format(
+        names=", ".join(names), colors=", ".join(COLORS), relations=", ".join(RELATIONS), tag=tag, prompt=prompt
+    )
 
 
 def parse_record(answer: str, tag: str, prompt: str, names: Sequence[str]) -> dict[str, Any]:
@@ -119,9 +124,10 @@ def _short(text: str) -> str:
     return repr(line if len(line) <= 80 else line[:77] + "...")
 
 
-def ask_records(prompts: Sequence[str], answers: Answers, names: Sequence[str],
-                rejected: Callable[[str, PromptError], None]) -> list[dict[str, Any]]:
-    """Records of the prompts that the LLM could describe; `rejected(prompt, error)` hears of the others, and may raise."""
+def ask_records(
+    prompts: Sequence[str], answers: Answers, names: Sequence[str], rejected: Callable[[str, PromptError], None]
+) -> list[dict[str, Any]]:
+    """Records of the prompts that the LLM could describe; `rejected(prompt, error)` hears of the others; it may raise."""
     template = paper_prompt("tag")
     tagged: list[tuple[str, str]] = []
     for prompt, answer in zip(prompts, answers([tag_message(p, template) for p in prompts]), strict=True):

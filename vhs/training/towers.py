@@ -43,9 +43,21 @@ def load_tower(name: str, layer: int, device: str = "auto") -> Tower:
     width = raw.get("vision_config", raw).get("hidden_size")
     if not isinstance(width, int):
         raise CheckpointError(f"clip: {name}: not a CLIP vision tower; its config.json has no hidden_size")
-    asked = VerifierConfig(folder=Path("."), model_type="llava_qwen", reads="image", block=None, width=width, hidden_size=0,
-                           projector_type="identity", swap=False, tower=name, select_layer=layer, select_feature="patch",
-                           normalize=False, raw={})
+    asked = VerifierConfig(
+        folder=Path("."),
+        model_type="llava_qwen",
+        reads="image",
+        block=None,
+        width=width,
+        hidden_size=0,
+        projector_type="identity",
+        swap=False,
+        tower=name,
+        select_layer=layer,
+        select_feature="patch",
+        normalize=False,
+        raw={},
+    )
     return Tower(load_clip_reader(asked, {}, torch.float32, torch.device(device)))
 
 
@@ -53,6 +65,8 @@ def collected_clip_verifier(path: str, **options: Any) -> LlavaVerifier:
     """A verifier of pictures that is given its tower's features instead; `options` are `load_verifier`'s."""
     verifier = load_verifier(path, **options)
     if verifier.reads != "image":
-        raise CheckpointError(f"verifier: {path} reads {verifier.reads} features; feature: clip needs one that reads pictures")
+        raise CheckpointError(
+            f"verifier: {path} reads {verifier.reads} features; feature: clip needs one that reads pictures"
+        )
     verifier.reader = HiddenReader(verifier.width, None)
     return verifier

@@ -1,6 +1,6 @@
 """Training one stage: the loop, its evaluation, and what it leaves behind.
 
-    <output_path>/<name>/checkpoint/   the verifier: of the best evaluation loss, or of the end where nothing is held out
+    <output_path>/<name>/checkpoint/   the verifier: of the best evaluation loss, or of the end without evaluation
                         /state/        what `cont: true` goes on from
                         /log.jsonl     loss, learning rate and norm of the gradient; evaluations
                         /train.json    the configuration and how it ended
@@ -148,8 +148,9 @@ class Trainer:
         return total
 
     def update(self, step: int) -> float:
-        """Applies the gradient and clears it; returns its norm before clipping. Raises RunError where it is not finite."""
-        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm))
+        """Applies the gradient and clears it; returns its norm before clipping. Raises RunError unless that is finite."""
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # sharded under FSDP
         if not math.isfinite(norm):
             raise RunError(f"step {step}: the gradient is not finite; {self._kept()}")
         for group in self.optimizer.param_groups:
@@ -196,7 +197,11 @@ class Trainer:
         rows = []
         for positions, batch in self._loaded(data, parts):
             values, logits = self._losses(batch)
-            score = score_logits(logits, *data.answers, self._affirms).score.tolist() if data.answers else [0.0] * len(values)
+            score = (
+                score_logits(logits, *data.answers, self._affirms).score.tolist()
+                if data.answers
+                else [0.0] * len(values)
+            )
             owners = [positions[row] for row in batch.rows.tolist()]
             rows += zip(owners, values.tolist(), score, strict=True)
         rows = sorted(gather_object(rows) if world > 1 else rows)
@@ -204,7 +209,9 @@ class Trainer:
         figures = {"eval_loss": math.fsum(row[1] for row in rows) / divisor}
         if data.answers:
             scores, labels = [row[2] for row in rows], data.labels.tolist()
-            figures["eval_accuracy"] = sum((s > 0) == label for s, label in zip(scores, labels, strict=True)) / len(rows)
+            figures["eval_accuracy"] = sum((s > 0) == label for s, label in zip(scores, labels, strict=True)) / len(
+                rows
+            )
             area = within_prompt_auc(data.prompts, scores, labels)
             figures |= {} if math.isnan(area) else {"eval_auc": area}  # no held-out prompt has both verdicts
         return figures
@@ -235,7 +242,9 @@ class Trainer:
                 state.save_state(accelerator, config, record)
         if self.eval_data is None and record.best_step != self.steps:
             self._keep(record, {})
-        result = Result(config.folder / "checkpoint", self.steps, record.best_step, record.best, time.perf_counter() - began)
+        result = Result(
+            config.folder / "checkpoint", self.steps, record.best_step, record.best, time.perf_counter() - began
+        )
         state.finish(accelerator, config, record, result.seconds)
         return result
 
