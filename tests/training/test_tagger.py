@@ -130,7 +130,7 @@ def test_a_real_llm_that_gives_no_tag(tmp_path, language_model):
 
 def test_llava(tmp_path):
     turns = [{"from": "human", "value": "Describe.\n<image>"}, {"from": "gpt", "value": "a  cat\n"}]
-    rows = [{"id": "1", "conversations": turns}, {"id": "2", "blip_caption": "a dog"}, {"id": "3", "blip_caption": "a cat"}]
+    rows = [{"id": "1", "conversations": turns}, {"id": "2", "blip_caption": "a dog"}, {"blip_caption": "a cat"}]
     (tmp_path / "llava.json").write_text(json.dumps(rows))
     assert read_llava(tmp_path / "llava.json") == ["a cat", "a dog"]
     (tmp_path / "llava.json").write_text(json.dumps([*rows, {"id": "4", "conversations": []}]))

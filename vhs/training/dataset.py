@@ -233,7 +233,7 @@ def question_texts(tokenizer: Any, prompts: Iterable[str], use_generation_prompt
 
 
 def caption_texts(tokenizer: Any, captions: Iterable[str], question: str | None, use_generation_prompt: bool) -> Texts:
-    """Captions after the picture, in LLaVA's plain form or as the answer to `question`, with their end-of-turn token."""
+    """Captions after the picture, in LLaVA's plain form or as the answer to `question`, each with its end of turn."""
     before, asked = [], []
     if question is not None:
         before, asked = _sides(tokenize(tokenizer, chat_text(tokenizer, question, use_generation_prompt)))

@@ -127,7 +127,7 @@ def _short(text: str) -> str:
 def ask_records(
     prompts: Sequence[str], answers: Answers, names: Sequence[str], rejected: Callable[[str, PromptError], None]
 ) -> list[dict[str, Any]]:
-    """Records of the prompts that the LLM could describe; `rejected(prompt, error)` hears of the others; it may raise."""
+    """Records of the prompts that the LLM could describe; `rejected(prompt, error)` hears of the others."""
     template = paper_prompt("tag")
     tagged: list[tuple[str, str]] = []
     for prompt, answer in zip(prompts, answers([tag_message(p, template) for p in prompts]), strict=True):

@@ -148,7 +148,7 @@ class Trainer:
         return total
 
     def update(self, step: int) -> float:
-        """Applies the gradient and clears it; returns its norm before clipping. Raises RunError unless that is finite."""
+        """Applies the gradient and clears it; returns its norm before clipping. Raises RunError unless it is finite."""
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # sharded under FSDP
         if not math.isfinite(norm):
