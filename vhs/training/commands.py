@@ -55,12 +55,11 @@ def run_collect(config: CollectConfig, say: Say) -> str:
 def _generator_config(config: CollectConfig, process: Shard) -> RunConfig:
     """The run's keys about its generator, on this process's device."""
     run = load_config(find(config.run), config.run_overrides)
-    changes: dict[str, Any] = {"ckpt": str(find(run.ckpt))}
-    if run.device in ("auto", "cuda") and process.count > 1:
-        import torch
+    if run.device not in ("auto", "cuda") or process.count == 1:
+        return run
+    import torch
 
-        changes["device"] = f"cuda:{process.local}" if torch.cuda.is_available() else "cpu"
-    return run.changed(**changes)
+    return run.changed(device=f"cuda:{process.local}" if torch.cuda.is_available() else "cpu")
 
 
 def _generator_settings(run: RunConfig) -> dict[str, Any]:
