@@ -20,7 +20,7 @@ def command(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProces
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("collect", "run: a\nannotation: b\noutput: c\nblock: [7]\n", "c.yaml:4: block: unknown key; did you mean blocks"),
+        ("collect", "run: a\nannotation: b\noutput: c\nblock: [7]\n", "c.yaml:4: block: unknown key; did you mean"),
         ("normalize", "data: [nowhere]\noutput: x\n", "nowhere/index.json: cannot be read"),
         ("label", "task: poems\n", "c.yaml:1: task: 'poems' is not a choice"),
         ("train", "stage: align\nname: a\ndata: [nowhere]\ninit: x\n", "nowhere/index.json: cannot be read"),

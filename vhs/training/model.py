@@ -56,7 +56,9 @@ class TrainedVerifier(nn.Module):
             before = embed(self.before).to(picture.dtype).expand(len(features), -1, -1)
             inputs = torch.cat([before, picture, asked], dim=1)
             hidden = self.llm.model(inputs_embeds=inputs, use_cache=False).last_hidden_state[:, before.shape[1] :]
-        return self.llm.lm_head(hidden[rows, picture.shape[1] + columns])
+        chosen = hidden[rows, picture.shape[1] + columns]
+        with torch.autocast(chosen.device.type, enabled=False):  # logits of 8 bits would be the loss's own error
+            return self.llm.lm_head(chosen.to(self.llm.lm_head.weight.dtype))
 
     def _after_shared(self, before: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
         """Hidden states (B, L, D) of `rest` behind `before` (P, D), which goes through the LLM once for all samples."""
