@@ -109,6 +109,7 @@ def test_a_relation_to_an_object_that_is_not_there_is_named():
         ((-20, -9, -10, 1), ("left of",)),
         ((-20, -16, -10, -6), ("above", "left of")),  # offset (-20, -16) less (2, 2), of 25.6: (-0.70, -0.55)
         ((-20, -14, -10, -4), ("left of",)),  # (-18, -12) of 24.4: (-0.74, -0.49)
+        ((-16, -20, -6, -10), ("above", "left of")),  # (-14, -18) of 25.6: (-0.55, -0.70)
         ((20, 3, 30, 13), ("right of",)),  # 3 down, less the margin of 2: not half of the distance
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from vhs.errors import ConfigError
-from vhs.geneval.folders import export
+from vhs.geneval.folders import export, prompt_folders
 from vhs.geneval.settings import judge_config
 
 
@@ -19,6 +19,7 @@ def export_run(args: argparse.Namespace) -> None:
 
 def judge_run(args: argparse.Namespace) -> None:
     """`--images`: verdicts, results file and table."""
+    prompt_folders(args.images)
     overrides = [*args.overrides, *([f"detector={args.detector}"] if args.detector else [])]
     config = judge_config(args.images, args.config, overrides)
     from transformers.utils import logging

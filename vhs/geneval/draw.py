@@ -38,7 +38,7 @@ def draw_verdict(image: Image.Image, verdict: Verdict, prompt: str = "") -> Imag
 
 def _tint(image: Image.Image, mask: np.ndarray, color: str) -> Image.Image:
     layer = Image.new("RGB", image.size, color)
-    return Image.composite(Image.blend(image, layer, 0.35), image, Image.fromarray(mask))
+    return Image.composite(Image.blend(image, layer, 0.2), image, Image.fromarray(mask))
 
 
 def _label(draw: ImageDraw.ImageDraw, corner: tuple[float, float], words: str, color: str) -> None:

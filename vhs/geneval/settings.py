@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +64,10 @@ def settle(config: JudgeConfig, shard: Shard = Shard()) -> JudgeConfig:
                 raise ConfigError(f"{key}: {value} is missing; docs/geneval.md says where to get GenEval's files")
     if (folder := config.color_classifier.removeprefix("local-dir:")) != config.color_classifier:
         changed["color_classifier"] = f"local-dir:{find(folder)}"
+        if not (find(folder) / "open_clip_config.json").is_file():
+            raise ConfigError(f"color_classifier: {folder}/open_clip_config.json is missing")
+    if config.detector == "mmdet" and importlib.util.find_spec("mmdet") is None:
+        raise ConfigError("detector: mmdet is not installed here; `make test-mmdet` makes .venv-mmdet, which has it")
     return config.model_copy(update=changed)
 
 
