@@ -53,8 +53,9 @@ def check_thresholds(thresholds: Thresholds) -> None:
 def check_answers(judge: GenEval) -> int:
     """Judges the shipped pictures for the detector's classes; returns how many claims were checked (0: none shipped).
 
-    Raises CheckpointError for the first claim on which the judge is wrong.
+    Raises ConfigError for thresholds that are not GenEval's, CheckpointError for the first claim on which it is wrong.
     """
+    check_thresholds(judge.thresholds)
     claims = known_answers(judge.names)
     if not claims:
         return 0
