@@ -1,8 +1,8 @@
 """What a stage costs on this machine. The last line of output is one JSON object.
 
-    python inference_scripts/benchmark.py judge --config configs/tiny.yaml
-    python inference_scripts/benchmark.py judge --random-weights --device cuda
-    .venv-mmdet/bin/python inference_scripts/benchmark.py judge --random-weights --detectors mmdet transformers
+python inference_scripts/benchmark.py judge --config configs/tiny.yaml
+python inference_scripts/benchmark.py judge --random-weights --device cuda
+.venv-mmdet/bin/python inference_scripts/benchmark.py judge --random-weights --detectors mmdet transformers
 """
 
 from __future__ import annotations

@@ -34,7 +34,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--restart", action="store_true", help="forget an existing results file")
     parser.add_argument("--draw", type=Path, help="folder for the pictures with boxes, masks and verdicts drawn in")
     parser.add_argument("--no-self-check", action="store_true", help="judge with a detector that is not GenEval's")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys of docs/geneval.md, such as device=cuda")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="keys of docs/geneval.md, such as device=cuda"
+    )
     return parser.parse_intermixed_args()
 
 

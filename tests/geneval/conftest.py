@@ -123,7 +123,10 @@ def clip_folder(tmp_path_factory) -> str:
     (folder / "open_clip_config.json").write_text(json.dumps(CLIP_CONFIG))
     torch.manual_seed(0)
     model = CLIP(**CLIP_CONFIG["model_cfg"])
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
+        folder / "open_clip_model.safetensors",
+    )
     return f"local-dir:{folder}"
 
 

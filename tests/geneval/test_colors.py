@@ -29,7 +29,11 @@ def test_an_object_is_cut_out_on_grey_999_and_cropped_to_its_box():
 
 
 def test_prototypes_average_genevals_three_templates(colors):
-    assert TEMPLATES == ("a photo of a {color} {object}", "a photo of a {color}-colored {object}", "a photo of a {color} object")
+    assert TEMPLATES == (
+        "a photo of a {color} {object}",
+        "a photo of a {color}-colored {object}",
+        "a photo of a {color} object",
+    )
     with torch.no_grad():
         texts = ["a photo of a green star", "a photo of a green-colored star", "a photo of a green object"]
         each = [colors.model.encode_text(colors.tokenizer([text]))[0] for text in texts]

@@ -35,7 +35,11 @@ def seen(judge, picture):
     """(picture, metadata) that ask for the colour of something that is there."""
     images = [picture(seed) for seed in range(6)]
     found = judge.detector.detect(images, 0.3)
-    return [(image, wants(best(one).label)) for image, one in zip(images, found, strict=True) if one and best(one).score > 0.3]
+    return [
+        (image, wants(best(one).label))
+        for image, one in zip(images, found, strict=True)
+        if one and best(one).score > 0.3
+    ]
 
 
 def test_a_batch_is_judged_like_single_pictures(judge, seen):

@@ -50,7 +50,9 @@ def test_pairs_below_the_lowest_score_are_dropped_and_nothing_else_changes():
     classes, masks = torch.randn(6, 4) * 4, torch.randn(6, 8, 8)
     everything = find_instances(classes, masks, SQUARE, SQUARE, SQUARE)
     some = find_instances(classes, masks, SQUARE, SQUARE, SQUARE, min_score=0.3)
-    rows = {(int(q), int(c)): float(s) for q, c, s in zip(everything.query, everything.label, everything.score, strict=True)}
+    rows = {
+        (int(q), int(c)): float(s) for q, c, s in zip(everything.query, everything.label, everything.score, strict=True)
+    }
     kept = {(int(q), int(c)): float(s) for q, c, s in zip(some.query, some.label, some.score, strict=True)}
     assert 0 < len(kept) < len(rows)
     assert all(rows[key] == pytest.approx(score, rel=1e-6) for key, score in kept.items())

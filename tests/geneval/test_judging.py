@@ -67,7 +67,9 @@ def test_results_have_genevals_fields_in_order_and_a_table_follows(folder, judge
     rows, said = go(folder, judge_config)
     written = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     assert written == rows and [list(row) for row in rows] == [FIELDS] * 12
-    assert [Path(row["filename"]).parts[-3:] for row in rows][:2] == [("00000", "samples", f"000{k}.{e}") for k, e in ((0, "png"), (1, "jpg"))]
+    assert [Path(row["filename"]).parts[-3:] for row in rows][:2] == [
+        ("00000", "samples", f"000{k}.{e}") for k, e in ((0, "png"), (1, "jpg"))
+    ]
     for row in rows:
         assert json.loads(row["metadata"])["prompt"] == row["prompt"]
         for boxes in json.loads(row["details"]).values():
@@ -175,7 +177,9 @@ def test_of_a_run_the_winners_are_judged_or_every_candidate(run_folder, judge_co
     rows, said = go(run_folder, judge_config)
     assert [Path(row["filename"]).name for row in rows] == ["best_00001.png"] * 6
     assert "1 prompts without GenEval's metadata not judged" in said
-    rows = judge_folder(Work(run_folder, run_folder / "all.jsonl", every=True, self_check=False), judge_config, lambda line: None)
+    rows = judge_folder(
+        Work(run_folder, run_folder / "all.jsonl", every=True, self_check=False), judge_config, lambda line: None
+    )
     assert len(rows) == 12
 
 

@@ -90,7 +90,11 @@ def test_patch_merging_goes_from_channel_major_to_pixel_major():
 def test_packed_rows_are_query_key_value():
     name = "backbone.stages.0.blocks.0.attn.w_msa.qkv.bias"
     parts = mm.convert({name: torch.arange(6.0)})
-    assert {k.split(".")[-2]: v.tolist() for k, v in parts.items()} == {"q_proj": [0, 1], "k_proj": [2, 3], "v_proj": [4, 5]}
+    assert {k.split(".")[-2]: v.tolist() for k, v in parts.items()} == {
+        "q_proj": [0, 1],
+        "k_proj": [2, 3],
+        "v_proj": [4, 5],
+    }
 
 
 def saved(path, content):

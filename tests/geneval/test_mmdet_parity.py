@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("mmdet", reason="mmdet is not in this environment; `make test-mmdet` runs these tests in .venv-mmdet")
+pytest.importorskip(
+    "mmdet", reason="mmdet is not in this environment; `make test-mmdet` runs these tests in .venv-mmdet"
+)
 
 from vhs.errors import CheckpointError  # noqa: E402
 from vhs.geneval import mmdet_checkpoint as mm  # noqa: E402
@@ -130,7 +132,9 @@ SWAPS = {
 @pytest.mark.parametrize(("one", "other"), SWAPS.values(), ids=SWAPS)
 def test_likely_mix_ups_would_show(ours, theirs, pixels, one, other):
     right = {name: tensor.clone() for name, tensor in ours.model.state_dict().items()}
-    mixed = {name: right.get(name.replace(one, "*").replace(other, one).replace("*", other), right[name]) for name in right}
+    mixed = {
+        name: right.get(name.replace(one, "*").replace(other, one).replace("*", other), right[name]) for name in right
+    }
     ours.model.load_state_dict(mixed)
     try:
         assert distance(our_logits(ours.model, pixels), theirs) > 10 * TOLERANCE
@@ -139,7 +143,7 @@ def test_likely_mix_ups_would_show(ours, theirs, pixels, one, other):
 
 
 def same_instances(ours, reference, image, tmp_path):
-    """Compares all instances of a picture file by (query, label); returns (largest score difference, masks compared)."""
+    """All instances of a picture file, by (query, label); returns (largest score difference, masks compared)."""
     from mmdet.apis import inference_detector
 
     path = tmp_path / "picture.png"
@@ -155,7 +159,9 @@ def same_instances(ours, reference, image, tmp_path):
     own = {key: i for i, key in enumerate(zip(found.query.tolist(), found.label.tolist(), strict=True))}
     common = [key for key in keys if key in own]
     edge = float(rows.scores.min())
-    assert all(float(rows.scores[keys.index(key)]) < edge + 5e-4 for key in keys if key not in own), "only ties at the end may swap"
+    assert all(float(rows.scores[keys.index(key)]) < edge + 5e-4 for key in keys if key not in own), (
+        "only ties at the end may swap"
+    )
     worst, compared = 0.0, 0
     for key in common:
         i, j = keys.index(key), own[key]
@@ -240,7 +246,9 @@ def test_odd_files_are_read_like_mmdet_reads_them(smaller, tmp_path):
 def test_judging_with_either_backend_sees_the_same_objects(smaller, picture):
     ours, reference = smaller
     image = picture(3, 200, 150)
-    one, other = (sorted((d.label, round(d.score, 3)) for d in which.detect([image], 0.3)[0]) for which in (ours, reference))
+    one, other = (
+        sorted((d.label, round(d.score, 3)) for d in which.detect([image], 0.3)[0]) for which in (ours, reference)
+    )
     assert one and [label for label, _ in one] == [label for label, _ in other]
 
 

@@ -44,7 +44,12 @@ def test_exif_rotation_is_applied(tmp_path):
 def test_truncated_missing_and_foreign_files_are_named(tmp_path):
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(buffer, "PNG")
-    for name, data in {"cut.png": buffer.getvalue()[:2000], "cut.jpg": jpeg()[:400], "text.png": b"hello", "empty.png": b""}.items():
+    for name, data in {
+        "cut.png": buffer.getvalue()[:2000],
+        "cut.jpg": jpeg()[:400],
+        "text.png": b"hello",
+        "empty.png": b"",
+    }.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ImageError, match=name) as error:
             open_picture(tmp_path / name)

@@ -126,7 +126,9 @@ def shipped():
 
     from vhs.geneval.settings import judge_config, settle
 
-    return GenEval.from_config(settle(judge_config(Path("absent"), "configs/tiny.yaml", ["device=cpu"])), self_check=False)
+    return GenEval.from_config(
+        settle(judge_config(Path("absent"), "configs/tiny.yaml", ["device=cpu"])), self_check=False
+    )
 
 
 def test_the_shipped_judge_knows_the_answers(shipped):

@@ -21,7 +21,7 @@ from vhs.geneval.mmdet_checkpoint import coco_config, load_mmdet
 
 
 def measure(judge: GenEval, pictures: Sequence[Image.Image], repeats: int = 1) -> dict[str, Any]:
-    """Seconds of `judge` on `pictures` after one warm-up batch: the detector alone, and whole verdicts of colour prompts.
+    """Rates of `judge` on `pictures` after one warm-up batch: the detector alone, and verdicts on colour prompts.
 
     Pictures go in as the command judges them: in batches of the detector's own size.
     """
@@ -34,7 +34,9 @@ def measure(judge: GenEval, pictures: Sequence[Image.Image], repeats: int = 1) -
     parts = [slice(i, i + size) for i in range(0, len(pictures), size)]
 
     def detect() -> int:
-        return sum(len(found) for part in parts for found in judge.detector.detect(pictures[part], judge.thresholds.lowest))
+        return sum(
+            len(found) for part in parts for found in judge.detector.detect(pictures[part], judge.thresholds.lowest)
+        )
 
     def whole() -> int:
         return sum(len(v.objects) for part in parts for v in judge.judge_batch(pictures[part], metadatas[part]))
@@ -72,9 +74,9 @@ def smooth_pictures(count: int, side: int) -> list[Image.Image]:
 
 
 def random_judges(detectors: Sequence[str], device: str) -> dict[str, GenEval]:
-    """GenEval's detector and ViT-L/14 with random weights, the same for both libraries: what it costs, without a download.
+    """GenEval's detector and ViT-L/14 with the same random weights for both libraries: the cost, without a download.
 
-    Every query is made sure of some class, so that all hundred masks are drawn on both sides: the most work there can be.
+    Every query is made sure of some class, so that all hundred masks are drawn on both sides: the most work there is.
     """
     import open_clip
     from transformers import Mask2FormerForUniversalSegmentation

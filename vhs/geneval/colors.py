@@ -89,10 +89,14 @@ def load_colors(name: str, device: torch.device | str = "cpu") -> ColorClassifie
     if local != name and not (Path(local) / "open_clip_config.json").is_file():
         raise CheckpointError(f"color_classifier: {local}/open_clip_config.json is missing")
     if local == name and name not in open_clip.list_models():
-        raise CheckpointError(f"color_classifier: open_clip has no model {name!r}; ViT-L-14 or local-dir:<folder> is right")
+        raise CheckpointError(
+            f"color_classifier: open_clip has no model {name!r}; ViT-L-14 or local-dir:<folder> is right"
+        )
     options = {} if local != name else openai_options(name)
     try:
-        model, _, transform = open_clip.create_model_and_transforms(name, precision="fp32", require_pretrained=True, **options)
+        model, _, transform = open_clip.create_model_and_transforms(
+            name, precision="fp32", require_pretrained=True, **options
+        )
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"color_classifier {name}: does not load ({first})") from None

@@ -14,7 +14,10 @@ def export_run(args: argparse.Namespace) -> None:
     if not args.to:
         raise ConfigError("--export: needs --to, a new folder")
     laid_out, left_out = export(args.export, args.to)
-    print(f"{laid_out} winners laid out in {args.to}" + (f", {left_out} prompts without GenEval's metadata left out" if left_out else ""))
+    print(
+        f"{laid_out} winners laid out in {args.to}"
+        + (f", {left_out} prompts without GenEval's metadata left out" if left_out else "")
+    )
 
 
 def judge_run(args: argparse.Namespace) -> None:

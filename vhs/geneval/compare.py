@@ -34,7 +34,9 @@ def compare(first: Path, second: Path) -> Comparison:
         raise RunError(f"{first}, {second}: no prompt folder in common; both must be of the same pictures")
     for a, b in pairs:
         if a["prompt"] != b["prompt"]:
-            raise RunError(f"{a['filename']} is of {a['prompt']!r}, {b['filename']} of {b['prompt']!r}: not the same prompts")
+            raise RunError(
+                f"{a['filename']} is of {a['prompt']!r}, {b['filename']} of {b['prompt']!r}: not the same prompts"
+            )
     return Comparison(pairs, len(one) - len(pairs), len(other) - len(pairs))
 
 
@@ -48,7 +50,9 @@ def report(comparison: Comparison) -> str:
             rates = " / ".join(f"{sum(bool(pair[i]['correct']) for pair in pairs) / len(pairs):.1%}" for i in (0, 1))
             lines.append(f"{tag:<14} {len(pairs):>8} {same:>7.1%}  {rates}")
     if comparison.only_first or comparison.only_second:
-        lines.append(f"without counterpart: {comparison.only_first} in the first, {comparison.only_second} in the second")
+        lines.append(
+            f"without counterpart: {comparison.only_first} in the first, {comparison.only_second} in the second"
+        )
     for a, b in comparison.differing:
         lines.append(f"\n{_folder(a)}  {a['tag']}  {a['prompt']}")
         lines += [f"  {_verdict(row)}  {row['filename']}" for row in (a, b)]

@@ -75,7 +75,9 @@ class Mask2Former:
             raise ImageError(f"{getattr(image, 'filename', '') or 'picture'}: {error}") from None
 
     def _records(self, found: Instances) -> list[Detection]:
-        rows = zip(found.label.tolist(), found.score.tolist(), found.box.tolist(), found.mask.cpu().numpy(), strict=True)
+        rows = zip(
+            found.label.tolist(), found.score.tolist(), found.box.tolist(), found.mask.cpu().numpy(), strict=True
+        )
         return [Detection(self.names[label], score, tuple(box), mask) for label, score, box, mask in rows]
 
 
@@ -117,9 +119,13 @@ def _load_folder(folder: Path) -> Any:
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{folder}: the detector does not load ({first})") from None
-    wrong = sorted(report["missing_keys"]) + sorted(report["unexpected_keys"]) + sorted(map(str, report["mismatched_keys"]))
+    wrong = (
+        sorted(report["missing_keys"]) + sorted(report["unexpected_keys"]) + sorted(map(str, report["mismatched_keys"]))
+    )
     if wrong:
-        raise CheckpointError(f"{folder}: {len(wrong)} tensors are missing, left over or of another shape: {wrong[0]} ...")
+        raise CheckpointError(
+            f"{folder}: {len(wrong)} tensors are missing, left over or of another shape: {wrong[0]} ..."
+        )
     return model
 
 

@@ -16,8 +16,8 @@ COLORS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#f0
 
 
 def draw_verdict(image: Image.Image, verdict: Verdict, prompt: str = "") -> Image.Image:
-    """The picture with each object's mask, box, class, score and, where asked for, colour; below it the prompt, the verdict
-    and the reason."""
+    """The picture with each object's mask, box, class, score and, where asked for, colour; below it the prompt, the
+    verdict and the reason."""
     factor = max(1, SIDE // max(image.size))
     labels = list(dict.fromkeys(found.label for found in verdict.objects))
     paint = {label: COLORS[index % len(COLORS)] for index, label in enumerate(labels)}
@@ -29,7 +29,9 @@ def draw_verdict(image: Image.Image, verdict: Verdict, prompt: str = "") -> Imag
     draw = ImageDraw.Draw(canvas)
     for index, found in enumerate(verdict.objects):
         box = [side * factor for side in found.box]
-        draw.rectangle([box[0], box[1], max(box[0], box[2] - 1), max(box[1], box[3] - 1)], outline=paint[found.label], width=2)
+        draw.rectangle(
+            [box[0], box[1], max(box[0], box[2] - 1), max(box[1], box[3] - 1)], outline=paint[found.label], width=2
+        )
         words = " ".join(filter(None, [verdict.colors.get(index), found.label, f"{found.score:.2f}"]))
         _label(draw, (box[0] + 2, box[1] + 2), words, paint[found.label])
     lines = [prompt, "correct" if verdict.correct else "wrong", *verdict.reason.splitlines()]

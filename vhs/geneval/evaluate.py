@@ -60,15 +60,29 @@ class GenEval:
         The rules run twice: once to learn which objects' colours they ask for, which no colour's answer changes, and
         once with the answers.
         """
-        queries: list[ColorQuery] = []
-        for picture, metadata, detections in zip(pictures, metadatas, found, strict=True):
-            self._rules(metadata, detections, lambda one, label: queries.append(ColorQuery(picture, one, label)) or "")
+        queries = [
+            query
+            for picture, metadata, detections in zip(pictures, metadatas, found, strict=True)
+            for query in self._color_queries(picture, metadata, detections)
+        ]
         named = self.colors.classify(queries)
         answers = {(id(query.detection), query.label): color for query, color in zip(queries, named, strict=True)}
         return [
             self._rules(metadata, detections, lambda one, label: answers[id(one), label])
             for metadata, detections in zip(metadatas, found, strict=True)
         ]
+
+    def _color_queries(
+        self, picture: Image.Image, metadata: Metadata, detections: Sequence[Detection]
+    ) -> list[ColorQuery]:
+        queries: list[ColorQuery] = []
+
+        def note(one: Detection, label: str) -> str:
+            queries.append(ColorQuery(picture, one, label))
+            return ""
+
+        self._rules(metadata, detections, note)
+        return queries
 
     def _rules(self, metadata: Metadata, detections: Sequence[Detection], color_of: rules.ColorOf) -> Verdict:
         return rules.judge(metadata, detections, color_of, thresholds=self.thresholds)
@@ -82,7 +96,9 @@ class GenEval:
         come out wrong (selfcheck.py).
         """
         if not config.segmentation_ckpt_path:
-            raise ConfigError("segmentation_ckpt_path: GenEval needs a detector: an mmdet .pth or a transformers folder")
+            raise ConfigError(
+                "segmentation_ckpt_path: GenEval needs a detector: an mmdet .pth or a transformers folder"
+            )
         names = read_names(config.object_names)
         if self_check:
             selfcheck.check_files(names, config.segmentation_ckpt_path, converted_from(config.segmentation_ckpt_path))

@@ -1,4 +1,4 @@
-"""Pictures on disk, in GenEval's layout (`00000/metadata.jsonl`, `00000/samples/0000.png`) or in a run of this project."""
+"""Pictures on disk: GenEval's layout (`00000/metadata.jsonl`, `00000/samples/0000.png`) or a run of this project."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Item:
 
 @dataclass
 class Pictures:
-    """What a folder holds: pictures in order, `unjudged` prompts of a run that GenEval does not judge, and `problems`."""
+    """What a folder holds: pictures in order, how many prompts GenEval does not judge, and what is wrong."""
 
     items: list[Item]
     unjudged: int

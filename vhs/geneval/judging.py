@@ -101,7 +101,9 @@ def _judge(items: Sequence[Item], judge: GenEval, work: Work, results: Results, 
             bar.update(len(batch))
 
 
-def _opened(items: Sequence[Item], size: int, keep_going: bool) -> Iterator[tuple[Sequence[Item], list[Image.Image | None]]]:
+def _opened(
+    items: Sequence[Item], size: int, keep_going: bool
+) -> Iterator[tuple[Sequence[Item], list[Image.Image | None]]]:
     """Batches of pictures; the next batch is read while this one is judged. None: unreadable, with `keep_going`."""
 
     def read(item: Item) -> Image.Image | None:
@@ -127,7 +129,9 @@ def _verdicts(
     """One triple per picture that could be judged; a batch with a bad picture in it is judged one by one."""
     there = [(item, image) for item, image in zip(batch, images, strict=True) if image is not None]
     try:
-        verdicts = judge.judge_batch([image for _, image in there], [item.metadata for item, _ in there]) if there else []
+        verdicts = (
+            judge.judge_batch([image for _, image in there], [item.metadata for item, _ in there]) if there else []
+        )
     except ImageError as error:
         if len(there) == 1:
             if keep_going:

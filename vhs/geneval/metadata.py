@@ -41,7 +41,9 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 def check_metadata(metadata: Mapping[str, Any], names: Sequence[str], where: str = "metadata") -> None:
     """Raises PromptError, beginning with `where`, for a record that GenEval's rules cannot judge with these classes."""
     if metadata.get("tag") not in TAGS:
-        raise PromptError(f"{where}: tag {metadata.get('tag')!r} is not GenEval's; {_nearest(metadata.get('tag'), TAGS)}")
+        raise PromptError(
+            f"{where}: tag {metadata.get('tag')!r} is not GenEval's; {_nearest(metadata.get('tag'), TAGS)}"
+        )
     if not isinstance(metadata.get("prompt"), str):
         raise PromptError(f"{where}: no prompt; the caption belongs there as text")
     for key in ("include", "exclude"):
@@ -56,7 +58,9 @@ def _check_clause(clause: Any, index: int, names: Sequence[str], where: str) -> 
     if not isinstance(clause, Mapping):
         raise PromptError(f"{where} is not a clause such as {{'class': {names[0]!r}, 'count': 1}}")
     if clause.get("class") not in names:
-        raise PromptError(f"{where} has an unknown class {clause.get('class')!r}; {_nearest(clause.get('class'), names)}")
+        raise PromptError(
+            f"{where} has an unknown class {clause.get('class')!r}; {_nearest(clause.get('class'), names)}"
+        )
     count = clause.get("count")
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise PromptError(f"{where} has count {count!r}; a whole number from 1 would be right")
@@ -73,7 +77,11 @@ def _check_position(position: Any, index: int, where: str) -> None:
     if relation not in RELATIONS:
         raise PromptError(f"{where} has an unknown relation {relation!r}; {_nearest(relation, RELATIONS)}")
     if not isinstance(target, int) or isinstance(target, bool) or not 0 <= target < index:
-        right = f"the index of an earlier include clause (0 to {index - 1})" if index else "only a later clause can have one"
+        right = (
+            f"the index of an earlier include clause (0 to {index - 1})"
+            if index
+            else "only a later clause can have one"
+        )
         raise PromptError(f"{where} has position target {target!r}; {right}")
 
 

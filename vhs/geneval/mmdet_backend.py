@@ -38,7 +38,7 @@ class MMDetDetector:
     def load(
         cls, checkpoint: str | Path, config: str | Path | None, names: Sequence[str], device: str = "cpu"
     ) -> MMDetDetector:
-        """From mmdet's .pth and, unless `config` names another, mmdet's own configuration file of GenEval's detector."""
+        """From mmdet's .pth and a configuration file; None: mmdet's own file of GenEval's detector."""
         check_digest(Path(checkpoint))
         model = build_model(config, device)
         fill(model, Path(checkpoint))
@@ -88,7 +88,7 @@ def fill(model: Any, checkpoint: Path) -> None:
 
 
 def import_mmcv_without_ops() -> None:
-    """Lets mmcv-lite stand in for mmcv: Mask2Former on a CPU calls none of the compiled operators, only imports them."""
+    """Lets mmcv-lite stand in for mmcv: Mask2Former imports compiled operators, but on a CPU calls none."""
     try:
         import mmcv._ext  # noqa: F401
     except ImportError:

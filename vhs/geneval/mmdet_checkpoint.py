@@ -174,8 +174,8 @@ def load_state(model: Any, state: State) -> Any:
 def load_mmdet(path: str | Path, config: Any = None) -> Any:
     """transformers' model from mmdet's file, float32 on the CPU; `config` defaults to GenEval's Swin-S on COCO.
 
-    Raises CheckpointError for a file that is missing, truncated, of another architecture, or whose SHA-256 does not begin
-    as its name says (OpenMMLab ends names in its first eight digits).
+    Raises CheckpointError for a file that is missing, truncated, of another architecture, or whose SHA-256 does not
+    begin as its name says (OpenMMLab ends names in its first eight digits).
     """
     from transformers import Mask2FormerForUniversalSegmentation
 

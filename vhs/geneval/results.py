@@ -70,7 +70,7 @@ class Results:
             path.unlink(missing_ok=True)
 
     def gather(self) -> None:
-        """Makes one clean part file of all that an interrupted command left. For one process, before the others start."""
+        """Makes one clean part file of what an interrupted command left. For one process, before the others start."""
         judged: Judged = {}
         for path in self._parts():
             judged.update(self._read_part(path))
@@ -82,7 +82,7 @@ class Results:
                 path.unlink()
 
     def judged(self) -> Judged:
-        """What is done: the results file's rows and the parts'. Raises RunError for results of another judge or origin."""
+        """What is done, by the results file and the parts. Raises RunError for another judge or an unknown origin."""
         judged = self._read_out()
         for path in self._parts():
             judged.update(self._read_part(path))
@@ -110,7 +110,7 @@ class Results:
             file.writelines(lines)
 
     def close(self, items: Sequence[Item]) -> list[Row]:
-        """Makes the parts into the results file, rows in the order of `items`; returns them. For one process, at the end."""
+        """Makes the parts into the results file, rows in the order of `items`, and returns them. For one process."""
         judged = self.judged()
         rows = [judged[item.key] for item in items if item.key in judged]
         write_json(self.record, {"judge": self.judge, "images": {_key(row): digest for digest, row in rows}})
@@ -133,7 +133,9 @@ class Results:
             record = json.loads(self.record.read_text(encoding="utf-8"))
             images = record["images"]
         except (OSError, ValueError, KeyError):
-            raise RunError(f"{self.out}: no readable {self.record.name} says which pictures it is of; {AGAIN}") from None
+            raise RunError(
+                f"{self.out}: no readable {self.record.name} says which pictures it is of; {AGAIN}"
+            ) from None
         self._same_judge(record.get("judge"), self.out)
         return {_key(row): (images[_key(row)], row) for row in rows if _key(row) in images}
 
@@ -167,7 +169,9 @@ def read_rows(path: Path) -> list[Row]:
             continue
         try:
             row = json.loads(line)
-            rows.append({key: row[key] for key in ("filename", "tag", "prompt", "correct", "reason", "metadata", "details")})
+            rows.append(
+                {key: row[key] for key in ("filename", "tag", "prompt", "correct", "reason", "metadata", "details")}
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}:{number}: not a row in GenEval's fields ({error!r})") from None
     return rows

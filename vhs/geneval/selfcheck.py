@@ -28,7 +28,9 @@ def check_files(names: Sequence[str], checkpoint: str | Path, converted_from: st
     """
     coco = read_names(find(COCO_NAMES))
     if len(set(names) & set(coco)) > len(coco) // 2 and tuple(names) != coco:
-        wrong = next((i for i, pair in enumerate(zip(names, coco, strict=False)) if pair[0] != pair[1]), min(len(names), 80))
+        wrong = next(
+            (i for i, pair in enumerate(zip(names, coco, strict=False)) if pair[0] != pair[1]), min(len(names), 80)
+        )
         raise ConfigError(
             f"object_names: line {wrong + 1} differs from GenEval's list; labels are mapped by index, use {COCO_NAMES}"
         )
@@ -40,7 +42,7 @@ def check_files(names: Sequence[str], checkpoint: str | Path, converted_from: st
     if digest[:8] not in PUBLISHED:
         found = f"SHA-256 begins with {digest[:8]}" if digest else "the folder was not made from GenEval's file"
         raise CheckpointError(
-            f"{checkpoint}: not GenEval's detector ({found}); {PUBLISHED['c9d0c4f2']} is, other weights give other scores"
+            f"{checkpoint}: not GenEval's detector ({found}); {PUBLISHED['c9d0c4f2']} is: other weights, other scores"
         )
 
 
@@ -53,7 +55,7 @@ def check_thresholds(thresholds: Thresholds) -> None:
 def check_answers(judge: GenEval) -> int:
     """Judges the shipped pictures for the detector's classes; returns how many claims were checked (0: none shipped).
 
-    Raises ConfigError for thresholds that are not GenEval's, CheckpointError for the first claim on which it is wrong.
+    Raises ConfigError for thresholds other than GenEval's, CheckpointError for the first claim that it gets wrong.
     """
     check_thresholds(judge.thresholds)
     claims = known_answers(judge.names)

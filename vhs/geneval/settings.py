@@ -39,8 +39,8 @@ class JudgeConfig(BaseModel):
 
 
 def judge_config(images: Path, config: str | None = None, overrides: Iterable[str] = ()) -> JudgeConfig:
-    """The judge for a folder of pictures: `overrides` (key=value) over `config` (YAML), else over the run's own run.json,
-    else over the defaults. Raises ConfigError."""
+    """The judge for a folder of pictures: `overrides` (key=value) over `config` (YAML), else over the run's own
+    run.json, else over the defaults. Raises ConfigError."""
     if config:
         values, source = load_config(find(config)).model_dump(), config
     elif (images / "run.json").is_file():

@@ -48,9 +48,9 @@ class Summary:
 def summarize(outcomes: Iterable[Outcome], *, resamples: int = RESAMPLES, seed: int = 0) -> Summary:
     """Rates per tag and overall.
 
-    A tag's rate is the mean over its pictures, as GenEval's summary takes it; `over_tags` is the mean of the tags' rates
-    and `over_prompts` the mean over prompts of each prompt's own rate: with equally many pictures a prompt, the mean
-    over all pictures. Intervals: percentiles 2.5 and 97.5 of `resamples` draws of prompts with replacement, within each
+    A tag's rate is the mean over its pictures, as GenEval's summary takes it; `over_tags` is the mean of the tags'
+    rates and `over_prompts` the mean over prompts of each prompt's own rate: with equally many pictures a prompt, the
+    mean over all pictures. Intervals: percentiles 2.5 and 97.5 of `resamples` draws of prompts with replacement, within each
     tag, since how many prompts a tag has is the benchmark's design and no chance.
     """
     groups = _by_tag(outcomes)
@@ -60,7 +60,10 @@ def summarize(outcomes: Iterable[Outcome], *, resamples: int = RESAMPLES, seed: 
     tags = {tag: one.figure() for tag, one in drawn.items()}
     images, prompts = (sum(getattr(f, key) for f in tags.values()) for key in ("images", "prompts"))
     over_tags = _figure(
-        np.mean([f.value for f in tags.values()]), np.mean([one.rates for one in drawn.values()], axis=0), images, prompts
+        np.mean([f.value for f in tags.values()]),
+        np.mean([one.rates for one in drawn.values()], axis=0),
+        images,
+        prompts,
     )
     value = sum(one.prompt_sum for one in drawn.values()) / prompts
     over_prompts = _figure(value, sum(one.prompt_sums for one in drawn.values()) / prompts, images, prompts)
@@ -81,7 +84,10 @@ def format_table(columns: Mapping[str, Summary]) -> str:
     rows.append(("mean over tags", *(format_figure(s.over_tags) for s in columns.values())))
     rows.append(("mean over prompts", *(format_figure(s.over_prompts) for s in columns.values())))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]) for row in rows]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
     lines.insert(1, "-" * len(lines[0]))
     lines.insert(-2, lines[1])
     return "\n".join(lines)
