@@ -14,7 +14,7 @@ LAYERS = (
     {"vhs.errors", "vhs.records"},
     {"vhs.yamlfile", "vhs.config", "vhs.prompts", "vhs.seeding", "vhs.hub", "vhs.weights", "vhs.shards", "vhs.pictures"},
     {"vhs.generators", "vhs.verifiers", "vhs.select", "vhs.run_folder"},
-    {"vhs", "vhs.best_of_n", "vhs.candidates", "vhs.runner", "vhs.parts", "vhs.manifest", "vhs.assets", "vhs.dry_run",
+    {"vhs", "vhs.best_of_n", "vhs.candidates", "vhs.runner", "vhs.parts", "vhs.manifest", "vhs.assets", "vhs.fetch", "vhs.dry_run",
      "vhs.geneval", "vhs.training", "vhs.measure", "vhs.report", "vhs.tinyworld"},
 )
 NOT_PIPELINES = {"vhs.geneval", "vhs.report", "vhs.training"}

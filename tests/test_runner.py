@@ -20,6 +20,7 @@ from vhs.errors import CheckpointError, ConfigError, ImageError, PromptError, Ru
 from vhs.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
+GOLDEN_D = ROOT / "tests" / "goldens" / "D"
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
@@ -215,6 +216,19 @@ def test_order_of_prompts_does_not_matter_to_what_they_get(run_keys, tmp_path: P
         name = f"gen_eval_small/{number:05d}/samples"
         assert {f.name: f.read_bytes() for f in (first / name).glob("*.png")} == {
             f.name: f.read_bytes() for f in (second / name).glob("*.png")}
+
+
+def test_the_published_noise_gives_the_published_choices_in_the_published_order(run_keys) -> None:
+    cases = json.loads((GOLDEN_D / "cases.json").read_text())["steps1"]
+    root, _, _ = run({**run_keys, "annotation": str(GOLDEN_D / "prompts.json"), "noise": "published", "num_samples": 4,
+                      "complex_human_instruction": True, "max_sequence_length": 300})
+    best = json.loads(next(root.glob("gen_eval_*/best_*")).read_text())
+    assert [row["prompt"] for row in best] == [cases["prompts"][index] for index in cases["order_of_prompt_indices"]]
+    assert [row["gen_idx_gt"] for row in best] == [choice["prod"] for choice in cases["chosen"]]
+    assert sorted(str(file.relative_to(root / "gen_eval_small")) for file in root.glob("gen_eval_small/0*/**/*.*")) == [
+        file for file in sorted(cases["files_prod"]) if file[0] == "0"]
+    seeds = json.loads((root / "run.json").read_text())["seeds"]
+    assert seeds == {"run": 42, "noise": "published", "candidates": cases["sample_seeds"], "processes": 1}
 
 
 def test_pictures_are_judged_again_without_a_generator(keys, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,10 +172,7 @@ class BestOfN:
             else:
                 parts = self._scored.map(lambda piece: self.verifier.score(prompt.text, features[piece]), len(draws))
                 score = _joined(parts)
-        bad = [index for index, value in enumerate(score.score.tolist()) if not math.isfinite(value)]
-        if bad:
-            raise RunError(f"prompt {prompt.id} ({prompt.text!r}): candidate {bad[0]} has score {score.score[bad[0]]:g}; "
-                           "the verifier's or generator's weights do not fit this precision: try dtype: float32")
+        require_finite(prompt, score)
         return state, score
 
     def _select(self, prompt: Prompt, score: Score | None, seed: int) -> Selection:
@@ -204,6 +201,14 @@ class BestOfN:
     def _decode(self, latents: torch.Tensor) -> list[Image]:
         with self.times.stage("decode", len(latents)):
             return self.generator.decode(latents, self.micro_batch)
+
+
+def require_finite(prompt: Prompt, score: Score) -> None:
+    """Raises RunError, naming prompt and candidate, for a score that is NaN or infinite."""
+    for index, value in enumerate(score.score.tolist()):
+        if not math.isfinite(value):
+            raise RunError(f"prompt {prompt.id} ({prompt.text!r}): candidate {index} has score {value:g}; the weights of the "
+                           "verifier or the generator do not stand this precision, or are damaged: try dtype: float32")
 
 
 def _joined(parts: list[Score]) -> Score:

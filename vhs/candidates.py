@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vhs import select
+from vhs.best_of_n import require_finite
 from vhs.errors import ImageError, RunError
 from vhs.pictures import decode, encode
 from vhs.run_folder import RunFolder
@@ -68,6 +69,7 @@ class Saved:
         if self.verifier is not None and whole:
             with self.times.stage("score", len(files)):
                 score = self.verifier.score(prompt.text, [decode(files[index], str(prompt.id)) for index in files])
+            require_finite(prompt, score)
             said = answers(score, len(files))
             return Made(select.argmax(score.score.tolist(), self.config.tie).index, said, files)
         if self.config.imgs_path:

@@ -175,7 +175,7 @@ class RunConfig(BaseModel):
 def load_config(path: str | Path, overrides: Iterable[str] | Mapping[str, Any] = ()) -> RunConfig:
     """The run configuration in a YAML file; `overrides` are `key=value` texts or a mapping. Raises ConfigError."""
     pairs = () if isinstance(overrides, Mapping) else overrides
-    config = load(RunConfig, path, pairs)
+    config = load(RunConfig, find(path), pairs)
     return config.changed(**overrides) if isinstance(overrides, Mapping) and overrides else config
 
 
@@ -207,5 +207,7 @@ def _conflicts(config: RunConfig) -> Iterable[tuple[str, str]]:
         yield "detector", "mmdet needs its configuration file; give segmentation_config_path or detector: transformers"
     if config.offload == "model" and config.device == "cpu":
         yield "offload", "model has nothing to move away from on device: cpu; set offload: none"
+    if config.selection != "argmax" and (config.re_eval or config.imgs_path):
+        yield "selection", f"{config.selection} needs candidates that are made in the same run; set selection: argmax"
     if config.lora_weights and not config.latent_verifier:
         yield "lora_weights", "adapts a verifier, but latent_verifier is false; the generator's adapter is sana_lora_weights"

@@ -9,32 +9,34 @@ import yaml
 
 from vhs import parts, runner
 from vhs.config import RunConfig
-from vhs.errors import CheckpointError
 from vhs.hub import cached_folder, is_hub_id, local_folder
 from vhs.verifiers.registry import load_registry
 
 EVERY, ONE = "every candidate", "the winner"
+TO_FETCH = " (Hub, to be downloaded)"
 
 
 def describe(config: RunConfig) -> str:
-    """The text of `--dry-run`; no weight is read. Raises what the run would raise before it loads a model.
+    """The text of `--dry-run`; no tensor is read, nothing fetched. Raises what the run would raise before it loads a model.
 
-    A checkpoint that is only on the Hub is no error here: the text says so.
+    Checkpoints that have yet to be downloaded are no error here: the text says so.
     """
     config = parts.on_device(config)
     job = runner.plan(config)
     settled = parts.settle(config)
-    try:
-        _, verifier = parts.check(settled)
-        reads = verifier.reads if verifier else "nothing"
-        note = ""
-    except CheckpointError as error:
-        reads, note = _reads(settled), f"not checked: {error}"
+    places = sources(settled)
+    absent = [key for key, place in places.items() if place.endswith(TO_FETCH)]
+    if absent:
+        reads = _reads(settled)
+        note = f"\nnot checked, since not all of it is here; to fetch it: {parts.DOWNLOAD}"
+    else:
+        verifier = parts.check(settled)[1]
+        reads, note = verifier.reads if verifier else "nothing", ""
     judged = sum(prompt.judged for prompt in job.prompts) if job.silent is None else 0
     sections = {
         "configuration": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=1000).rstrip(),
         "stages, for each prompt": "\n".join(stages(config, reads, judged > 0)),
-        "loaded from": "\n".join(f"{key}: {place}" for key, place in sources(settled).items()) + (f"\n{note}" if note else ""),
+        "loaded from": "\n".join(f"{key}: {place}" for key, place in places.items()) + note,
         "counts": f"prompts: {len(job.prompts)}\ncandidates: {len(job.prompts) * config.num_samples} "
                   f"({config.num_samples} a prompt)\njudged prompts: {judged}"
                   + (f"\nGenEval does not run: {job.silent}" if job.silent else ""),
@@ -91,7 +93,7 @@ def _whereabouts(key: str, value: str) -> str:
         return " (open_clip, OpenAI's weights)"
     if not is_hub_id(value) or key in ("normalization_mean_path", "normalization_variance_path", "object_names"):
         return " (missing)"
-    return " (Hub cache)" if cached_folder(value, ["*.json"]) else " (Hub, to be downloaded)"
+    return " (Hub cache)" if cached_folder(value, ["*.json"]) else TO_FETCH
 
 
 def _reads(config: RunConfig) -> str:

@@ -110,7 +110,7 @@ def _hide_loading_bars() -> None:
 
 
 def check(config: RunConfig) -> tuple[GeneratorInfo, Any]:
-    """What JSON files can tell before a weight is read: (the generator's sizes, the verifier's VerifierConfig or None).
+    """What files can tell before a tensor is read: (the generator's sizes, the verifier's VerifierConfig or None).
 
     Raises ConfigError or CheckpointError for parts that are missing or do not fit each other.
     """
@@ -126,17 +126,16 @@ def check(config: RunConfig) -> tuple[GeneratorInfo, Any]:
     choice = verifier_choice(config)
     if choice.kind != "llava":
         return info, None
-    from vhs.verifiers.checkpoint import read_verifier_config
+    from vhs.verifiers import check_verifier
 
-    verifier = read_verifier_config(choice.path, choice.vision_tower)
+    verifier = check_verifier(choice.path, choice.vision_tower, config.normalization_mean_path,
+                              config.normalization_variance_path, info.tokens)
     if verifier.reads == "hidden":
         info.require_block(verifier.block)
         info.require_width(verifier.width)
     if verifier.reads in ("hidden", "latent") and config.imgs_path:
         raise ConfigError(f"imgs_path: the verifier reads {verifier.reads} features, which pictures do not have; "
                           "choose one that reads pictures, or latent_verifier: false with generation_mode: dev")
-    if config.normalization_mean_path and verifier.reads != "hidden":
-        raise ConfigError(f"normalization_mean_path: the verifier reads {verifier.reads} features; leave it out")
     return info, verifier
 
 

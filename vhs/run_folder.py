@@ -60,8 +60,21 @@ class RunFolder:
         return int(found[0].stem.removeprefix("best_"))
 
     def write_prompt(self, prompt: Prompt, winner: int, pictures: Mapping[int, bytes], rows: Iterable[Mapping[str, Any]]) -> None:
-        """Everything about one prompt, at once. `pictures` are encoded files by candidate, the winner among them."""
-        final, draft = self.prompt(prompt.id), self.pictures / f".{prompt.id:05d}.part"
+        """Everything about one prompt, at once. `pictures` are encoded files by candidate, the winner among them.
+
+        Raises RunError where the disk refuses; the folder is then as it was before.
+        """
+        draft = self.pictures / f".{prompt.id:05d}.part"
+        try:
+            self._fill(draft, prompt, winner, pictures, rows)
+            self._put(draft, self.prompt(prompt.id))
+        except OSError as error:
+            raise RunError(f"{self.prompt(prompt.id)}: cannot be written ({error.strerror}); check the disk") from None
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def _fill(self, draft: Path, prompt: Prompt, winner: int, pictures: Mapping[int, bytes],
+              rows: Iterable[Mapping[str, Any]]) -> None:
         shutil.rmtree(draft, ignore_errors=True)
         samples = draft / "samples"
         samples.mkdir(parents=True)
@@ -72,7 +85,10 @@ class RunFolder:
             write_json(samples / self.row(prompt.id, candidate).name, row)
         record = json.dumps(prompt.metadata or {"prompt": prompt.text}, ensure_ascii=False)
         write_bytes(draft / "metadata.jsonl", f"{record}\n".encode())
-        former = self.pictures / f".{prompt.id:05d}.former"
+
+    def _put(self, draft: Path, final: Path) -> None:
+        """Renames `draft` to `final`; what was there before is set aside until then."""
+        former = self.pictures / f".{final.name}.former"
         if final.exists():
             os.replace(final, former)
         os.replace(draft, final)
