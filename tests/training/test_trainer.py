@@ -65,7 +65,7 @@ def test_evaluation_equals_the_verifiers_own_scores(config, tmp_path, start):
         source = data.sets[sample.source]
         score = verifier.score(source.prompt(sample.index).text, source.gather("hidden_7", [sample.index]))
         expected.append(-torch.log(score.p_yes if sample.label else score.p_no).item())
-    assert trainer.evaluate()["eval_loss"] == pytest.approx(sum(expected) / len(expected), abs=1e-5)
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(sum(expected) / len(expected), abs=1e-4)
 
 
 @pytest.mark.parametrize("changes", [{}, {"lora_rank": 2, "lora_dropout": 0.5}])
@@ -133,7 +133,7 @@ def test_two_processes_with_half_the_batch_give_the_same_gradients(config, tmp_p
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "ACCELERATE_USE_CPU": "true"}
     subprocess.run(
-        [*launch, "two.py", "config.json", "grads.pt"], cwd=tmp_path, check=True, timeout=300, env=environment
+        [*launch, "two.py", "config.json", "grads.pt"], cwd=tmp_path, check=True, timeout=900, env=environment
     )
     halves = torch.load(tmp_path / "grads.pt", weights_only=True)
     assert whole.keys() == halves.keys()
