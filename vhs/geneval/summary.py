@@ -50,8 +50,8 @@ def summarize(outcomes: Iterable[Outcome], *, resamples: int = RESAMPLES, seed: 
 
     A tag's rate is the mean over its pictures, as GenEval's summary takes it; `over_tags` is the mean of the tags'
     rates and `over_prompts` the mean over prompts of each prompt's own rate: with equally many pictures a prompt, the
-    mean over all pictures. Intervals: percentiles 2.5 and 97.5 of `resamples` draws of prompts with replacement, within each
-    tag, since how many prompts a tag has is the benchmark's design and no chance.
+    mean over all pictures. Intervals: percentiles 2.5 and 97.5 of `resamples` draws of prompts with replacement, within
+    each tag, since how many prompts a tag has is the benchmark's design and no chance.
     """
     groups = _by_tag(outcomes)
     assert groups, "nothing to summarise"
