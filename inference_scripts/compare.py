@@ -1,6 +1,6 @@
 """Do two runs over the same prompts have the same winners, and what did the early exit save?
 
-    python inference_scripts/compare.py outputs/tiny outputs/tiny_prod
+python inference_scripts/compare.py outputs/tiny outputs/tiny_prod
 """
 
 from __future__ import annotations

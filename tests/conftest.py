@@ -19,8 +19,12 @@ CLIP_SIZES = {
 }
 PROMPTS = [
     {"tag": "single_object", "include": [{"class": "circle", "count": 1}], "prompt": "a photo of a circle"},
-    {"tag": "counting", "include": [{"class": "star", "count": 2}], "exclude": [{"class": "star", "count": 3}],
-     "prompt": "a photo of two stars"},
+    {
+        "tag": "counting",
+        "include": [{"class": "star", "count": 2}],
+        "exclude": [{"class": "star", "count": 3}],
+        "prompt": "a photo of two stars",
+    },
     {"tag": "colors", "include": [{"class": "ring", "count": 1, "color": "red"}], "prompt": "a photo of a red ring"},
 ]
 
@@ -35,11 +39,26 @@ def judge_keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
     folder = tmp_path_factory.mktemp("judge")
     torch.manual_seed(0)
-    swin = SwinConfig(image_size=64, embed_dim=16, depths=[1] * 4, num_heads=[1, 2, 2, 2], window_size=4,
-                      out_features=["stage1", "stage2", "stage3", "stage4"])
-    sizes = dict.fromkeys(("feature_size", "mask_feature_size", "hidden_dim", "encoder_feedforward_dim", "dim_feedforward"), 32)
-    config = Mask2FormerConfig(backbone_config=swin, num_labels=8, encoder_layers=1, decoder_layers=3,
-                               num_attention_heads=2, num_queries=8, **sizes)
+    swin = SwinConfig(
+        image_size=64,
+        embed_dim=16,
+        depths=[1] * 4,
+        num_heads=[1, 2, 2, 2],
+        window_size=4,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    sizes = dict.fromkeys(
+        ("feature_size", "mask_feature_size", "hidden_dim", "encoder_feedforward_dim", "dim_feedforward"), 32
+    )
+    config = Mask2FormerConfig(
+        backbone_config=swin,
+        num_labels=8,
+        encoder_layers=1,
+        decoder_layers=3,
+        num_attention_heads=2,
+        num_queries=8,
+        **sizes,
+    )
     Mask2FormerForUniversalSegmentation(config).save_pretrained(folder / "detector")
     clip = folder / "color_clip"
     clip.mkdir()
@@ -48,8 +67,12 @@ def judge_keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     weights = {name: tensor.contiguous() for name, tensor in CLIP(**CLIP_SIZES).state_dict().items()}
     save_file(weights, clip / "open_clip_model.safetensors")
     (folder / "names.txt").write_text("\n".join(NAMES))
-    return {"segmentation_ckpt_path": str(folder / "detector"), "object_names": str(folder / "names.txt"),
-            "detector_size": [64, 64], "color_classifier": f"local-dir:{clip}"}
+    return {
+        "segmentation_ckpt_path": str(folder / "detector"),
+        "object_names": str(folder / "names.txt"),
+        "detector_size": [64, 64],
+        "color_classifier": f"local-dir:{clip}",
+    }
 
 
 @pytest.fixture
@@ -57,13 +80,25 @@ def run_keys(tmp_path: Path) -> dict[str, Any]:
     """Keys of a run with golden D's generator and verifier: three prompts, four candidates, no judge."""
     (tmp_path / "prompts.json").write_text(json.dumps(PROMPTS))
     return {
-        "name": "small", "ckpt": str(GOLDEN_D / "sana-sprint-tiny"), "output_path": str(tmp_path / "out"),
-        "annotation": str(tmp_path / "prompts.json"), "seed": 42, "num_samples": 4, "image_width": 64, "image_height": 64,
-        "latent_verifier_path": str(GOLDEN_D / "vhs-tiny-hidden"), "vision_tower": "hidden_7", "resize_vocabulary": True,
+        "name": "small",
+        "ckpt": str(GOLDEN_D / "sana-sprint-tiny"),
+        "output_path": str(tmp_path / "out"),
+        "annotation": str(tmp_path / "prompts.json"),
+        "seed": 42,
+        "num_samples": 4,
+        "image_width": 64,
+        "image_height": 64,
+        "latent_verifier_path": str(GOLDEN_D / "vhs-tiny-hidden"),
+        "vision_tower": "hidden_7",
+        "resize_vocabulary": True,
         "normalization_mean_path": str(GOLDEN_D / "block_7_mean_bf16.pt"),
         "normalization_variance_path": str(GOLDEN_D / "block_7_variance_bf16.pt"),
-        "use_generation_prompt": False, "device": "cpu", "dtype": "float32", "max_sequence_length": 32,
-        "complex_human_instruction": False, "micro_batch": 2,
+        "use_generation_prompt": False,
+        "device": "cpu",
+        "dtype": "float32",
+        "max_sequence_length": 32,
+        "complex_human_instruction": False,
+        "micro_batch": 2,
     }
 
 

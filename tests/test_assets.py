@@ -42,8 +42,10 @@ class Hub(BaseHTTPRequestHandler):
         elif self.path.startswith("/api/"):
             listing = self._listing(repository, folder)
             if "/tree/" in name:
-                listing = [{"type": "file", "oid": "0" * 40, "path": one["rfilename"], "size": one["size"]}
-                           for one in listing["siblings"]]
+                listing = [
+                    {"type": "file", "oid": "0" * 40, "path": one["rfilename"], "size": one["size"]}
+                    for one in listing["siblings"]
+                ]
             self._answer(200, json.dumps(listing).encode(), {"Content-Type": "application/json"})
         else:
             self._file(folder / file, name)
@@ -87,8 +89,11 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Hub]]:
     release.mkdir()
     for name in ("block_7_mean_bf16.pt", "block_7_variance_bf16.pt"):
         shutil.copy(GOLDEN_D / name, release)
-    Hub.folders = {"owner/sana": GOLDEN_D / "sana-sprint-tiny", "owner/verifier": GOLDEN_D / "vhs-tiny-hidden",
-                   "aimagelab/vhs-checkpoints": release}
+    Hub.folders = {
+        "owner/sana": GOLDEN_D / "sana-sprint-tiny",
+        "owner/verifier": GOLDEN_D / "vhs-tiny-hidden",
+        "aimagelab/vhs-checkpoints": release,
+    }
     Hub.asked, Hub.claims = [], {}
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -110,18 +115,29 @@ def connect(monkeypatch: pytest.MonkeyPatch, cache: Path, address: str, offline:
 @pytest.fixture
 def config(run_keys, tmp_path: Path) -> RunConfig:
     """A run whose every part is on the Hub."""
-    places = {f"normalization_{kind}_path": str(tmp_path / "ckpts" / f"block_7_{kind}_bf16.pt") for kind in ("mean", "variance")}
-    return RunConfig(**{**run_keys, **places, "ckpt": "owner/sana", "latent_verifier_path": "owner/verifier", "num_samples": 2})
+    places = {
+        f"normalization_{kind}_path": str(tmp_path / "ckpts" / f"block_7_{kind}_bf16.pt")
+        for kind in ("mean", "variance")
+    }
+    return RunConfig(
+        **{**run_keys, **places, "ckpt": "owner/sana", "latent_verifier_path": "owner/verifier", "num_samples": 2}
+    )
 
 
-def test_everything_is_fetched_verified_and_then_enough_for_a_run_without_a_network(hub, config, monkeypatch, tmp_path) -> None:
+def test_everything_is_fetched_verified_and_then_enough_for_a_run_without_a_network(
+    hub, config, monkeypatch, tmp_path
+) -> None:
     said: list[str] = []
     total = fetch_all(config, said.append)
     sizes = [sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) for folder in hub.folders.values()]
     assert 0.9 * sum(sizes) < total <= sum(sizes)
-    assert said[0].startswith("ckpt: owner/sana: ") and re.fullmatch(r"in all 2\.\d MB, .* of it still to be fetched", said[4])
+    assert said[0].startswith("ckpt: owner/sana: ") and re.fullmatch(
+        r"in all 1\.\d MB, .* of it still to be fetched", said[4]
+    )
     assert [line for line in said if line.endswith("here and verified")] == said[5:] and len(said) == 9
-    assert (tmp_path / "ckpts" / "block_7_mean_bf16.pt").read_bytes() == (GOLDEN_D / "block_7_mean_bf16.pt").read_bytes()
+    assert (tmp_path / "ckpts" / "block_7_mean_bf16.pt").read_bytes() == (
+        GOLDEN_D / "block_7_mean_bf16.pt"
+    ).read_bytes()
     fetched = len([1 for method, _, _ in hub.asked if method == "GET"])
     said.clear()
     fetch_all(config, said.append)
@@ -149,7 +165,9 @@ def test_an_interrupted_download_goes_on_where_it_stopped(hub, tmp_path: Path) -
 def test_a_damaged_file_is_removed_and_named(hub, tmp_path: Path) -> None:
     hub.claims = {"model.safetensors": "0" * 64}
     asset = Asset("latent_verifier_path", "owner/verifier", ("*.safetensors",))
-    with pytest.raises(CheckpointError, match="model.safetensors: damaged on the way .its SHA-256 is not the Hub's.; it was removed"):
+    with pytest.raises(
+        CheckpointError, match="model.safetensors: damaged on the way .its SHA-256 is not the Hub's.; it was removed"
+    ):
         fetch(asset, list_files(asset))
     assert not list((tmp_path / "cache").rglob("model.safetensors"))
 
@@ -181,14 +199,21 @@ def test_what_is_not_on_the_hub_or_cannot_be_reached(hub, monkeypatch, tmp_path:
 
 def test_what_the_published_runs_need_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("vhs.verifiers.checkpoint.find_folder", lambda *arguments: GOLDEN_D.parent / "B" / "vhs-tiny-clip")
+    monkeypatch.setattr(
+        "vhs.verifiers.checkpoint.find_folder", lambda *arguments: GOLDEN_D.parent / "B" / "vhs-tiny-clip"
+    )
     clip = next(file for file in (ROOT / "configs").glob("config_clip*"))
     assets = {asset.key: asset for asset in needed(settle(load_config(clip)))}
     assert {key: asset.repository for key, asset in assets.items()} == {
-        "ckpt": "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers", "latent_verifier_path": "aimagelab/vhs-mllm-clip-verifier",
-        "vision_tower": "openai/clip-vit-large-patch14-336", "segmentation_ckpt_path": "aimagelab/vhs-checkpoints",
-        "color_classifier": "timm/vit_large_patch14_clip_224.openai"}
-    assert assets["segmentation_ckpt_path"].patterns == ("mask2former_swin-s-p4-w7-224_8xb2-lsj-50e_coco_20220504_001756-c9d0c4f2.pth",)
+        "ckpt": "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers",
+        "latent_verifier_path": "aimagelab/vhs-mllm-clip-verifier",
+        "vision_tower": "openai/clip-vit-large-patch14-336",
+        "segmentation_ckpt_path": "aimagelab/vhs-checkpoints",
+        "color_classifier": "timm/vit_large_patch14_clip_224.openai",
+    }
+    assert assets["segmentation_ckpt_path"].patterns == (
+        "mask2former_swin-s-p4-w7-224_8xb2-lsj-50e_coco_20220504_001756-c9d0c4f2.pth",
+    )
 
 
 def test_the_tiny_run_needs_nothing_from_elsewhere(run_keys, judge_keys) -> None:
@@ -196,4 +221,10 @@ def test_the_tiny_run_needs_nothing_from_elsewhere(run_keys, judge_keys) -> None
 
 
 def test_sizes_are_readable() -> None:
-    assert [readable(size) for size in (0, 999, 1500, 2_500_000, 16_000_000_000)] == ["0 B", "999 B", "1.5 kB", "2.5 MB", "16.0 GB"]
+    assert [readable(size) for size in (0, 999, 1500, 2_500_000, 16_000_000_000)] == [
+        "0 B",
+        "999 B",
+        "1.5 kB",
+        "2.5 MB",
+        "16.0 GB",
+    ]

@@ -31,8 +31,14 @@ def generator() -> SanaSprint:
 
 @pytest.fixture(scope="module")
 def verifier():
-    return load_verifier(GOLDEN_D / "vhs-tiny-hidden", "hidden_7", GOLDEN_D / "block_7_mean_bf16.pt",
-                         GOLDEN_D / "block_7_variance_bf16.pt", use_generation_prompt=False, resize_vocabulary=True)
+    return load_verifier(
+        GOLDEN_D / "vhs-tiny-hidden",
+        "hidden_7",
+        GOLDEN_D / "block_7_mean_bf16.pt",
+        GOLDEN_D / "block_7_variance_bf16.pt",
+        use_generation_prompt=False,
+        resize_vocabulary=True,
+    )
 
 
 class Brightness:
@@ -59,6 +65,7 @@ def passes(generator: SanaSprint) -> Iterator[dict[str, int]]:
     modules |= {f"block {i}": block for i, block in enumerate(generator.transformer.transformer_blocks)}
     handles = []
     for name, module in modules.items():
+
         def count(module: Any, inputs: tuple, named: dict, name: str = name) -> None:
             first = inputs[0] if inputs else named.get("input_ids")
             counts[name] = counts.get(name, 0) + len(first)
@@ -80,10 +87,14 @@ def test_a_dev_prompt_finishes_and_decodes_every_candidate_once(generator, verif
     assert passes == {"text": 1, "decoder": 6, **{f"block {i}": 6 for i in range(10)}}
 
 
-@pytest.mark.parametrize(("reads", "expected"), [
-    ("latent", {"block 0": 5, "block 9": 5, "decoder": 1}), ("image", {"block 0": 5, "block 9": 5, "decoder": 5}),
-    ("nothing", {"block 0": 1, "block 9": 1, "decoder": 1}),
-])
+@pytest.mark.parametrize(
+    ("reads", "expected"),
+    [
+        ("latent", {"block 0": 5, "block 9": 5, "decoder": 1}),
+        ("image", {"block 0": 5, "block 9": 5, "decoder": 5}),
+        ("nothing", {"block 0": 1, "block 9": 1, "decoder": 1}),
+    ],
+)
 def test_no_stage_runs_that_nobody_reads(generator, passes, reads: str, expected: dict[str, int]) -> None:
     judge = RandomVerifier(1) if reads == "nothing" else Brightness(reads)
     result = BestOfN(generator, judge, num_samples=5, micro_batch=2)(TEXT)
@@ -170,7 +181,9 @@ def test_from_config_takes_a_file_or_a_configuration(run_keys, config_file) -> N
 
 
 def test_the_draw_among_yes_answers_replaces_the_scores_where_configured(generator, verifier) -> None:
-    results = [BestOfN(generator, verifier, num_samples=4, selection="random_yes")(TEXT, seed=seed) for seed in range(3)]
+    results = [
+        BestOfN(generator, verifier, num_samples=4, selection="random_yes")(TEXT, seed=seed) for seed in range(3)
+    ]
     for result in results:
         pool = [index for index, yes in enumerate(result.score.correct.tolist()) if yes] or list(range(4))
         assert result.best_index in pool and result.selection.tied == len(pool)

@@ -45,7 +45,9 @@ def test_verifiers_are_listed(command) -> None:
     assert "sana_hidden-7-Qwen2.5-0.5B-mlp-train-val-best-CEfocal-loss-alpha-0.37-gamma-0.0\n" in out
 
 
-def test_a_dry_run_tells_what_would_happen_and_loads_nothing(command, run_keys, judge_keys, config_file, monkeypatch) -> None:
+def test_a_dry_run_tells_what_would_happen_and_loads_nothing(
+    command, run_keys, judge_keys, config_file, monkeypatch
+) -> None:
     for part in ("load_generator", "load_verifier", "load_judge"):
         monkeypatch.setattr(f"vhs.parts.{part}", lambda config: pytest.fail("a model was loaded"))
     file = config_file({**run_keys, **judge_keys})
@@ -54,8 +56,14 @@ def test_a_dry_run_tells_what_would_happen_and_loads_nothing(command, run_keys, 
     resolved = yaml.safe_load(sections["configuration"])
     assert code == 0 and (resolved["num_samples"], resolved["seed"], resolved["tie"]) == (6, 3, "first")
     assert sections["stages, for each prompt"].splitlines() == [
-        "encode the text: once", "prefix, to the verifier's block: every candidate", "score: every candidate",
-        "finish, from that block on: the winner", "decode: the winner", "save: the winner", "judge by GenEval: the winner"]
+        "encode the text: once",
+        "prefix, to the verifier's block: every candidate",
+        "score: every candidate",
+        "finish, from that block on: the winner",
+        "decode: the winner",
+        "save: the winner",
+        "judge by GenEval: the winner",
+    ]
     assert "prompts: 3\ncandidates: 18 (6 a prompt)\njudged prompts: 3" in sections["counts"]
     assert f"ckpt: {run_keys['ckpt']}" in sections["loaded from"]
     assert not Path(run_keys["output_path"]).exists()
@@ -70,13 +78,16 @@ def test_a_dry_run_of_a_published_file_says_what_is_not_here_yet(command, monkey
     assert "ckpts/normalization/block_7_mean_bf16.pt" in out and "inference_scripts/download.py" in out
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--config", "none.yaml"], "error: none.yaml: cannot be read"),
-    (["num_sample=3"], "error: command line: num_sample: unknown key; did you mean num_samples?"),
-    (["latent_verifier_name=sana_hiden", "latent_verifier_path=null"], "did you mean"),
-    (["annotation=none.json"], "error: none.json: cannot be read"),
-    (["ckpt=nowhere"], "nowhere"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "none.yaml"], "error: none.yaml: cannot be read"),
+        (["num_sample=3"], "error: command line: num_sample: unknown key; did you mean num_samples?"),
+        (["latent_verifier_name=sana_hiden", "latent_verifier_path=null"], "did you mean"),
+        (["annotation=none.json"], "error: none.json: cannot be read"),
+        (["ckpt=nowhere"], "nowhere"),
+    ],
+)
 def test_a_mistake_is_one_line_and_exit_code_2(command, run_keys, config_file, arguments, message) -> None:
     code, out, err = command("run.py", "--config", config_file(run_keys), *arguments)
     assert (code, out) == (2, "") and message in err and err.count("\n") == 1 and "Traceback" not in err

@@ -47,43 +47,64 @@ def test_overrides_replace_the_file_and_are_read_as_yaml(tmp_path: Path) -> None
     assert (config.seed, config.detector_size, config.guidance_scale, config.name) == (3, (64, 64), 1.0, "a=b")
 
 
-@pytest.mark.parametrize(("line", "message"), [
-    ("num_sample: 3", "c.yaml:3: num_sample: unknown key; did you mean num_samples?"),
-    ("qqqq: 3", "c.yaml:3: qqqq: unknown key; the keys are listed in docs/configuration.md"),
-    ("num_samples: many", "c.yaml:3: num_samples: 'many' is of the wrong type; a whole number is needed"),
-    ("num_samples: true", "c.yaml:3: num_samples: True is of the wrong type; a whole number is needed"),
-    ("num_samples: 2.5", "c.yaml:3: num_samples: 2.5 is of the wrong type; a whole number is needed"),
-    ("num_samples: 0", "c.yaml:3: num_samples: 0 is out of range; at least 1 is needed"),
-    ("fmt: jpeg", "c.yaml:3: fmt: 'jpeg' is not a choice; one of jpg, png or webp; did you mean jpg?"),
-    ("generation_mode: pro", "c.yaml:3: generation_mode: 'pro' is not a choice; one of prod or dev; did you mean prod?"),
-    ("name: 3", "c.yaml:3: name: 3 is of the wrong type; text is needed (put it in quotes)"),
-    ("name: a/b", "c.yaml:3: name: 'a/b' is not allowed; a folder name without blanks, slashes or a leading dot is needed"),
-    ("device: gpu", "c.yaml:3: device: 'gpu' is not allowed; auto, cpu, mps, cuda or cuda:<number> is needed"),
-    ("cont: maybe", "c.yaml:3: cont: 'maybe' is of the wrong type; true or false is needed"),
-    ("guidance_scale: .nan", "c.yaml:3: guidance_scale: nan"),
-    ("detector_size: [64]", "c.yaml:3: detector_size: has too few or too many values"),
-    ("ckpt: ''", "c.yaml:3: ckpt: given twice, first on line 1; remove one of them"),
-    ("hidden_step: 2", "c.yaml:3: hidden_step: 2 is past the last of 1 denoising steps"),
-    ("latent_verifier: false", "c.yaml:3: latent_verifier: false leaves nothing to choose by among 8 candidates in prod"),
-    ("normalization_mean_path: m.pt", "c.yaml:3: normalization_mean_path: given without normalization_variance_path"),
-    ("{bad", "c.yaml:3: not valid YAML"),
-])
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("num_sample: 3", "c.yaml:3: num_sample: unknown key; did you mean num_samples?"),
+        ("qqqq: 3", "c.yaml:3: qqqq: unknown key; the keys are listed in docs/configuration.md"),
+        ("num_samples: many", "c.yaml:3: num_samples: 'many' is of the wrong type; a whole number is needed"),
+        ("num_samples: true", "c.yaml:3: num_samples: True is of the wrong type; a whole number is needed"),
+        ("num_samples: 2.5", "c.yaml:3: num_samples: 2.5 is of the wrong type; a whole number is needed"),
+        ("num_samples: 0", "c.yaml:3: num_samples: 0 is out of range; at least 1 is needed"),
+        ("fmt: jpeg", "c.yaml:3: fmt: 'jpeg' is not a choice; one of jpg, png or webp; did you mean jpg?"),
+        (
+            "generation_mode: pro",
+            "c.yaml:3: generation_mode: 'pro' is not a choice; one of prod or dev; did you mean prod?",
+        ),
+        ("name: 3", "c.yaml:3: name: 3 is of the wrong type; text is needed (put it in quotes)"),
+        (
+            "name: a/b",
+            "c.yaml:3: name: 'a/b' is not allowed; a folder name without blanks, slashes or a leading dot is needed",
+        ),
+        ("device: gpu", "c.yaml:3: device: 'gpu' is not allowed; auto, cpu, mps, cuda or cuda:<number> is needed"),
+        ("cont: maybe", "c.yaml:3: cont: 'maybe' is of the wrong type; true or false is needed"),
+        ("guidance_scale: .nan", "c.yaml:3: guidance_scale: nan"),
+        ("detector_size: [64]", "c.yaml:3: detector_size: has too few or too many values"),
+        ("ckpt: ''", "c.yaml:3: ckpt: given twice, first on line 1; remove one of them"),
+        ("hidden_step: 2", "c.yaml:3: hidden_step: 2 is past the last of 1 denoising steps"),
+        (
+            "latent_verifier: false",
+            "c.yaml:3: latent_verifier: false leaves nothing to choose by among 8 candidates in prod",
+        ),
+        (
+            "normalization_mean_path: m.pt",
+            "c.yaml:3: normalization_mean_path: given without normalization_variance_path",
+        ),
+        ("{bad", "c.yaml:3: not valid YAML"),
+    ],
+)
 def test_a_mistake_is_answered_with_file_line_key_and_remedy(tmp_path: Path, line: str, message: str) -> None:
     with pytest.raises(ConfigError) as raised:
         load(tmp_path, MINIMAL + line + "\n")
     assert message in str(raised.value) and "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize(("overrides", "message"), [
-    (["seeds=3"], "command line: seeds: unknown key; did you mean seed?"),
-    (["seed"], "command line: 'seed' is not an override; write key=value"),
-    (["seed=-1"], "command line: seed: -1 is out of range; at least 0 is needed"),
-    (["latent_verifier_path=null"], "latent_verifier: true, but no verifier is named"),
-    (["offload=model", "device=cpu"], "command line: offload: model has nothing to move away from on device: cpu"),
-    (["hidden_step=1", "num_inference_steps=2"], "command line: hidden_step: prod ends early in the last step only"),
-    (["detector=mmdet", "segmentation_ckpt_path=x"], "command line: detector: mmdet needs its configuration file"),
-    (["seed=a", "num_samples=b"], "(1 more problem after this one)"),
-])
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["seeds=3"], "command line: seeds: unknown key; did you mean seed?"),
+        (["seed"], "command line: 'seed' is not an override; write key=value"),
+        (["seed=-1"], "command line: seed: -1 is out of range; at least 0 is needed"),
+        (["latent_verifier_path=null"], "latent_verifier: true, but no verifier is named"),
+        (["offload=model", "device=cpu"], "command line: offload: model has nothing to move away from on device: cpu"),
+        (
+            ["hidden_step=1", "num_inference_steps=2"],
+            "command line: hidden_step: prod ends early in the last step only",
+        ),
+        (["detector=mmdet", "segmentation_ckpt_path=x"], "command line: detector: mmdet needs its configuration file"),
+        (["seed=a", "num_samples=b"], "(1 more problem after this one)"),
+    ],
+)
 def test_overrides_are_checked_like_the_file(tmp_path: Path, overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         load(tmp_path, MINIMAL, *overrides)

@@ -12,10 +12,33 @@ import pytest
 ROOT = Path(__file__).parents[1] / "vhs"
 LAYERS = (
     {"vhs.errors", "vhs.records"},
-    {"vhs.yamlfile", "vhs.config", "vhs.prompts", "vhs.seeding", "vhs.hub", "vhs.weights", "vhs.shards", "vhs.pictures"},
+    {
+        "vhs.yamlfile",
+        "vhs.config",
+        "vhs.prompts",
+        "vhs.seeding",
+        "vhs.hub",
+        "vhs.weights",
+        "vhs.shards",
+        "vhs.pictures",
+    },
     {"vhs.generators", "vhs.verifiers", "vhs.select", "vhs.run_folder"},
-    {"vhs", "vhs.best_of_n", "vhs.candidates", "vhs.runner", "vhs.parts", "vhs.manifest", "vhs.assets", "vhs.fetch", "vhs.dry_run",
-     "vhs.geneval", "vhs.training", "vhs.measure", "vhs.report", "vhs.tinyworld"},
+    {
+        "vhs",
+        "vhs.best_of_n",
+        "vhs.candidates",
+        "vhs.runner",
+        "vhs.parts",
+        "vhs.manifest",
+        "vhs.assets",
+        "vhs.fetch",
+        "vhs.dry_run",
+        "vhs.geneval",
+        "vhs.training",
+        "vhs.measure",
+        "vhs.report",
+        "vhs.tinyworld",
+    },
 )
 NOT_PIPELINES = {"vhs.geneval", "vhs.report", "vhs.training"}
 """They know run folders and records; a pipeline is handed to them."""
@@ -36,8 +59,13 @@ def layer(module: str) -> int:
 def imports(file: Path) -> set[str]:
     """Modules of the project that a file imports when it runs; imports for type checkers do not count."""
     tree = ast.parse(file.read_text())
-    checked = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-               for statement in node.body for inner in ast.walk(statement)}
+    checked = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
     found = set()
     for node in ast.walk(tree):
         if id(node) in checked:
@@ -79,13 +107,17 @@ def test_evaluation_reports_and_training_know_no_pipelines() -> None:
 
 def test_the_check_sees_a_wrong_import(tmp_path: Path) -> None:
     file = tmp_path / "x.py"
-    file.write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import vhs.report.tables\n"
-                    "def f():\n    from vhs.runner import run\n    from vhs import select\n")
+    file.write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import vhs.report.tables\n"
+        "def f():\n    from vhs.runner import run\n    from vhs import select\n"
+    )
     assert imports(file) == {"vhs.runner", "vhs.select"} and layer("vhs.runner") > layer("vhs.generators.base")
 
 
 def test_light_modules_load_no_heavy_library() -> None:
-    code = ("import sys, vhs, vhs.config, vhs.prompts, vhs.seeding, vhs.run_folder, vhs.select, vhs.geneval.summary\n"
-            "print(sorted({'torch', 'diffusers', 'transformers', 'open_clip'} & set(sys.modules)))")
+    code = (
+        "import sys, vhs, vhs.config, vhs.prompts, vhs.seeding, vhs.run_folder, vhs.select, vhs.geneval.summary\n"
+        "print(sorted({'torch', 'diffusers', 'transformers', 'open_clip'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent)
     assert done.stdout.strip() == "[]", done.stderr

@@ -26,55 +26,75 @@ def test_genevals_prompts_are_read_with_their_metadata() -> None:
     assert prompts[0].text == "a photo of a bench" and [prompt.id for prompt in prompts] == list(range(553))
 
 
-@pytest.mark.parametrize(("name", "text"), [
-    ("a.json", json.dumps([RECORD, {"prompt": "two"}])),
-    ("a.json", "[\n" + json.dumps(RECORD) + ",\n\"two\"\n]\n"),
-    ("a.json", json.dumps(RECORD) + "\n" + json.dumps({"prompt": "two"})),
-    ("a.jsonl", json.dumps(RECORD) + "\n\n" + json.dumps("two") + "\n"),
-])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.json", json.dumps([RECORD, {"prompt": "two"}])),
+        ("a.json", "[\n" + json.dumps(RECORD) + ',\n"two"\n]\n'),
+        ("a.json", json.dumps(RECORD) + "\n" + json.dumps({"prompt": "two"})),
+        ("a.jsonl", json.dumps(RECORD) + "\n\n" + json.dumps("two") + "\n"),
+    ],
+)
 def test_records_and_texts_may_stand_side_by_side(tmp_path: Path, name: str, text: str) -> None:
     first, second = read_prompts(written(tmp_path, name, text))
     assert (first.text, first.judged, second.text, second.judged) == (RECORD["prompt"], True, "two", False)
     assert second.metadata is None and second.id == 1
 
 
-@pytest.mark.parametrize(("name", "text"), [
-    ("a.csv", "id,prompt\r\n1,\"a cat, a dog\"\r\n\r\n2,snow\r\n"),
-    ("a.csv", "\ufefftext,id\n\"a cat, a dog\",1\nsnow,2\n"),
-    ("a.tsv", "prompt\tid\na cat, a dog\t1\nsnow\t2\n"),
-    ("a.txt", "a cat, a dog\n\n  snow  \n"),
-    ("prompts", "a cat, a dog\r\nsnow"),
-])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", 'id,prompt\r\n1,"a cat, a dog"\r\n\r\n2,snow\r\n'),
+        ("a.csv", '\ufefftext,id\n"a cat, a dog",1\nsnow,2\n'),
+        ("a.tsv", "prompt\tid\na cat, a dog\t1\nsnow\t2\n"),
+        ("a.txt", "a cat, a dog\n\n  snow  \n"),
+        ("prompts", "a cat, a dog\r\nsnow"),
+    ],
+)
 def test_tables_and_plain_text(tmp_path: Path, name: str, text: str) -> None:
     prompts = read_prompts(written(tmp_path, name, text))
-    assert [(prompt.id, prompt.text, prompt.judged) for prompt in prompts] == [(0, "a cat, a dog", False), (1, "snow", False)]
+    assert [(prompt.id, prompt.text, prompt.judged) for prompt in prompts] == [
+        (0, "a cat, a dog", False),
+        (1, "snow", False),
+    ]
 
 
 def test_a_tag_that_is_not_genevals_or_an_empty_include_is_not_judged(tmp_path: Path) -> None:
     rows = [{**RECORD, "tag": "mood"}, {**RECORD, "include": []}, RECORD]
-    assert [prompt.judged for prompt in read_prompts(written(tmp_path, "a.json", json.dumps(rows)))] == [False, False, True]
+    assert [prompt.judged for prompt in read_prompts(written(tmp_path, "a.json", json.dumps(rows)))] == [
+        False,
+        False,
+        True,
+    ]
 
 
-@pytest.mark.parametrize(("name", "text", "message"), [
-    ("a.txt", "\n \n", "a.txt: no prompts in it"),
-    ("a.txt", b"good\nb\xff\xfe\n", "a.txt:2: not UTF-8 text"),
-    ("a.txt", b"good\n\0\n", "a.txt:2: a binary file"),
-    ("a.json", "[{\"prompt\": \"a\"},\n{\"prompt\": }]", "a.json:2: not valid JSON"),
-    ("a.json", "[\"a\"\n\"b\"]", "a.json:2: not valid JSON: ',' or ']' is needed"),
-    ("a.json", "[\"a\"\n", "a.json:2: not valid JSON"),
-    ("a.json", "[\"a\"]\nrest", "a.json:2: more text after the end"),
-    ("a.json", "[\n\"a\",\n{\"caption\": \"b\"}]", "a.json:3: a record without 'prompt'; it has caption"),
-    ("a.json", "[\n\"a\",\n[]]", "a.json:3: [] is neither a prompt nor a record"),
-    ("a.jsonl", "\"a\"\n\n{", "a.jsonl:3: not valid JSON"),
-    ("a.jsonl", "{\"prompt\": 3}", "a.jsonl:1: prompt is 3; a text that is not empty is needed"),
-    ("a.jsonl", "{\"prompt\": \" \"}", "a.jsonl:1: prompt is \" \"; a text that is not empty is needed"),
-    ("a.jsonl", json.dumps({**RECORD, "include": "cup"}), "a.jsonl:1: include is \"cup\"; a list of objects"),
-    ("a.jsonl", json.dumps({**RECORD, "include": [{"class": "cup"}]}), "'class' (text) and 'count' (1 or more) are needed"),
-    ("a.csv", "caption\na\n", "a.csv:1: no column 'prompt' or 'text', only caption"),
-    ("a.csv", "prompt,id\na,1\nb, c,2\n", "a.csv:3: 3 cells where the header has 2"),
-    ("a.csv", "prompt\n\"a\n", "a.csv:2: not valid CSV"),
-    ("a.csv", "prompt,id\n,1\n", "a.csv:2: prompt is \"\""),
-])
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.txt", "\n \n", "a.txt: no prompts in it"),
+        ("a.txt", b"good\nb\xff\xfe\n", "a.txt:2: not UTF-8 text"),
+        ("a.txt", b"good\n\0\n", "a.txt:2: a binary file"),
+        ("a.json", '[{"prompt": "a"},\n{"prompt": }]', "a.json:2: not valid JSON"),
+        ("a.json", '["a"\n"b"]', "a.json:2: not valid JSON: ',' or ']' is needed"),
+        ("a.json", '["a"\n', "a.json:2: not valid JSON"),
+        ("a.json", '["a"]\nrest', "a.json:2: more text after the end"),
+        ("a.json", '[\n"a",\n{"caption": "b"}]', "a.json:3: a record without 'prompt'; it has caption"),
+        ("a.json", '[\n"a",\n[]]', "a.json:3: [] is neither a prompt nor a record"),
+        ("a.jsonl", '"a"\n\n{', "a.jsonl:3: not valid JSON"),
+        ("a.jsonl", '{"prompt": 3}', "a.jsonl:1: prompt is 3; a text that is not empty is needed"),
+        ("a.jsonl", '{"prompt": " "}', 'a.jsonl:1: prompt is " "; a text that is not empty is needed'),
+        ("a.jsonl", json.dumps({**RECORD, "include": "cup"}), 'a.jsonl:1: include is "cup"; a list of objects'),
+        (
+            "a.jsonl",
+            json.dumps({**RECORD, "include": [{"class": "cup"}]}),
+            "'class' (text) and 'count' (1 or more) are needed",
+        ),
+        ("a.csv", "caption\na\n", "a.csv:1: no column 'prompt' or 'text', only caption"),
+        ("a.csv", "prompt,id\na,1\nb, c,2\n", "a.csv:3: 3 cells where the header has 2"),
+        ("a.csv", 'prompt\n"a\n', "a.csv:2: not valid CSV"),
+        ("a.csv", "prompt,id\n,1\n", 'a.csv:2: prompt is ""'),
+    ],
+)
 def test_a_malformed_line_is_named(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
     with pytest.raises(PromptError) as raised:
         read_prompts(written(tmp_path, name, text))

@@ -43,7 +43,9 @@ def test_a_prompt_without_metadata_keeps_its_text(folder: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("step", ["filling", "between the renames", "after the renames"])
-def test_a_kill_at_any_moment_leaves_the_old_or_the_new_prompt(folder, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new_prompt(
+    folder, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder.write_prompt(PROMPT, 0, {0: b"old"}, [{"score": 0.0}, {"score": 0.0}])
     renames = {"filling": 1, "between the renames": 7, "after the renames": 8}[step]
     replace, calls = os.replace, []
@@ -85,13 +87,18 @@ def test_json_is_the_same_bytes_for_the_same_value_and_never_half_written(folder
 
 
 def test_a_run_is_another_one_when_a_key_that_changes_results_differs() -> None:
-    old = {"config": {"seed": 1, "micro_batch": 8, "fmt": "png"}, "prompts": {"sha256": "a"},
-           "checkpoints": {"ckpt": {"path": "p", "sha256": "1"}}, "seeds": {"run": 1}}
+    old = {
+        "config": {"seed": 1, "micro_batch": 8, "fmt": "png"},
+        "prompts": {"sha256": "a"},
+        "checkpoints": {"ckpt": {"path": "p", "sha256": "1"}},
+        "seeds": {"run": 1},
+    }
     assert changed_keys(old, {**old, "config": {**old["config"], "micro_batch": 2}}) == []
     assert changed_keys(old, {"config": {"seed": 2, "fmt": "jpg"}}) == ["fmt: png, now jpg", "seed: 1, now 2"]
     assert changed_keys(old, {"config": {"seed": 2, "fmt": "jpg"}}, ignore=["seed"]) == ["fmt: png, now jpg"]
     assert changed_keys(old, {**old, "checkpoints": {"ckpt": {"path": "p", "sha256": "2"}}}) == [
-        "ckpt: p has other content than before"]
+        "ckpt: p has other content than before"
+    ]
     assert changed_keys(old, {**old, "prompts": {"sha256": "b"}})[0].endswith("has other content than before")
 
 

@@ -67,8 +67,9 @@ def _file(key: str, path: str | None) -> Iterator[Asset]:
 def _colors(name: str) -> Iterator[Asset]:
     if name.startswith(parts.LOCAL_DIR):
         return
-    from vhs.geneval.colors import openai_options
     import open_clip
+
+    from vhs.geneval.colors import openai_options
 
     openai_options(name)
     repository = open_clip.get_pretrained_cfg(name, "openai")["hf_hub"].strip("/")
@@ -76,7 +77,7 @@ def _colors(name: str) -> Iterator[Asset]:
 
 
 def fetch_all(config: RunConfig, say: Say = print) -> int:
-    """Says what a settled configuration needs and how large it is, then fetches and verifies it; returns the bytes in all.
+    """Says what a settled configuration needs and how large it is, fetches and verifies it; returns the bytes in all.
 
     Raises CheckpointError, before anything large is fetched where the disk is too small.
     """
@@ -106,8 +107,10 @@ def _require_space(size: int) -> None:
         place = place.parent
     free = shutil.disk_usage(place).free
     if size > free:
-        raise CheckpointError(f"{HF_HUB_CACHE}: {readable(size)} are to be fetched and {readable(free)} are free; "
-                              "set HF_HOME to a larger disk")
+        raise CheckpointError(
+            f"{HF_HUB_CACHE}: {readable(size)} are to be fetched and {readable(free)} are free; "
+            "set HF_HOME to a larger disk"
+        )
 
 
 def readable(size: int) -> str:

@@ -124,11 +124,25 @@ class BestOfN:
     @classmethod
     def of(cls, config: RunConfig, generator: Generator, verifier: Verifier | None) -> BestOfN:
         """The same from parts that are loaded already."""
-        return cls(generator, verifier, num_samples=config.num_samples, seed=config.seed, mode=config.generation_mode,
-                   micro_batch=config.micro_batch, selection=config.selection, tie=config.tie)
+        return cls(
+            generator,
+            verifier,
+            num_samples=config.num_samples,
+            seed=config.seed,
+            mode=config.generation_mode,
+            micro_batch=config.micro_batch,
+            selection=config.selection,
+            tie=config.tie,
+        )
 
-    def __call__(self, prompt: str | Prompt, num_samples: int | None = None, seed: int | None = None,
-                 candidates: bool = False, noise: NoiseSource | None = None) -> Result:
+    def __call__(
+        self,
+        prompt: str | Prompt,
+        num_samples: int | None = None,
+        seed: int | None = None,
+        candidates: bool = False,
+        noise: NoiseSource | None = None,
+    ) -> Result:
         """The best of `num_samples` candidates for a prompt.
 
         A plain text has prompt id 0. `candidates` decodes all of them at once, as `mode="dev"` does. `noise(prompt, N)`
@@ -144,11 +158,18 @@ class BestOfN:
         chosen = self._select(prompt, score, seed)
         wanted = list(range(count)) if candidates or self.mode == "dev" else [chosen.index]
         pictures = self._pictures(state, text, wanted)
-        return Result(prompt, count, chosen, pictures, score,
-                      lambda: self._pictures(self._start(draws, text)[0], text, list(range(count))))
+        return Result(
+            prompt,
+            count,
+            chosen,
+            pictures,
+            score,
+            lambda: self._pictures(self._start(draws, text)[0], text, list(range(count))),
+        )
 
     def _start(self, draws: torch.Tensor, text: TextEmbedding) -> tuple[Any, Any]:
-        """(state to go on from, what the verifier reads) of N candidates; the state is noise, Prefix, latents or pictures."""
+        """(state to go on from, what the verifier reads) of N candidates; the state is noise, Prefix, latents or
+        pictures."""
         reads = "nothing" if self.verifier is None else self.verifier.reads
         if reads == "nothing":
             return draws, len(draws)
@@ -207,10 +228,14 @@ def require_finite(prompt: Prompt, score: Score) -> None:
     """Raises RunError, naming prompt and candidate, for a score that is NaN or infinite."""
     for index, value in enumerate(score.score.tolist()):
         if not math.isfinite(value):
-            raise RunError(f"prompt {prompt.id} ({prompt.text!r}): candidate {index} has score {value:g}; the weights of the "
-                           "verifier or the generator do not stand this precision, or are damaged: try dtype: float32")
+            raise RunError(
+                f"prompt {prompt.id} ({prompt.text!r}): candidate {index} has score {value:g}; the weights of the "
+                "verifier or the generator do not stand this precision, or are damaged: try dtype: float32"
+            )
 
 
 def _joined(parts: list[Score]) -> Score:
     """The scores of consecutive slices as one."""
-    return Score(*(torch.cat([getattr(part, name) for part in parts]) for name in ("p_yes", "p_no", "correct", "score")))
+    return Score(
+        *(torch.cat([getattr(part, name) for part in parts]) for name in ("p_yes", "p_no", "correct", "score"))
+    )

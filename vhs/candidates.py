@@ -40,8 +40,9 @@ class Generated:
         self.noise = None
         if config.noise == "published":
             info = best_of_n.generator.info
-            stream = PublishedNoise(config.seed, config.num_samples, prompts, info.latent_shape, info.steps,
-                                    shard.index, shard.count)
+            stream = PublishedNoise(
+                config.seed, config.num_samples, prompts, info.latent_shape, info.steps, shard.index, shard.count
+            )
             self.noise = lambda prompt, count: stream.noise(prompt.id)[:count]
 
     def __call__(self, prompt: Prompt) -> Made:
@@ -81,7 +82,9 @@ class Saved:
         """Encoded pictures by candidate: all of them from `imgs_path`, those that the run saved otherwise."""
         if not self.config.imgs_path:
             if not self.folder.done(prompt.id):
-                raise RunError(f"{self.folder.prompt(prompt.id)}: no pictures to judge again; finish the run with cont: true")
+                raise RunError(
+                    f"{self.folder.prompt(prompt.id)}: no pictures to judge again; finish the run with cont: true"
+                )
             paths = {index: self.folder.picture(prompt.id, index) for index in range(self.config.num_samples)}
             return {index: path.read_bytes() for index, path in paths.items() if path.is_file()}
         samples = Path(self.config.imgs_path) / f"{prompt.id:05d}" / "samples"

@@ -28,20 +28,30 @@ def _number(value: Any) -> Any:
 Number = Annotated[float, BeforeValidator(_number)]
 Size = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], Field(strict=False)]
 
-UNRELATED_TO_RESULTS = frozenset({"name", "output_path", "cont", "re_eval", "micro_batch", "offload",
-                                  "intermediate_benchmarking"})
+UNRELATED_TO_RESULTS = frozenset(
+    {"name", "output_path", "cont", "re_eval", "micro_batch", "offload", "intermediate_benchmarking"}
+)
 """Keys that may differ between a run and its continuation: where and how fast, not what comes out."""
 
 
 class RunConfig(BaseModel):
     """One run of best-of-N. Unknown keys, wrong types and impossible combinations are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True,
-                              allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+    )
 
     # what is made
-    name: str = Field("run", pattern=r"^[^/\\\s.][^/\\\s]*$",
-                      json_schema_extra={"needed": "a folder name without blanks, slashes or a leading dot"})
+    name: str = Field(
+        "run",
+        pattern=r"^[^/\\\s.][^/\\\s]*$",
+        json_schema_extra={"needed": "a folder name without blanks, slashes or a leading dot"},
+    )
     """Name of the run and of its folder under `output_path`; no blanks, no slashes."""
     generator: Literal["Sana-Sprint"] = "Sana-Sprint"
     """Family of the generator."""
@@ -52,7 +62,7 @@ class RunConfig(BaseModel):
     seed: int = Field(42, ge=0, lt=2**63)
     """Seed of the run; the noise follows from it."""
     noise: Literal["candidate", "published"] = "candidate"
-    """`candidate`: noise per (seed, prompt id, candidate). `published`: the release's stream, which depends on order and shard."""
+    """`candidate`: noise per (seed, prompt id, candidate). `published`: the release's, by order and shard too."""
     dataset: Literal["geneval", "custom"] = "geneval"
     """`geneval`: records with GenEval metadata are judged. `custom`: nothing is judged."""
     annotation: str = Field("data/evaluation_metadata.json", min_length=1)
@@ -86,7 +96,7 @@ class RunConfig(BaseModel):
     latent_verifier_path: str | None = None
     """Verifier checkpoint without a registry entry: Hub id or folder."""
     vision_tower: str | None = None
-    """What the verifier reads: `hidden_<block>`, `latent`, or a CLIP model id or folder. Absent: the registry's or the checkpoint's."""
+    """What the verifier reads: `hidden_<block>`, `latent`, a CLIP model id or folder; absent: the registry's."""
     mm_projector_type: str | None = None
     """Connector type; the checkpoint's own configuration wins."""
     normalization_mean_path: str | None = None
@@ -110,9 +120,12 @@ class RunConfig(BaseModel):
 
     # how it runs
     generation_mode: Literal["prod", "dev"] = "prod"
-    """`prod`: only the winner is finished and decoded. `dev`: every candidate is finished, decoded, saved and judged."""
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
-                        json_schema_extra={"needed": "auto, cpu, mps, cuda or cuda:<number>"})
+    """`prod`: only the winner is finished and decoded. `dev`: every candidate is, and saved and judged."""
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        json_schema_extra={"needed": "auto, cpu, mps, cuda or cuda:<number>"},
+    )
     """`auto` takes CUDA where there is one, else the CPU."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision; `auto` is float32 on the CPU and bfloat16 elsewhere."""
@@ -123,7 +136,7 @@ class RunConfig(BaseModel):
     cont: bool = False
     """Continue the run in the folder; false starts over."""
     re_eval: bool = False
-    """Judge the pictures of a finished run again, and score them again where the verifier reads pictures; nothing is generated."""
+    """Judge the pictures of a finished run again (and score them, where the verifier reads pictures)."""
     imgs_path: str | None = None
     """Folder of pictures to score and judge instead of generating: `<prompt id>/samples/img_00000.*`."""
     intermediate_benchmarking: bool = False
@@ -193,16 +206,31 @@ def _conflicts(config: RunConfig) -> Iterable[tuple[str, str]]:
         given, other = ("normalization_mean_path", "normalization_variance_path")[:: 1 if mean else -1]
         yield given, f"given without {other}; a hidden state is normalised by both or by neither"
     if config.latent_verifier and not (config.latent_verifier_name or config.latent_verifier_path):
-        yield "latent_verifier", ("true, but no verifier is named; give latent_verifier_name (see --list-verifiers) "
-                                  "or latent_verifier_path, or set latent_verifier: false")
+        yield (
+            "latent_verifier",
+            (
+                "true, but no verifier is named; give latent_verifier_name (see --list-verifiers) "
+                "or latent_verifier_path, or set latent_verifier: false"
+            ),
+        )
     if not config.latent_verifier and config.generation_mode == "prod" and config.num_samples > 1:
-        yield "latent_verifier", (f"false leaves nothing to choose by among {config.num_samples} candidates in prod; "
-                                  "set num_samples: 1 or generation_mode: dev")
+        yield (
+            "latent_verifier",
+            (
+                f"false leaves nothing to choose by among {config.num_samples} candidates in prod; "
+                "set num_samples: 1 or generation_mode: dev"
+            ),
+        )
     if config.hidden_step is not None and config.hidden_step > config.num_inference_steps:
         yield "hidden_step", f"{config.hidden_step} is past the last of {config.num_inference_steps} denoising steps"
     if config.hidden_step not in (None, config.num_inference_steps) and config.generation_mode == "prod":
-        yield "hidden_step", ("prod ends early in the last step only, since earlier steps feed it; "
-                              f"set hidden_step: {config.num_inference_steps} or generation_mode: dev")
+        yield (
+            "hidden_step",
+            (
+                "prod ends early in the last step only, since earlier steps feed it; "
+                f"set hidden_step: {config.num_inference_steps} or generation_mode: dev"
+            ),
+        )
     if config.detector == "mmdet" and config.judges and config.segmentation_config_path is None:
         yield "detector", "mmdet needs its configuration file; give segmentation_config_path or detector: transformers"
     if config.offload == "model" and config.device == "cpu":
@@ -210,4 +238,7 @@ def _conflicts(config: RunConfig) -> Iterable[tuple[str, str]]:
     if config.selection != "argmax" and (config.re_eval or config.imgs_path):
         yield "selection", f"{config.selection} needs candidates that are made in the same run; set selection: argmax"
     if config.lora_weights and not config.latent_verifier:
-        yield "lora_weights", "adapts a verifier, but latent_verifier is false; the generator's adapter is sana_lora_weights"
+        yield (
+            "lora_weights",
+            "adapts a verifier, but latent_verifier is false; the generator's adapter is sana_lora_weights",
+        )

@@ -17,7 +17,7 @@ TO_FETCH = " (Hub, to be downloaded)"
 
 
 def describe(config: RunConfig) -> str:
-    """The text of `--dry-run`; no tensor is read, nothing fetched. Raises what the run would raise before it loads a model.
+    """The text of `--dry-run`; no tensor is read, nothing fetched. Raises what the run would before it loads a model.
 
     Checkpoints that have yet to be downloaded are no error here: the text says so.
     """
@@ -38,8 +38,8 @@ def describe(config: RunConfig) -> str:
         "stages, for each prompt": "\n".join(stages(config, reads, judged > 0)),
         "loaded from": "\n".join(f"{key}: {place}" for key, place in places.items()) + note,
         "counts": f"prompts: {len(job.prompts)}\ncandidates: {len(job.prompts) * config.num_samples} "
-                  f"({config.num_samples} a prompt)\njudged prompts: {judged}"
-                  + (f"\nGenEval does not run: {job.silent}" if job.silent else ""),
+        f"({config.num_samples} a prompt)\njudged prompts: {judged}"
+        + (f"\nGenEval does not run: {job.silent}" if job.silent else ""),
         "written to": str(job.folder.root),
     }
     return "\n\n".join(f"# {title}\n{text}" for title, text in sections.items())
@@ -48,14 +48,23 @@ def describe(config: RunConfig) -> str:
 def stages(config: RunConfig, reads: str, judged: bool) -> list[str]:
     """The stages of one prompt, in order, and for whom each runs."""
     if config.imgs_path or config.re_eval:
-        return [f"read the pictures in {config.imgs_path or 'the run folder'}",
-                *([f"score: {EVERY}"] if reads == "image" else []), *([f"judge: {EVERY}"] if judged else [])]
+        return [
+            f"read the pictures in {config.imgs_path or 'the run folder'}",
+            *([f"score: {EVERY}"] if reads == "image" else []),
+            *([f"judge: {EVERY}"] if judged else []),
+        ]
     late = EVERY if config.generation_mode == "dev" else ONE
-    early = {"hidden": [f"prefix, to the verifier's block: {EVERY}", f"score: {EVERY}", f"finish, from that block on: {late}",
-                        f"decode: {late}"],
-             "latent": [f"generate: {EVERY}", f"score: {EVERY}", f"decode: {late}"],
-             "image": [f"generate: {EVERY}", f"decode: {EVERY}", f"score: {EVERY}"],
-             "nothing": [f"generate: {late}", f"decode: {late}"]}[reads]
+    early = {
+        "hidden": [
+            f"prefix, to the verifier's block: {EVERY}",
+            f"score: {EVERY}",
+            f"finish, from that block on: {late}",
+            f"decode: {late}",
+        ],
+        "latent": [f"generate: {EVERY}", f"score: {EVERY}", f"decode: {late}"],
+        "image": [f"generate: {EVERY}", f"decode: {EVERY}", f"score: {EVERY}"],
+        "nothing": [f"generate: {late}", f"decode: {late}"],
+    }[reads]
     return ["encode the text: once", *early, f"save: {late}", *([f"judge by GenEval: {late}"] if judged else [])]
 
 
@@ -67,11 +76,20 @@ def sources(config: RunConfig) -> dict[str, str]:
         places |= {"latent_verifier_path": choice.path}
         if "/" in (choice.vision_tower or ""):
             places["vision_tower"] = choice.vision_tower
-    keys = ("normalization_mean_path", "normalization_variance_path", "tokenizer_path", "lora_weights", "sana_lora_weights")
+    keys = (
+        "normalization_mean_path",
+        "normalization_variance_path",
+        "tokenizer_path",
+        "lora_weights",
+        "sana_lora_weights",
+    )
     places |= {key: value for key in keys if (value := getattr(config, key))}
     if config.judges:
-        places |= {"segmentation_ckpt_path": config.segmentation_ckpt_path, "color_classifier": config.color_classifier,
-                   "object_names": config.object_names}
+        places |= {
+            "segmentation_ckpt_path": config.segmentation_ckpt_path,
+            "color_classifier": config.color_classifier,
+            "object_names": config.object_names,
+        }
     return {key: f"{value}{_whereabouts(key, str(value))}" for key, value in places.items()}
 
 
@@ -79,8 +97,10 @@ def verifiers() -> str:
     """The text of `--list-verifiers`: a line per entry of the registry."""
     lines = []
     for name, entry in load_registry().items():
-        lines.append(f"{name}\n    {entry.get('latent_verifier_path') or entry.get('kind')}"
-                     + (f", reads {entry['vision_tower']}" if entry.get("vision_tower") else ""))
+        lines.append(
+            f"{name}\n    {entry.get('latent_verifier_path') or entry.get('kind')}"
+            + (f", reads {entry['vision_tower']}" if entry.get("vision_tower") else "")
+        )
     return "\n".join(lines)
 
 

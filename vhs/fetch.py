@@ -51,8 +51,10 @@ def list_files(asset: Asset) -> list[HubFile]:
     if any(file.name.endswith(".safetensors") for file in files):
         files = [file for file in files if not file.name.endswith(".bin") or file.name.startswith("non_lora")]
     if not files:
-        raise CheckpointError(f"{asset.key}: {asset.repository} has no {', '.join(asset.patterns)}; "
-                              "fetch the file by hand, or check the name")
+        raise CheckpointError(
+            f"{asset.key}: {asset.repository} has no {', '.join(asset.patterns)}; "
+            "fetch the file by hand, or check the name"
+        )
     return files
 
 
@@ -115,8 +117,14 @@ def _download(asset: Asset, file: HubFile) -> None:
     if have != about.size:
         with partial.open("r+b") as stream:
             stream.seek(have)
-            http_get(url, stream, resume_size=have, headers=build_hf_headers(), expected_size=about.size,
-                     displayed_filename=file.name)
+            http_get(
+                url,
+                stream,
+                resume_size=have,
+                headers=build_hf_headers(),
+                expected_size=about.size,
+                displayed_filename=file.name,
+            )
     partial.replace(blob)
 
 
@@ -135,13 +143,19 @@ def _hub_errors(asset: Asset) -> Iterator[None]:
     try:
         yield
     except hub.GatedRepoError:
-        raise CheckpointError(f"{where} is gated: accept its terms at {page} and set HF_TOKEN to a token of that account") from None
+        raise CheckpointError(
+            f"{where} is gated: accept its terms at {page} and set HF_TOKEN to a token of that account"
+        ) from None
     except hub.RepositoryNotFoundError:
-        raise CheckpointError(f"{where}: no such repository on the Hub; check the spelling, or set HF_TOKEN if it is private") from None
+        raise CheckpointError(
+            f"{where}: no such repository on the Hub; check the spelling, or set HF_TOKEN if it is private"
+        ) from None
     except Exception as error:
         network = type(error).__module__.startswith("httpx")  # the client's transport, under whichever name it comes
         if not network and not isinstance(error, (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, OSError)):
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{where}: the Hub cannot be reached ({reason}); check the network, HF_ENDPOINT and "
-                              "HF_HUB_OFFLINE, then run this command again") from None
+        raise CheckpointError(
+            f"{where}: the Hub cannot be reached ({reason}); check the network, HF_ENDPOINT and "
+            "HF_HUB_OFFLINE, then run this command again"
+        ) from None

@@ -15,8 +15,19 @@ from vhs.records import Prompt
 from vhs.seeding import published_seeds
 from vhs.shards import Shard
 
-PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "accelerate", "huggingface_hub", "open_clip_torch", "peft",
-            "safetensors", "numpy", "pillow")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "huggingface_hub",
+    "open_clip_torch",
+    "peft",
+    "safetensors",
+    "numpy",
+    "pillow",
+)
 NOT_OF_A_RUN = {"cont", "re_eval"}
 """Keys that say what to do with a folder, not what is in it."""
 
@@ -27,10 +38,16 @@ def describe(config: RunConfig, prompts: Sequence[Prompt], silent: str | None, s
     if config.noise == "published":
         seeds |= {"candidates": published_seeds(config.seed, config.num_samples), "processes": shard.count}
     return {
-        "config": {**{key: value for key, value in config.model_dump(mode="json").items() if key not in NOT_OF_A_RUN},
-                   "device": config.device.split(":")[0]},
-        "prompts": {"file": config.annotation, "sha256": file_hash(find(config.annotation)), "count": len(prompts),
-                    "judged": sum(prompt.judged for prompt in prompts) if silent is None else 0},
+        "config": {
+            **{key: value for key, value in config.model_dump(mode="json").items() if key not in NOT_OF_A_RUN},
+            "device": config.device.split(":")[0],
+        },
+        "prompts": {
+            "file": config.annotation,
+            "sha256": file_hash(find(config.annotation)),
+            "count": len(prompts),
+            "judged": sum(prompt.judged for prompt in prompts) if silent is None else 0,
+        },
         "geneval": {"runs": silent is None, "reason": silent or ""},
         "seeds": seeds,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
@@ -39,7 +56,7 @@ def describe(config: RunConfig, prompts: Sequence[Prompt], silent: str | None, s
 
 
 def checkpoint_hash(path: str | Path) -> dict[str, Any]:
-    """`{"path": ..., "revision": ...}` of a Hub snapshot, `{"path": ..., "sha256": ...}` of a folder's files or a file."""
+    """`{"path", "revision"}` of a Hub snapshot, `{"path", "sha256"}` of a folder's files or a file."""
     path = Path(path)
     if path.parent.name == "snapshots":
         return {"path": path.parent.parent.name.removeprefix("models--").replace("--", "/"), "revision": path.name}
@@ -67,7 +84,9 @@ def _version(package: str) -> str | None:
 def _git() -> dict[str, Any]:
     """Commit of the project's folder, and whether tracked files differ from it; nulls outside a repository."""
     head = _git_output("rev-parse", "HEAD")
-    changed = head and subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=PROJECT, capture_output=True).returncode != 0
+    changed = (
+        head and subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=PROJECT, capture_output=True).returncode != 0
+    )
     return {"commit": head, "changed": changed if head else None}
 
 

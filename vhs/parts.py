@@ -16,9 +16,20 @@ if TYPE_CHECKING:
     from vhs.geneval.evaluate import GenEval
     from vhs.verifiers.base import Verifier
 
-PATH_KEYS = ("ckpt", "annotation", "latent_verifier_path", "vision_tower", "normalization_mean_path",
-             "normalization_variance_path", "tokenizer_path", "lora_weights", "sana_lora_weights", "object_names",
-             "segmentation_ckpt_path", "segmentation_config_path")
+PATH_KEYS = (
+    "ckpt",
+    "annotation",
+    "latent_verifier_path",
+    "vision_tower",
+    "normalization_mean_path",
+    "normalization_variance_path",
+    "tokenizer_path",
+    "lora_weights",
+    "sana_lora_weights",
+    "object_names",
+    "segmentation_ckpt_path",
+    "segmentation_config_path",
+)
 LOCAL_DIR = "local-dir:"
 DOWNLOAD = "python inference_scripts/download.py --config <your config>"
 
@@ -87,10 +98,18 @@ def load_verifier(config: RunConfig) -> Verifier | None:
 
     _hide_loading_bars()
     adapted = {key: getattr(config, key) for key in ("tokenizer_path", "lora_weights") if getattr(config, key)}
-    return load(choice.path, vision_tower=choice.vision_tower, normalization_mean_path=config.normalization_mean_path,
-                normalization_variance_path=config.normalization_variance_path,
-                use_generation_prompt=config.use_generation_prompt, resize_vocabulary=choice.resize_vocabulary,
-                dtype=config.dtype, device=config.device, micro_batch=config.micro_batch, **adapted)
+    return load(
+        choice.path,
+        vision_tower=choice.vision_tower,
+        normalization_mean_path=config.normalization_mean_path,
+        normalization_variance_path=config.normalization_variance_path,
+        use_generation_prompt=config.use_generation_prompt,
+        resize_vocabulary=choice.resize_vocabulary,
+        dtype=config.dtype,
+        device=config.device,
+        micro_batch=config.micro_batch,
+        **adapted,
+    )
 
 
 def load_judge(config: RunConfig) -> GenEval:
@@ -128,14 +147,21 @@ def check(config: RunConfig) -> tuple[GeneratorInfo, Any]:
         return info, None
     from vhs.verifiers import check_verifier
 
-    verifier = check_verifier(choice.path, choice.vision_tower, config.normalization_mean_path,
-                              config.normalization_variance_path, info.tokens)
+    verifier = check_verifier(
+        choice.path,
+        choice.vision_tower,
+        config.normalization_mean_path,
+        config.normalization_variance_path,
+        info.tokens,
+    )
     if verifier.reads == "hidden":
         info.require_block(verifier.block)
         info.require_width(verifier.width)
     if verifier.reads in ("hidden", "latent") and config.imgs_path:
-        raise ConfigError(f"imgs_path: the verifier reads {verifier.reads} features, which pictures do not have; "
-                          "choose one that reads pictures, or latent_verifier: false with generation_mode: dev")
+        raise ConfigError(
+            f"imgs_path: the verifier reads {verifier.reads} features, which pictures do not have; "
+            "choose one that reads pictures, or latent_verifier: false with generation_mode: dev"
+        )
     return info, verifier
 
 
@@ -155,8 +181,8 @@ def _check_judge(config: RunConfig) -> None:
 def checkpoint_hashes(config: RunConfig) -> dict[str, Any]:
     """What run.json records of every checkpoint that a settled configuration reads, by the key that names it."""
     from vhs.generators import WEIGHTS
-    from vhs.manifest import checkpoint_hash
     from vhs.hub import find_folder
+    from vhs.manifest import checkpoint_hash
     from vhs.verifiers import read_verifier_config
 
     places: dict[str, Path] = {}

@@ -43,11 +43,12 @@ def _read_text(path: Path) -> str:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = path.read_bytes()[:error.start].count(b"\n") + 1
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise PromptError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from None
     except OSError as error:
-        raise PromptError(f"{path}: cannot be read ({error.strerror}); give a JSON, JSONL, CSV or text file of prompts "
-                          "as annotation") from None
+        raise PromptError(
+            f"{path}: cannot be read ({error.strerror}); give a JSON, JSONL, CSV or text file of prompts as annotation"
+        ) from None
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise PromptError(f"{path}:{line}: a binary file; a JSON, JSONL, CSV or text file is needed")
@@ -62,18 +63,18 @@ def _json_items(text: str, path: Path) -> Iterator[tuple[int, Any]]:
         return
     decoder = json.JSONDecoder()
     position = _skip(text, start + 1)
-    while text[position:position + 1] != "]":
+    while text[position : position + 1] != "]":
         try:
             item, end = decoder.raw_decode(text, position)
         except json.JSONDecodeError as error:
             raise PromptError(f"{path}:{error.lineno}: not valid JSON: {error.msg} (column {error.colno})") from None
         yield _line(text, position), item
         position = _skip(text, end)
-        if text[position:position + 1] == ",":
+        if text[position : position + 1] == ",":
             position = _skip(text, position + 1)
-        elif text[position:position + 1] != "]":
+        elif text[position : position + 1] != "]":
             raise PromptError(f"{path}:{_line(text, position)}: not valid JSON: ',' or ']' is needed after a record")
-    if text[position + 1:].strip():
+    if text[position + 1 :].strip():
         raise PromptError(f"{path}:{_line(text, _skip(text, position + 1))}: more text after the end of the JSON list")
 
 
@@ -94,8 +95,9 @@ def _jsonl_items(text: str, path: Path) -> Iterator[tuple[int, Any]]:
         try:
             yield number, json.loads(line)
         except json.JSONDecodeError as error:
-            raise PromptError(f"{path}:{number}: not valid JSON: {error.msg} (column {error.colno}); "
-                              "one JSON object a line is needed") from None
+            raise PromptError(
+                f"{path}:{number}: not valid JSON: {error.msg} (column {error.colno}); one JSON object a line is needed"
+            ) from None
 
 
 def _table_items(text: str, path: Path) -> Iterator[tuple[int, Any]]:
@@ -112,8 +114,10 @@ def _table_items(text: str, path: Path) -> Iterator[tuple[int, Any]]:
             if not any(cell.strip() for cell in row):
                 continue
             if len(row) != len(header):
-                raise PromptError(f"{path}:{line}: {len(row)} cells where the header has {len(header)}; "
-                                  "put a prompt that contains a comma in double quotes")
+                raise PromptError(
+                    f"{path}:{line}: {len(row)} cells where the header has {len(header)}; "
+                    "put a prompt that contains a comma in double quotes"
+                )
             yield line, row[column]
     except csv.Error as error:
         raise PromptError(f"{path}:{rows.line_num}: not valid CSV: {error}") from None
@@ -129,7 +133,9 @@ def _prompt(number: int, item: Any, where: str) -> Prompt:
     if isinstance(item, str):
         item = {"prompt": item}
     if not isinstance(item, Mapping):
-        raise PromptError(f"{where}: {_short(item)} is neither a prompt nor a record; an object with a key 'prompt' is needed")
+        raise PromptError(
+            f"{where}: {_short(item)} is neither a prompt nor a record; an object with a key 'prompt' is needed"
+        )
     key = next((key for key in TEXT_KEYS if key in item), None)
     if key is None:
         raise PromptError(f"{where}: a record without 'prompt'; it has {', '.join(map(str, item)) or 'no keys'}")
@@ -147,11 +153,20 @@ def _check_record(record: Mapping[str, Any], where: str) -> None:
     for key in ("include", "exclude"):
         entries = record.get(key, [])
         if not isinstance(entries, list) or not all(isinstance(e, Mapping) for e in entries):
-            raise PromptError(f"{where}: {key} is {_short(entries)}; a list of objects with 'class' and 'count' is needed")
+            raise PromptError(
+                f"{where}: {key} is {_short(entries)}; a list of objects with 'class' and 'count' is needed"
+            )
         for entry in entries:
             count = entry.get("count")
-            if not isinstance(entry.get("class"), str) or isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise PromptError(f"{where}: {key} has {_short(entry)}; 'class' (text) and 'count' (1 or more) are needed")
+            if (
+                not isinstance(entry.get("class"), str)
+                or isinstance(count, bool)
+                or not isinstance(count, int)
+                or count < 1
+            ):
+                raise PromptError(
+                    f"{where}: {key} has {_short(entry)}; 'class' (text) and 'count' (1 or more) are needed"
+                )
     tag = record.get("tag")
     if tag is not None and not isinstance(tag, str):
         raise PromptError(f"{where}: tag is {_short(tag)}; one of {', '.join(TAGS)} is needed for GenEval to judge it")

@@ -56,10 +56,14 @@ class RunFolder:
         """The winner of a finished prompt."""
         found = sorted((self.prompt(prompt_id) / "samples").glob("best_*"))
         if not found:
-            raise RunError(f"{self.prompt(prompt_id)}: no samples/best_*; the folder was changed: run again with cont: false")
+            raise RunError(
+                f"{self.prompt(prompt_id)}: no samples/best_*; the folder was changed: run again with cont: false"
+            )
         return int(found[0].stem.removeprefix("best_"))
 
-    def write_prompt(self, prompt: Prompt, winner: int, pictures: Mapping[int, bytes], rows: Iterable[Mapping[str, Any]]) -> None:
+    def write_prompt(
+        self, prompt: Prompt, winner: int, pictures: Mapping[int, bytes], rows: Iterable[Mapping[str, Any]]
+    ) -> None:
         """Everything about one prompt, at once. `pictures` are encoded files by candidate, the winner among them.
 
         Raises RunError where the disk refuses; the folder is then as it was before.
@@ -73,8 +77,9 @@ class RunFolder:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
-    def _fill(self, draft: Path, prompt: Prompt, winner: int, pictures: Mapping[int, bytes],
-              rows: Iterable[Mapping[str, Any]]) -> None:
+    def _fill(
+        self, draft: Path, prompt: Prompt, winner: int, pictures: Mapping[int, bytes], rows: Iterable[Mapping[str, Any]]
+    ) -> None:
         shutil.rmtree(draft, ignore_errors=True)
         samples = draft / "samples"
         samples.mkdir(parents=True)
@@ -95,7 +100,7 @@ class RunFolder:
         shutil.rmtree(former, ignore_errors=True)
 
     def clean(self) -> None:
-        """Removes what an interrupted run left half done; a prompt that was being replaced gets its former folder back."""
+        """Removes what an interruption left half done; a prompt that was being replaced gets its former folder back."""
         for former in self.pictures.glob(".*.former"):
             final = self.pictures / former.stem.removeprefix(".")
             shutil.rmtree(former) if final.exists() else os.replace(former, final)
@@ -107,7 +112,11 @@ class RunFolder:
     def remove(self) -> None:
         """Deletes a run, and nothing in its folder that a run does not write."""
         shutil.rmtree(self.pictures, ignore_errors=True)
-        for file in [*(self.root / name for name in TOP_FILES), *self.root.glob("contact_sheet*.png"), *self.root.glob(".timings_*")]:
+        for file in [
+            *(self.root / name for name in TOP_FILES),
+            *self.root.glob("contact_sheet*.png"),
+            *self.root.glob(".timings_*"),
+        ]:
             file.unlink(missing_ok=True)
 
     def manifest(self) -> dict[str, Any] | None:
@@ -117,17 +126,22 @@ class RunFolder:
 
 
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], ignore: Iterable[str] = ()) -> list[str]:
-    """What differs between two manifests and changes results, as `key: old, now new`; parts that `new` lacks do not count."""
+    """What differs between two manifests and changes results, as `key: old, now new`; what `new` lacks is left out."""
     before, after = old.get("config", {}), new["config"]
     keys = sorted({*before, *after} - UNRELATED_TO_RESULTS - set(ignore))
     lines = [f"{key}: {before.get(key)}, now {after.get(key)}" for key in keys if before.get(key) != after.get(key)]
     if "sha256" in new.get("prompts", {}) and old.get("prompts", {}).get("sha256") != new["prompts"]["sha256"]:
         lines.append(f"annotation: {after.get('annotation')} has other content than before")
     was, now = old.get("checkpoints", {}), new.get("checkpoints", {})
-    lines += [f"{key}: {now[key]['path']} has other content than before" for key in now if key not in ignore
-              and key in was and was[key] != now[key]]
+    lines += [
+        f"{key}: {now[key]['path']} has other content than before"
+        for key in now
+        if key not in ignore and key in was and was[key] != now[key]
+    ]
     if old.get("seeds") != new.get("seeds", old.get("seeds")) and not lines:
-        lines.append(f"processes: {old['seeds'].get('processes')}, now {new['seeds'].get('processes')} (noise: published)")
+        lines.append(
+            f"processes: {old['seeds'].get('processes')}, now {new['seeds'].get('processes')} (noise: published)"
+        )
     return lines
 
 

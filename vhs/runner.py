@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,15 @@ from vhs.shards import Shard, current_shard
 if TYPE_CHECKING:
     from vhs.geneval.evaluate import GenEval
 
-JUDGE_KEYS = {"segmentation_ckpt_path", "segmentation_config_path", "detector", "object_names", "detector_size",
-              "color_classifier", "dataset"}
+JUDGE_KEYS = {
+    "segmentation_ckpt_path",
+    "segmentation_config_path",
+    "detector",
+    "object_names",
+    "detector_size",
+    "color_classifier",
+    "dataset",
+}
 """What may differ when a run's pictures are judged again."""
 Say = Callable[[str], None]
 
@@ -80,13 +87,7 @@ def run(config: RunConfig, say: Say = print, bar: bool = True) -> str:
 def plan(config: RunConfig, shard: Shard = Shard()) -> Job:
     """Reads and checks the prompts and cuts them into slices; loads nothing."""
     silent = silent_because(config)
-    check = None
-    if silent is None:
-        from vhs.geneval.metadata import check_metadata, read_names
-
-        names = read_names(find(config.object_names))
-        check = lambda record, where: check_metadata(record, names, where)  # noqa: E731
-    prompts = read_prompts(find(config.annotation), check)
+    prompts = read_prompts(find(config.annotation), None if silent else _metadata_check(config))
     if silent is None and not any(prompt.judged for prompt in prompts):
         silent = f"no prompt in {config.annotation} has GenEval's metadata; pictures are made and scored"
     if config.noise == "published":
@@ -94,6 +95,14 @@ def plan(config: RunConfig, shard: Shard = Shard()) -> Job:
     else:
         order = [shard.of(range(len(prompts)), index) for index in range(shard.count)]
     return Job(config, prompts, order, shard, RunFolder(config), silent)
+
+
+def _metadata_check(config: RunConfig) -> Callable[[Mapping[str, Any], str], None]:
+    """What refuses a record that GenEval cannot judge with the detector's classes."""
+    from vhs.geneval.metadata import check_metadata, read_names
+
+    names = read_names(find(config.object_names))
+    return lambda record, where: check_metadata(record, names, where)
 
 
 def silent_because(config: RunConfig) -> str | None:
@@ -109,14 +118,18 @@ def _former(job: Job, now: dict[str, Any], say: Say) -> dict[str, Any] | None:
     """The manifest of the run to go on with, None for a fresh start. Raises RunError for another run's folder."""
     former, config, folder = job.folder.manifest(), job.config, job.folder
     if former is None and folder.pictures.exists() and any(folder.pictures.iterdir()):
-        raise RunError(f"{folder.root}: holds pictures but no run.json, so it is no run of this project; choose another name")
+        raise RunError(
+            f"{folder.root}: holds pictures but no run.json, so it is no run of this project; choose another name"
+        )
     if job.again and former is None:
         raise RunError(f"{folder.root}: re_eval has no run to judge again; run it first, with re_eval: false")
     if former is None:
         return None
     if not config.cont and not job.again:
         done = sum(folder.done(prompt.id) for prompt in job.prompts)
-        state = "a finished run" if (folder.root / "summary.json").is_file() else f"an unfinished run ({done} prompts done)"
+        state = (
+            "a finished run" if (folder.root / "summary.json").is_file() else f"an unfinished run ({done} prompts done)"
+        )
         say(f"{folder.root} holds {state}; cont is false: starting over")
         return None
     _require_same(job, former, now)
@@ -125,8 +138,10 @@ def _former(job: Job, now: dict[str, Any], say: Say) -> dict[str, Any] | None:
 
 def _require_same(job: Job, former: dict[str, Any], now: dict[str, Any]) -> None:
     if differences := changed_keys(former, now, JUDGE_KEYS if job.again else ()):
-        raise RunError(f"{job.folder.root}: made by another run ({'; '.join(differences[:3])}); give this one another name, "
-                       "or cont: false to start over")
+        raise RunError(
+            f"{job.folder.root}: made by another run ({'; '.join(differences[:3])}); give this one another name, "
+            "or cont: false to start over"
+        )
 
 
 def _open(job: Job, former: dict[str, Any] | None, now: dict[str, Any]) -> None:
@@ -156,8 +171,15 @@ def _work(job: Job, source: Callable[[Prompt], Made], judge: GenEval | None, tim
     from tqdm import tqdm
 
     left = [prompt for prompt in job.todo if job.again or not job.folder.done(prompt.id)]
-    progress = tqdm(left, total=len(job.todo), initial=len(job.todo) - len(left), unit="prompt", desc=job.config.name,
-                    disable=not (bar and job.shard.first), dynamic_ncols=True)
+    progress = tqdm(
+        left,
+        total=len(job.todo),
+        initial=len(job.todo) - len(left),
+        unit="prompt",
+        desc=job.config.name,
+        disable=not (bar and job.shard.first),
+        dynamic_ncols=True,
+    )
     timings: dict[str, Any] = {}
     try:
         for prompt in progress:
@@ -177,8 +199,17 @@ def _rows(job: Job, prompt: Prompt, made: Made, judge: GenEval | None, times: St
     rows = []
     for index, said in enumerate(made.answers):
         place = job.folder.picture(prompt.id, index)
-        rows.append({"correct_verifier": said["correct_verifier"], "score": said["score"], "prompt": prompt.text,
-                     "gen_idx_gt": index, "filename": str(place), "p_yes": said["p_yes"], "p_no": said["p_no"]})
+        rows.append(
+            {
+                "correct_verifier": said["correct_verifier"],
+                "score": said["score"],
+                "prompt": prompt.text,
+                "gen_idx_gt": index,
+                "filename": str(place),
+                "p_yes": said["p_yes"],
+                "p_no": said["p_no"],
+            }
+        )
     if judge is None or not prompt.judged:
         return rows
     with times.stage("judge", len(made.files)):

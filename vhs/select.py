@@ -31,7 +31,7 @@ def tournament(scores: Sequence[float], k: int = 1) -> list[int]:
     assert rest == 0 and rounds & (rounds - 1) == 0, "N/k is a power of two"
     left = list(range(len(scores)))
     while len(left) > k:
-        pairs = [left[i:i + 2] for i in range(0, len(left), 2)]
+        pairs = [left[i : i + 2] for i in range(0, len(left), 2)]
         left = [max(pair, key=lambda index: (scores[index], index)) for pair in pairs]
     return left
 

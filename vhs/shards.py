@@ -26,7 +26,7 @@ class Shard:
         index = self.index if index is None else index
         size, extra = divmod(len(items), self.count)
         start = index * size + min(index, extra)
-        return list(items[start:start + size + (index < extra)])
+        return list(items[start : start + size + (index < extra)])
 
 
 def current_shard() -> Shard:

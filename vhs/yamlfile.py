@@ -18,10 +18,20 @@ from vhs.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
 
-KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text", "list": "a list",
-         "tuple": "a list"}
-BOUNDS = {"greater_than_equal": ("ge", "at least"), "greater_than": ("gt", "above"),
-          "less_than_equal": ("le", "at most"), "less_than": ("lt", "below")}
+KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "list": "a list",
+    "tuple": "a list",
+}
+BOUNDS = {
+    "greater_than_equal": ("ge", "at least"),
+    "greater_than": ("gt", "above"),
+    "less_than_equal": ("le", "at most"),
+    "less_than": ("lt", "below"),
+}
 
 
 def load(model: type[Model], path: str | Path, overrides: Iterable[str] = ()) -> Model:
@@ -34,8 +44,12 @@ def load(model: type[Model], path: str | Path, overrides: Iterable[str] = ()) ->
     return build(model, values, origins, str(path))
 
 
-def build(model: type[Model], values: Mapping[str, Any], origins: Mapping[str, str] | None = None,
-          source: str = "configuration") -> Model:
+def build(
+    model: type[Model],
+    values: Mapping[str, Any],
+    origins: Mapping[str, str] | None = None,
+    source: str = "configuration",
+) -> Model:
     """`model(**values)`; a mistake becomes a ConfigError that starts with the key's origin, or else `source`."""
     try:
         return model(**values)
@@ -51,7 +65,9 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not a text file ({error.reason} at byte {error.start}); a YAML file is needed") from None
+        raise ConfigError(
+            f"{path}: not a text file ({error.reason} at byte {error.start}); a YAML file is needed"
+        ) from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); configurations are in configs/") from None
     try:
@@ -60,8 +76,9 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "context_mark", None) or getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}; "
-                          "one 'key: value' a line is needed") from None
+        raise ConfigError(
+            f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}; one 'key: value' a line is needed"
+        ) from None
     if node is None:
         return {}, {}
     if not isinstance(node, yaml.MappingNode):
@@ -70,7 +87,7 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def parse_override(pair: str) -> tuple[str, Any]:
-    """`key=value` of the command line; the value is read as YAML, so that `true`, `0.5` and `[64, 64]` are what they seem."""
+    """`key=value` of the command line; the value is YAML, so that `true`, `0.5` and `[64, 64]` are what they seem."""
     key, equals, text = pair.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"command line: {pair!r} is not an override; write key=value, for example num_samples=16")
@@ -99,8 +116,10 @@ def _key_lines(node: yaml.MappingNode, path: str | Path) -> dict[str, str]:
         if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
             raise ConfigError(f"{where}: a key that is not a word; one 'key: value' a line is needed")
         if key.value in lines:
-            raise ConfigError(f"{where}: {key.value}: given twice, first on line {lines[key.value].rpartition(':')[2]}; "
-                              "remove one of them")
+            raise ConfigError(
+                f"{where}: {key.value}: given twice, first on line {lines[key.value].rpartition(':')[2]}; "
+                "remove one of them"
+            )
         lines[key.value] = where
     return lines
 
@@ -113,14 +132,22 @@ def _explain(problem: Mapping[str, Any], model: type[BaseModel], origins: Mappin
     if kind == "combination":
         return head + context["message"]
     if kind == "extra_forbidden":
-        return head + "unknown key" + (nearest(key, model.model_fields) or "; the keys are listed in docs/configuration.md")
+        return (
+            head
+            + "unknown key"
+            + (nearest(key, model.model_fields) or "; the keys are listed in docs/configuration.md")
+        )
     if len(problem["loc"]) > 1 and kind in ("missing", "too_long"):
         return head + "has too few or too many values; " + (model.model_fields[key].description or "")
     if kind == "missing":
         return head + "missing; this key has no default"
     if kind == "literal_error":
         choices = context["expected"].replace("'", "")
-        return head + f"{value!r} is not a choice; one of {choices}" + nearest(value, choices.replace(" or ", ", ").split(", "))
+        return (
+            head
+            + f"{value!r} is not a choice; one of {choices}"
+            + nearest(value, choices.replace(" or ", ", ").split(", "))
+        )
     if kind in BOUNDS:
         bound, words = BOUNDS[kind]
         return head + f"{value!r} is out of range; {words} {context[bound]} is needed"

@@ -30,7 +30,11 @@ def made(mode: str = "dev", free: int = 0) -> Run:
         rows[number] = [{"score": 0.5 + index / 10} for index in range(4)]
         for index, verdict in enumerate(verdicts):
             if mode == "dev" or index == WINNERS[number]:
-                rows[number][index] |= {"tag": TAGS[number], "correct": bool(verdict), "reason": "" if verdict else "none found"}
+                rows[number][index] |= {
+                    "tag": TAGS[number],
+                    "correct": bool(verdict),
+                    "reason": "" if verdict else "none found",
+                }
     prompts += [Prompt(4 + i, "free") for i in range(free)]
     rows |= {4 + i: [{"score": 0.1 * index} for index in range(4)] for i in range(free)}
     return Run(mode, 4, prompts, rows, {**WINNERS, **{4 + i: 3 for i in range(free)}})
@@ -38,26 +42,40 @@ def made(mode: str = "dev", free: int = 0) -> Run:
 
 def test_mean_pick_and_oracle_are_those_worked_out_by_hand() -> None:
     table = columns(made(free=1))
-    values = {name: (one.tags["counting"].value, one.tags["colors"].value, one.over_tags.value, one.over_prompts.value)
-              for name, one in table.items()}
-    assert values == {"mean_of_candidates": (0.25, 0.625, 0.4375, 0.4375), "pick": (0.0, 1.0, 0.5, 0.5),
-                      "oracle": (0.5, 1.0, 0.75, 0.75)}
+    values = {
+        name: (one.tags["counting"].value, one.tags["colors"].value, one.over_tags.value, one.over_prompts.value)
+        for name, one in table.items()
+    }
+    assert values == {
+        "mean_of_candidates": (0.25, 0.625, 0.4375, 0.4375),
+        "pick": (0.0, 1.0, 0.5, 0.5),
+        "oracle": (0.5, 1.0, 0.75, 0.75),
+    }
 
 
 def test_the_summary_counts_what_was_judged_and_a_prod_run_knows_its_picks_only() -> None:
     whole, quick = summary(made(free=2)), summary(made("prod"))
     assert whole["counts"] == {"prompts": 6, "judged_prompts": 4, "candidates_per_prompt": 4, "judged_pictures": 16}
-    assert quick["tags"]["colors"]["oracle"] is None and quick["tags"]["colors"]["pick"] == whole["tags"]["colors"]["pick"]
+    assert (
+        quick["tags"]["colors"]["oracle"] is None and quick["tags"]["colors"]["pick"] == whole["tags"]["colors"]["pick"]
+    )
     assert quick["overall"]["overall_prompts"]["pick"]["value"] == 0.5 and quick["counts"]["judged_pictures"] == 4
 
 
 def test_the_closing_table_has_a_row_per_tag_and_both_overalls() -> None:
     lines = closing_table(made()).splitlines()
     assert [line.split("  ")[0] for line in lines if line[0] not in "- "] == [
-        "counting", "colors", "mean over tags", "mean over prompts"]
-    free = Run("dev", 4, [Prompt(0, "x")], {0: [{"score": 0.1}, {"score": 0.3}, {"score": 0.2}, {"score": 0.2}]}, {0: 1})
-    assert closing_table(free) == ("nothing was judged; the verifier's score is 0.2000 on average over candidates, "
-                                   "0.3000 over winners")
+        "counting",
+        "colors",
+        "mean over tags",
+        "mean over prompts",
+    ]
+    free = Run(
+        "dev", 4, [Prompt(0, "x")], {0: [{"score": 0.1}, {"score": 0.3}, {"score": 0.2}, {"score": 0.2}]}, {0: 1}
+    )
+    assert closing_table(free) == (
+        "nothing was judged; the verifier's score is 0.2000 on average over candidates, 0.3000 over winners"
+    )
 
 
 @pytest.fixture
@@ -72,7 +90,7 @@ def test_the_sheet_frames_the_winner_and_leaves_a_gap_where_no_picture_is(folder
         folder.write_prompt(prompt, run.winners[prompt.id], {run.winners[prompt.id]: picture}, run.rows[prompt.id])
     sheet = np.asarray(draw_sheet(folder, run, run.prompts))
     assert sheet.shape == (4 * ROW + GAP, LABEL + 4 * (TILE + GAP) + GAP, 3)
-    frame = tuple(int(FRAME[i:i + 2], 16) for i in (1, 3, 5))
+    frame = tuple(int(FRAME[i : i + 2], 16) for i in (1, 3, 5))
     for number, prompt in enumerate(run.prompts):
         top = GAP + number * ROW
         framed = [tuple(sheet[top + TILE // 2, LABEL + index * (TILE + GAP) - 2]) == frame for index in range(4)]
@@ -83,8 +101,14 @@ def test_the_sheet_frames_the_winner_and_leaves_a_gap_where_no_picture_is(folder
 
 def timings(**milliseconds: float) -> dict[str, Any]:
     row = {name: {"seconds": value / 1000, "calls": 1, "items": 1} for name, value in milliseconds.items()}
-    return {"prompts": {"00000": row, "00001": row, "00002": {name: {**stage, "seconds": 9} for name, stage in row.items()}},
-            "stages": {name: {"seconds": 1, "calls": 3, "items": 3} for name in row}}
+    return {
+        "prompts": {
+            "00000": row,
+            "00001": row,
+            "00002": {name: {**stage, "seconds": 9} for name, stage in row.items()},
+        },
+        "stages": {name: {"seconds": 1, "calls": 3, "items": 3} for name in row},
+    }
 
 
 def test_savings_are_medians_of_what_was_measured() -> None:

@@ -22,7 +22,7 @@ class Stage:
 
 @dataclass
 class StageTimes:
-    """A stopwatch per stage. `wait` blocks until the device is idle; without it a stage on a GPU ends when it is queued."""
+    """A stopwatch per stage. `wait` blocks until the device is idle; else a GPU's stage ends when it is queued."""
 
     wait: Callable[[], None] | None = None
     stages: dict[str, Stage] = field(default_factory=dict)

@@ -20,7 +20,9 @@ def compare(dev: str | Path, prod: str | Path) -> str:
     dev, prod = Path(dev), Path(prod)
     first, second = winners(dev), winners(prod)
     if first.keys() != second.keys():
-        raise RunError(f"{prod}: {len(second)} prompts where {dev} has {len(first)}; compare runs over the same prompts")
+        raise RunError(
+            f"{prod}: {len(second)} prompts where {dev} has {len(first)}; compare runs over the same prompts"
+        )
     differ = [prompt for prompt in first if first[prompt] != second[prompt]]
     same = f"winners: the same for {len(first) - len(differ)} of {len(first)} prompts"
     if differ:
@@ -37,7 +39,7 @@ def winners(root: Path) -> dict[str, int]:
 
 
 def savings(dev: Mapping[str, Any], prod: Mapping[str, Any]) -> str:
-    """A table of stages: milliseconds a prompt (median, which a slow first prompt does not move) and how many went through."""
+    """A table of stages: milliseconds a prompt (the median, which a slow first one does not move), items in all."""
     names = [name for name in (*GENERATION, "judge", "save") if name in dev["stages"] or name in prod["stages"]]
     lines = [f"{'ms a prompt':14}{'dev':>24}{'prod':>24}"]
     lines += [f"{name:14}{_cell(dev, name):>24}{_cell(prod, name):>24}" for name in names]
@@ -45,7 +47,9 @@ def savings(dev: Mapping[str, Any], prod: Mapping[str, Any]) -> str:
     lines.append(f"{'to the winner':14}{before:24.1f}{after:24.1f}")
     faster = f"{before / after:.2f} times as fast" if after and before > after else "no time saved in this measurement"
     lines.append(f"\nthe early exit: {faster} to a prompt's winner ({before - after:+.1f} ms)")
-    late = [f"{name} {count(prod, name)} instead of {count(dev, name)}" for name in ("finish", "decode") if count(dev, name)]
+    late = [
+        f"{name} {count(prod, name)} instead of {count(dev, name)}" for name in ("finish", "decode") if count(dev, name)
+    ]
     lines.append(f"candidates that went through: {', '.join(late)}")
     return "\n".join(lines)
 

@@ -26,7 +26,7 @@ def save_contact_sheets(folder: RunFolder, run: Run) -> list[str]:
     names = []
     for page, start in enumerate(range(0, len(run.prompts), ROWS_A_PAGE), start=1):
         names.append("contact_sheet.png" if page == 1 else f"contact_sheet_{page}.png")
-        sheet = draw_sheet(folder, run, run.prompts[start:start + ROWS_A_PAGE])
+        sheet = draw_sheet(folder, run, run.prompts[start : start + ROWS_A_PAGE])
         write_bytes(folder.root / names[-1], encode(sheet, "png"))
     return names
 
@@ -53,7 +53,9 @@ def _draw_label(canvas: ImageDraw.ImageDraw, prompt: Prompt, winner: Mapping[str
     """Prompt, tag, and the verdict on the winner with its reason."""
     lines = [(line, INK) for line in _wrapped(canvas, f"{prompt.id}: {prompt.text}", 14, 3)]
     if "correct" in winner:
-        lines.append((f"{winner['tag']}: {'correct' if winner['correct'] else 'wrong'}", RIGHT if winner["correct"] else WRONG))
+        lines.append(
+            (f"{winner['tag']}: {'correct' if winner['correct'] else 'wrong'}", RIGHT if winner["correct"] else WRONG)
+        )
         reason = "; ".join(winner["reason"].split("\n"))
         lines += [(line, FAINT) for line in (_wrapped(canvas, reason, 12, 6 - len(lines)) if reason else [])]
     for number, (line, color) in enumerate(lines):
@@ -69,7 +71,10 @@ def _draw_tile(sheet: Image.Image, canvas: ImageDraw.ImageDraw, file: Path, plac
         picture = picture.convert("RGB")
     scale = TILE / max(picture.size)
     size = tuple(max(1, round(side * scale)) for side in picture.size)
-    sheet.paste(picture.resize(size, Image.Resampling.LANCZOS), (place[0] + (TILE - size[0]) // 2, place[1] + (TILE - size[1]) // 2))
+    sheet.paste(
+        picture.resize(size, Image.Resampling.LANCZOS),
+        (place[0] + (TILE - size[0]) // 2, place[1] + (TILE - size[1]) // 2),
+    )
 
 
 def _draw_caption(canvas: ImageDraw.ImageDraw, row: Mapping[str, Any], place: tuple[int, int]) -> None:
@@ -90,7 +95,7 @@ def _wrapped(canvas: ImageDraw.ImageDraw, text: str, size: int, most: int) -> li
         else:
             lines.append(word)
     if len(lines) > most:
-        lines = [*lines[:most - 1], lines[most - 1] + " ..."]
+        lines = [*lines[: most - 1], lines[most - 1] + " ..."]
     return lines
 
 

@@ -31,19 +31,24 @@ def finish(folder: RunFolder, prompts: Sequence[Prompt], order: Sequence[Sequenc
     write_bytes(folder.root / "summary.csv", _csv(values).encode())
     _write_timings(folder)
     sheets = save_contact_sheets(folder, run)
-    return f"{closing_table(run)}\n\n{folder.root}: {len(prompts)} prompts; summary.json, summary.csv, {', '.join(sheets)}"
+    return (
+        f"{closing_table(run)}\n\n{folder.root}: {len(prompts)} prompts; summary.json, summary.csv, {', '.join(sheets)}"
+    )
 
 
-def _write_annotations(folder: RunFolder, order: Sequence[Sequence[int]], rows: dict[int, list[dict[str, Any]]],
-                       winners: dict[int, int]) -> None:
+def _write_annotations(
+    folder: RunFolder, order: Sequence[Sequence[int]], rows: dict[int, list[dict[str, Any]]], winners: dict[int, int]
+) -> None:
     for kind in ("all", "best"):
         for stale in folder.pictures.glob(f"{kind}_annotations_proc_*.json"):
             if stale not in [folder.annotations(kind, process) for process in range(len(order))]:
                 stale.unlink()
     for process, ids in enumerate(order):
         write_json(folder.annotations("all", process), [row for index in ids for row in rows[index]])
-        best = [{**rows[index][winners[index]], "filename": str(folder.picture(index, winners[index], best=True))}
-                for index in ids]
+        best = [
+            {**rows[index][winners[index]], "filename": str(folder.picture(index, winners[index], best=True))}
+            for index in ids
+        ]
         write_json(folder.annotations("best", process), best)
 
 
@@ -54,8 +59,15 @@ def _write_timings(folder: RunFolder) -> None:
     for draft in drafts:
         prompts |= read_json(draft)
     prompts = dict(sorted(prompts.items()))
-    write_json(file, {"unit": "seconds of wall clock", "measured_prompts": len(prompts),
-                      "stages": total(list(prompts.values())), "prompts": prompts})
+    write_json(
+        file,
+        {
+            "unit": "seconds of wall clock",
+            "measured_prompts": len(prompts),
+            "stages": total(list(prompts.values())),
+            "prompts": prompts,
+        },
+    )
     for draft in drafts:
         draft.unlink()
 
@@ -68,5 +80,7 @@ def _csv(values: dict[str, Any]) -> str:
     writer.writerow(["tag", "prompts", *(f"{column}{part}" for column in columns for part in ("", "_low", "_high"))])
     for name, row in {**values["tags"], **values["overall"]}.items():
         cells = [row[column] or {} for column in columns]
-        writer.writerow([name, row["prompts"], *(cell.get(part, "") for cell in cells for part in ("value", "low", "high"))])
+        writer.writerow(
+            [name, row["prompts"], *(cell.get(part, "") for cell in cells for part in ("value", "low", "high"))]
+        )
     return out.getvalue()

@@ -29,8 +29,8 @@ class Run:
 
 
 def columns(run: Run) -> dict[str, Summary]:
-    """By column: the mean over all candidates, the verifier's pick, the oracle's; the pick alone where only winners were
-    judged, nothing where no prompt was."""
+    """By column: the mean over all candidates, the verifier's pick, the oracle's; the pick alone where only winners
+    were judged, nothing where no prompt was."""
     if not run.judged:
         return {}
     picks, means, bests = [], [], []
@@ -49,20 +49,24 @@ def columns(run: Run) -> dict[str, Summary]:
 def summary(run: Run) -> dict[str, Any]:
     """The content of summary.json: rates from 0 to 1 with 95 % intervals over prompts, both overalls, counts.
 
-    `overall_prompts` is the mean over prompts (the paper's), `overall_tags` the mean over tags (GenEval's). A column that
-    the run does not know is null.
+    `overall_prompts` is the mean over prompts (the paper's), `overall_tags` the mean over tags (GenEval's). A column
+    that the run does not know is null.
     """
     table = columns(run)
     tags = list(table["pick"].tags) if table else []
-    row = lambda get: {"prompts": get(table["pick"]).prompts, **{  # noqa: E731
-        name: _cell(get(table[name])) if name in table else None for name in COLUMNS}}
+    overalls = {"overall_prompts": "over_prompts", "overall_tags": "over_tags"} if table else {}
     return {
         "mode": run.mode,
-        "counts": {"prompts": len(run.prompts), "judged_prompts": len(run.judged), "candidates_per_prompt": run.num_samples,
-                   "judged_pictures": sum("correct" in row for rows in run.rows.values() for row in rows)},
-        "tags": {tag: row(lambda summary: summary.tags[tag]) for tag in tags},
-        "overall": {name: row(lambda summary: getattr(summary, key)) for name, key in
-                    (("overall_prompts", "over_prompts"), ("overall_tags", "over_tags"))} if table else {},
+        "counts": {
+            "prompts": len(run.prompts),
+            "judged_prompts": len(run.judged),
+            "candidates_per_prompt": run.num_samples,
+            "judged_pictures": sum("correct" in row for rows in run.rows.values() for row in rows),
+        },
+        "tags": {tag: _cells({name: one.tags[tag] for name, one in table.items()}) for tag in tags},
+        "overall": {
+            name: _cells({column: getattr(one, key) for column, one in table.items()}) for name, key in overalls.items()
+        },
     }
 
 
@@ -75,9 +79,13 @@ def closing_table(run: Run) -> str:
     if not scores:
         return "nothing was judged, and no verifier scored"
     picks = [run.rows[prompt.id][run.winners[prompt.id]]["score"] for prompt in run.prompts]
-    return (f"nothing was judged; the verifier's score is {sum(scores) / len(scores):.4f} on average over candidates, "
-            f"{sum(picks) / len(picks):.4f} over winners")
+    return (
+        f"nothing was judged; the verifier's score is {sum(scores) / len(scores):.4f} on average over candidates, "
+        f"{sum(picks) / len(picks):.4f} over winners"
+    )
 
 
-def _cell(figure: Figure) -> dict[str, float]:
-    return {"value": figure.value, "low": figure.low, "high": figure.high}
+def _cells(figures: Mapping[str, Figure]) -> dict[str, Any]:
+    """One line of the summary: a cell per column, null where the run does not know it."""
+    known = {name: {"value": one.value, "low": one.low, "high": one.high} for name, one in figures.items()}
+    return {"prompts": figures["pick"].prompts, **{name: known.get(name) for name in COLUMNS}}
