@@ -95,7 +95,7 @@ def test_captions_are_what_stage_one_learned(config, collected, tmp_path):
         config(
             stage="align",
             captions="same.jsonl",
-            epochs=40,
+            epochs=60,
             learning_rate=2e-2,
             eval_fraction=0,
             save_every=1000,
