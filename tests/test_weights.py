@@ -52,3 +52,12 @@ def test_shards_are_those_of_the_index(file: Path) -> None:
     index.write_text("[]")
     with pytest.raises(CheckpointError, match="not a readable index"):
         weight_files(file.parent, "model")
+
+
+@pytest.mark.parametrize("length", [0x80, 19_280])
+def test_a_header_whose_length_begins_like_a_pickle_is_not_one(tmp_path, length):
+    """The first byte of a safetensors file is its header's length: 0x80 and "PK" are lengths like any other."""
+    file = tmp_path / "model.safetensors"
+    header = b'{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(length)
+    file.write_bytes(length.to_bytes(8, "little") + header + b"\0" * 4)
+    check_safetensors(file)

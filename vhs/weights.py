@@ -33,13 +33,13 @@ def check_safetensors(file: Path) -> None:
     """Raises CheckpointError unless `file` is a whole safetensors file: its header fits its length to the byte."""
     size = file.stat().st_size
     with file.open("rb") as stream:
-        start = stream.read(8)
-        if start[:2] == b"PK" or start[:1] == b"\x80":
+        start, opening = stream.read(8), stream.read(1)  # a safetensors header opens with a brace, whatever its length's bytes
+        if opening != b"{" and (start[:2] == b"PK" or start[:1] == b"\x80"):
             raise CheckpointError(f"{file}: is a pickle under another name; safetensors is expected")
         if start.startswith(b"version "):
             raise CheckpointError(f"{file}: is a Git LFS pointer, not the weights; run: git lfs pull")
         length = int.from_bytes(start, "little")
-        header = stream.read(length) if len(start) == 8 and length <= size - 8 else b""
+        header = opening + stream.read(length - 1) if opening and 0 < length <= size - 8 else b""
     try:
         ends = [entry["data_offsets"][1] for name, entry in json.loads(header).items() if name != "__metadata__"]
         end = 8 + length + max(ends, default=0)
