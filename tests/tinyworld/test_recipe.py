@@ -86,11 +86,10 @@ def test_the_students_captions_are_training_captions_and_its_noise_is_fixed():
 def test_the_language_models_answers_are_genevals_and_never_about_held_out_combinations():
     tokenizer = language_model.qwen_tokenizer(language_model.corpus(50))
     answers = {"yes": 0, "no": 0}
-    for seed in range(200):
-        before, answer = language_model.example(seed, tokenizer)
-        word = answer.removesuffix("<|im_end|>\n")
-        if "the given prompt is:" in before.lower():
-            answers[word] += 1
+    for seed in range(100):
+        for text, is_answer in language_model.example(seed, tokenizer):
+            if is_answer and text in answers:
+                answers[text] += 1
     assert min(answers.values()) > 40
     for seed in range(200):
         rng = np.random.default_rng(seed)

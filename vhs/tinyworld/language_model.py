@@ -1,8 +1,8 @@
 """Stage 5: the language model, a tiny Qwen2, pretrained on scenes in words.
 
-Three kinds of text, all from training captions: a scene in words, described again or captioned; questions about it; and
-the verifier's own question with the description in the picture's place, answered yes or no by GenEval's rules. So the
-model knows what agreement between a picture and a prompt means before it sees a picture's features.
+Four kinds of text, all from training captions: a scene in words, described again or captioned; a scene and words that it
+has or has not; a scene and up to eight captions, each with GenEval's verdict; and the verifier's own question with the description in the picture's place. So
+the model knows what agreement between a picture and a prompt means before it sees a picture's features.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from vhs.tinyworld import recipe
-from vhs.tinyworld.scenes import COLORS, SHAPES, Scene, contrast, held_out, sample_scene, true_verdict
+from vhs.tinyworld.scenes import (
+    COLORS, HELD_OUT_PAIRS, RELATIONS, SHAPES, Scene, caption_record, contrast, held_out, sample_scene, true_verdict,
+)
 from vhs.tinyworld.tokenizers import qwen_tokenizer
 from vhs.verifiers.conversation import chat_text, question
 
@@ -22,6 +24,7 @@ BATCH = 48
 CAPTION_QUESTION = "<image> Describe the picture."
 """The user's message that a description answers; the alignment stage asks the same of a picture."""
 ANSWER_WEIGHT, TEXT_WEIGHT = 1.0, 0.01
+CAPTIONS_A_SCENE, WORDS_A_SCENE = 8, 18
 
 
 def build(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
@@ -29,7 +32,8 @@ def build(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
     config = Qwen2Config(
         vocab_size=64 * (len(tokenizer) // 64 + 1), hidden_size=128, intermediate_size=384, num_hidden_layers=4,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048, tie_word_embeddings=True,
-        bos_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, rope_theta=10_000.0,
+        bos_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, rope_theta=1_000_000.0,
+        initializer_range=0.06,
     )  # fmt: skip
     return Qwen2ForCausalLM(config)
 
@@ -45,42 +49,76 @@ def describe(scene: Scene, rng: np.random.Generator) -> str:
     return ", ".join(words)
 
 
+def true_record(scene: Scene, rng: np.random.Generator) -> dict:
+    """A caption that is true of the scene: its own, or one about some of its objects."""
+    objects = [scene.objects[i] for i in rng.permutation(len(scene.objects))]
+    first, other = objects[0], next((obj for obj in objects if obj.shape != objects[0].shape), None)
+    options = [scene.metadata, caption_record("single_object", [first.shape]), caption_record("colors", [first.shape], [first.color])]
+    if other is not None:
+        pair = [first.shape, other.shape]
+        options.append(caption_record("two_object", pair))
+        options += [caption_record("position", pair, relation=relation) for relation in RELATIONS]
+        options.append(caption_record("color_attr", pair, [first.color, other.color]))
+    record = options[rng.integers(len(options))]
+    fits = not held_out(record) and true_verdict(record, scene).correct
+    return record if fits else scene.metadata
+
+
 def candidate_record(scene: Scene, rng: np.random.Generator) -> dict:
-    """A training caption for the scene: its own, a contrast, or one drawn for another scene."""
-    kind = rng.integers(4)
-    if kind < 2:
-        return scene.metadata
-    record = contrast(scene.metadata, rng) if kind == 2 else sample_scene(int(rng.integers(2**30))).metadata
-    return scene.metadata if held_out(record) else record
+    """A training caption, true of the scene or with one thing changed, or one drawn for another scene."""
+    record = true_record(scene, rng)
+    kind = rng.integers(8)
+    if kind >= 4:
+        return record
+    changed = contrast(record, rng) if kind else sample_scene(int(rng.integers(2**30))).metadata
+    return record if held_out(changed) else changed
 
 
-def _question_about(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
-    """A short question on a description, and its answer."""
-    shapes = [obj.shape for obj in scene.objects]
-    if rng.integers(2):
-        shape = SHAPES[rng.integers(len(SHAPES))] if rng.integers(2) else shapes[0]
-        return f"Is there a {shape}?", "yes" if shape in shapes else "no"
-    colors = [obj.color for obj in scene.objects]
-    color = list(COLORS)[rng.integers(len(COLORS))] if rng.integers(2) else colors[0]
-    return f"Is anything {color}?", "yes" if color in colors else "no"
-
-
-def example(seed: int, tokenizer: Qwen2Tokenizer) -> tuple[str, str]:
-    """(text up to the answer, answer) of one training example."""
+def example(seed: int, tokenizer: Qwen2Tokenizer) -> list[tuple[str, bool]]:
+    """One training text in pieces: (text, whether it is an answer)."""
     rng = np.random.default_rng([seed, 5])
     scene = sample_scene(seed)
     seen = describe(scene, rng)
     kind = rng.integers(6)
     if kind == 0:
         answer = describe(scene, rng) if rng.integers(2) else scene.caption
-        return chat_text(tokenizer, CAPTION_QUESTION.replace("<image>", seen), False), f"{answer}<|im_end|>\n"
-    if kind == 1:
-        asked, answer = _question_about(scene, rng)
-        return chat_text(tokenizer, f"{seen}. {asked}", False), f"{answer}<|im_end|>\n"
+        asked = chat_text(tokenizer, CAPTION_QUESTION.replace("<image>", seen), False)
+        return [(asked, False), (f"{answer}<|im_end|>", True)]
+    if kind < 3:
+        pieces = [(f"{seen}\n", False)]
+        for _ in range(WORDS_A_SCENE):
+            asked, answer = presence(scene, rng)
+            pieces += [(f"{asked}?\n", False), (answer, True), ("\n", False)]
+        return pieces
+    if kind < 5:
+        pieces = [(f"{seen}\n", False)]
+        records = {record["prompt"]: record for record in (candidate_record(scene, rng) for _ in range(CAPTIONS_A_SCENE))}
+        for record in records.values():  # distinct: a caption said twice would give itself away as true
+            pieces += [(f"{record['prompt']}?\n", False), (_answer(record, scene), True), ("\n", False)]
+        return pieces
     record = candidate_record(scene, rng)
-    answer = "yes" if true_verdict(record, scene).correct else "no"
-    message = question(record["prompt"]).replace("<image>", seen)
-    return chat_text(tokenizer, message, False), f"{answer}<|im_end|>\n"
+    asked = chat_text(tokenizer, question(record["prompt"]).replace("<image>", seen), False)
+    return [(asked, False), (_answer(record, scene), True), ("<|im_end|>", False)]
+
+
+def presence(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+    """A shape, a colour or both, and whether the scene has it; wrong pairs are often of two objects' halves."""
+    there = {(obj.color, obj.shape) for obj in scene.objects}
+    pick = lambda options: options[rng.integers(len(options))]  # noqa: E731
+    some = rng.integers(2, size=2)
+    color = pick([obj.color for obj in scene.objects]) if some[0] else pick(list(COLORS))
+    shape = pick([obj.shape for obj in scene.objects]) if some[1] else pick(SHAPES)
+    kind = rng.integers(2) if (shape, color) in HELD_OUT_PAIRS else rng.integers(3)
+    if kind == 0:
+        return color, "yes" if any(color == c for c, _ in there) else "no"
+    if kind == 1:
+        return shape, "yes" if any(shape == s for _, s in there) else "no"
+    color, shape = pick(sorted(there)) if rng.integers(3) == 0 else (color, shape)
+    return f"{color} {shape}", "yes" if (color, shape) in there else "no"
+
+
+def _answer(record: dict, scene: Scene) -> str:
+    return "yes" if true_verdict(record, scene).correct else "no"
 
 
 def corpus(count: int) -> list[str]:
@@ -89,25 +127,32 @@ def corpus(count: int) -> list[str]:
     texts = []
     for i in range(count):
         scene = sample_scene(recipe.scene_seed(STAGE, i))
-        texts += [question(scene.caption).replace("<image>", describe(scene, rng)), _question_about(scene, rng)[0]]
+        texts += [question(scene.caption).replace("<image>", describe(scene, rng)), f"{scene.caption}?"]
+        texts += [f"{presence(scene, rng)[0]}?" for _ in range(4)]
     system = "system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.\nuser\nassistant\nyes no"
     return texts + [system, CAPTION_QUESTION] * count
 
 
 def batch(step: int, tokenizer: Qwen2Tokenizer) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids (B, T), padded on the right, and the weight of each as a target (B, T)."""
-    rows = []
-    for i in range(BATCH):
-        before, answer = example(recipe.scene_seed(STAGE, step * BATCH + i), tokenizer)
-        rows.append([tokenizer(text, add_special_tokens=False).input_ids for text in (before, answer)])
-    length = max(len(a) + len(b) for a, b in rows)
+    rows = [_row(example(recipe.scene_seed(STAGE, step * BATCH + i), tokenizer), tokenizer) for i in range(BATCH)]
+    length = max(len(ids) for ids, _ in rows)
     ids = torch.full((BATCH, length), tokenizer.pad_token_id)
     weights = torch.zeros((BATCH, length))
-    for i, (before, answer) in enumerate(rows):
-        total = len(before) + len(answer)
-        ids[i, :total] = torch.tensor(before + answer)
-        weights[i, 1:total] = TEXT_WEIGHT
-        weights[i, len(before) : total] = ANSWER_WEIGHT
+    for i, (tokens, values) in enumerate(rows):
+        ids[i, : len(tokens)] = torch.tensor(tokens)
+        weights[i, 1 : len(tokens)] = torch.tensor(values[1:])
+    return ids, weights
+
+
+def _row(pieces: list[tuple[str, bool]], tokenizer: Qwen2Tokenizer) -> tuple[list[int], list[float]]:
+    """Token ids and weights of one text; pieces are tokenised apart, as the verifier's question is."""
+    ids: list[int] = []
+    weights: list[float] = []
+    for text, is_answer in pieces:
+        tokens = tokenizer(text, add_special_tokens=False).input_ids
+        ids += tokens
+        weights += [ANSWER_WEIGHT if is_answer else TEXT_WEIGHT] * len(tokens)
     return ids, weights
 
 
@@ -137,7 +182,7 @@ def answers_right(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, count: int
 
 
 def main() -> None:
-    args = recipe.arguments(STAGE, steps=2400)
+    args = recipe.arguments(STAGE, steps=2000)
     torch.manual_seed(0)
     tokenizer = qwen_tokenizer(corpus(400))
     model = build(tokenizer).to(args.device)
@@ -146,7 +191,7 @@ def main() -> None:
         return {"answers_right": round(answers_right(model, tokenizer, 200), 4)}
 
     recipe.train(
-        STAGE, model, lambda step: loss(model, tokenizer, step, args.device), steps=args.steps, peak=1.5e-3,
+        STAGE, model, lambda step: loss(model, tokenizer, step, args.device), steps=args.steps, peak=2.5e-3, warmup=100,
         average=0.998, evaluate=evaluate, evaluate_every=250,
     )  # fmt: skip
     folder = recipe.CKPTS / "language_model"

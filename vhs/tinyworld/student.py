@@ -1,6 +1,6 @@
 """Stage 6: the one-step student, by regression on the teacher's own noise-to-sample pairs.
 
-The teacher's deterministic sampler (8 Euler steps, classifier-free guidance 2.5) maps noise z to a sample x0; the
+The teacher's deterministic sampler (8 Euler steps, classifier-free guidance 3.5) maps noise z to a sample x0; the
 student starts from the teacher's weights and learns, at s = 1 (t = pi/2), the velocity z - x0. The guidance is thereby
 baked in. The result is written as a `SanaSprintPipeline` folder.
 """
@@ -19,8 +19,8 @@ from vhs.tinyworld import autoencoder, recipe, teacher
 from vhs.tinyworld.scenes import TAG_WEIGHTS, records
 
 STAGE = "student"
-SHARDS, PER_SHARD = 30, 512
-EULER_STEPS, GUIDANCE_SCALE = 8, 2.5
+SHARDS, PER_SHARD = 44, 512
+EULER_STEPS, GUIDANCE_SCALE = 8, 3.5
 BATCH = 64
 LATENT = (16, 8, 8)
 
@@ -88,7 +88,7 @@ def save(model: teacher.TextToLatent) -> None:
 
 
 def main() -> None:
-    args = recipe.arguments(STAGE, steps=1500)
+    args = recipe.arguments(STAGE, steps=2200)
     make_pairs(args.device)
     z, x0, texts = read_pairs()
     tokens = teacher.tokenizer()
