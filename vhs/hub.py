@@ -63,9 +63,12 @@ def _download(repository: str, key: str, files: Sequence[str]) -> Path:
     except (hub.RepositoryNotFoundError, hub.HFValidationError):
         remedy = "check the spelling, or set HF_TOKEN if it is private"
         raise CheckpointError(f"{key}: {repository}: no such repository on the Hugging Face Hub; {remedy}") from None
-    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, OSError) as error:
-        if isinstance(error, hub.HfHubHTTPError):
-            raise CheckpointError(f"{key}: {repository}: the Hub answered: {str(error).splitlines()[0]}") from None
+    except hub.HfHubHTTPError as error:
+        raise CheckpointError(f"{key}: {repository}: the Hub answered: {str(error).splitlines()[0]}") from None
+    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError):
         raise CheckpointError(
             f"{key}: {repository}: not in the Hub cache, and the Hub cannot be reached; with a network run: {DOWNLOAD}"
         ) from None
+    except Exception as error:  # a full disk, a time-out in mid-file: whatever the HTTP library raises
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{key}: {repository}: download failed ({reason}); it goes on with: {DOWNLOAD}") from None
