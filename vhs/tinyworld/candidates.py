@@ -24,7 +24,7 @@ from vhs.training.labels import line_of, write_rows
 from vhs.training.store import CollectedSet
 
 STAGE = "candidates"
-PROMPTS, PER_PROMPT = 1800, 8
+PROMPTS, PER_PROMPT = 5200, 8
 RUN = "configs/tiny.yaml"
 
 
