@@ -234,6 +234,14 @@ def test_two_processes_share_the_work_and_the_first_writes(folder, judge_config,
     append = Results.append
     monkeypatch.setattr(Results, "append", lambda self, rows: lengths.append(len(rows)) or append(self, rows))
 
+    lock, load = threading.Lock(), GenEval.from_config
+
+    def one_at_a_time(*arguments, **options):  # transformers patches its base class while it loads
+        with lock:
+            return load(*arguments, **options)
+
+    monkeypatch.setattr(GenEval, "from_config", one_at_a_time)
+
     def process(index):
         own.index = index
         return go(folder, judge_config, restart=True)[0]
