@@ -98,5 +98,5 @@ def test_the_language_models_answers_are_genevals_and_never_about_held_out_combi
 
 def test_detections_are_said_in_the_language_models_words():
     seen = [Detection("star", 0.9, (4, 4, 20, 20)), Detection("ring", 0.8, (40, 42, 58, 60))]
-    assert candidates.in_words(seen, ["red", "blue"]) == "a red star top left, a blue ring bottom right"
-    assert candidates.in_words([], []) == "nothing"
+    assert candidates.description(seen, ["red", "blue"]) == "a red star top left, a blue ring bottom right"
+    assert candidates.description([], []) == "nothing"

@@ -17,7 +17,7 @@ from vhs.geneval.colors import ColorQuery
 from vhs.geneval.evaluate import GenEval
 from vhs.records import Detection
 from vhs.tinyworld import recipe
-from vhs.tinyworld.scenes import TAG_WEIGHTS, sample_prompts
+from vhs.tinyworld.scenes import TAG_WEIGHTS, in_words, sample_prompts
 from vhs.training.commands import run_collect, run_normalize
 from vhs.training.data_config import CollectConfig, NormalizeConfig
 from vhs.training.labels import line_of, write_rows
@@ -37,14 +37,12 @@ def prompt_file() -> str:
     return str(path)
 
 
-def in_words(detections: list[Detection], colors: list[str]) -> str:
-    """The pictures' objects in the language model's words: "a red star top left, a blue ring bottom right"."""
-    words = []
-    for seen, color in zip(detections, colors, strict=True):
-        x, y = (seen.box[0] + seen.box[2]) / 2, (seen.box[1] + seen.box[3]) / 2
-        across = "left" if x < 26 else "right" if x > 38 else "center"
-        down = "top" if y < 26 else "bottom" if y > 38 else "middle"
-        words.append(f"a {color} {seen.label} {down} {across}")
+def description(detections: list[Detection], colors: list[str]) -> str:
+    """A picture's objects in words: "a red star top left, a blue ring bottom right"."""
+    words = [
+        in_words(color, seen.label, (seen.box[0] + seen.box[2]) / 2, (seen.box[1] + seen.box[3]) / 2)
+        for seen, color in zip(detections, colors, strict=True)
+    ]
     return ", ".join(words) or "nothing"
 
 
@@ -62,7 +60,7 @@ def judge_and_describe(data: CollectedSet, evaluator: GenEval, batch: int = 64) 
         colors = iter(evaluator.colors.classify(queries))
         for index, verdict, found in zip(indices, verdicts, shown, strict=True):
             labels[index] = verdict
-            captions[index] = in_words(found, [next(colors) for _ in found])
+            captions[index] = description(found, [next(colors) for _ in found])
     everything = range(len(data))
     write_rows(data, everything, lambda ids: [line_of(data, i, correct=labels[i].correct, reason=labels[i].reason) for i in ids],
                "labels.jsonl", source="tiny GenEval")  # fmt: skip

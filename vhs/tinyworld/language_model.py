@@ -1,8 +1,9 @@
 """Stage 5: the language model, a tiny Qwen2, pretrained on scenes in words.
 
 Four kinds of text, all from training captions: a scene in words, described again or captioned; a scene and words that it
-has or has not; a scene and up to eight captions, each with GenEval's verdict; and the verifier's own question with the description in the picture's place. So
-the model knows what agreement between a picture and a prompt means before it sees a picture's features.
+has or has not; a scene and up to eight captions, each with GenEval's verdict; and the verifier's own question with the
+description in the picture's place. So the model knows what agreement between a picture and a prompt means before it sees
+a picture's features.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from vhs.tinyworld import recipe
 from vhs.tinyworld.scenes import (
-    COLORS, HELD_OUT_PAIRS, RELATIONS, SHAPES, Scene, caption_record, contrast, held_out, sample_scene, true_verdict,
-)
+    COLORS, HELD_OUT_PAIRS, RELATIONS, SHAPES, Scene, caption_record, contrast, held_out, in_words, sample_scene,
+    true_verdict,
+)  # fmt: skip
 from vhs.tinyworld.tokenizers import qwen_tokenizer
 from vhs.verifiers.conversation import chat_text, question
 
@@ -40,20 +42,16 @@ def build(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
 
 def describe(scene: Scene, rng: np.random.Generator) -> str:
     """The scene in words, objects in any order: "a red star top left, a blue ring bottom right"."""
-    words = []
-    for i in rng.permutation(len(scene.objects)):
-        obj = scene.objects[i]
-        across = "left" if obj.x < 26 else "right" if obj.x > 38 else "center"
-        down = "top" if obj.y < 26 else "bottom" if obj.y > 38 else "middle"
-        words.append(f"a {obj.color} {obj.shape} {down} {across}")
-    return ", ".join(words)
+    objects = [scene.objects[i] for i in rng.permutation(len(scene.objects))]
+    return ", ".join(in_words(obj.color, obj.shape, obj.x, obj.y) for obj in objects)
 
 
 def true_record(scene: Scene, rng: np.random.Generator) -> dict:
     """A caption that is true of the scene: its own, or one about some of its objects."""
     objects = [scene.objects[i] for i in rng.permutation(len(scene.objects))]
     first, other = objects[0], next((obj for obj in objects if obj.shape != objects[0].shape), None)
-    options = [scene.metadata, caption_record("single_object", [first.shape]), caption_record("colors", [first.shape], [first.color])]
+    options = [scene.metadata, caption_record("single_object", [first.shape])]
+    options.append(caption_record("colors", [first.shape], [first.color]))
     if other is not None:
         pair = [first.shape, other.shape]
         options.append(caption_record("two_object", pair))
@@ -92,8 +90,8 @@ def example(seed: int, tokenizer: Qwen2Tokenizer) -> list[tuple[str, bool]]:
         return pieces
     if kind < 5:
         pieces = [(f"{seen}\n", False)]
-        records = {record["prompt"]: record for record in (candidate_record(scene, rng) for _ in range(CAPTIONS_A_SCENE))}
-        for record in records.values():  # distinct: a caption said twice would give itself away as true
+        drawn = [candidate_record(scene, rng) for _ in range(CAPTIONS_A_SCENE)]
+        for record in {record["prompt"]: record for record in drawn}.values():  # distinct: a caption said twice would give itself away as true
             pieces += [(f"{record['prompt']}?\n", False), (_answer(record, scene), True), ("\n", False)]
         return pieces
     record = candidate_record(scene, rng)

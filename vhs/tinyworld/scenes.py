@@ -361,6 +361,13 @@ def true_verdict(record: dict, scene: Scene, masks: np.ndarray | None = None) ->
     return judge(record, found, lambda detection, label: colors[detection.box])
 
 
+def in_words(color: str, shape: str, x: float, y: float) -> str:
+    """An object as the language model is told of it: "a red star top left"."""
+    across = "left" if x < 26 else "right" if x > 38 else "center"
+    down = "top" if y < 26 else "bottom" if y > 38 else "middle"
+    return f"a {color} {shape} {down} {across}"
+
+
 # --------------------------------------------------------------------------------------------------------- contrasts
 
 
