@@ -3,6 +3,7 @@
 python inference_scripts/benchmark.py judge --config configs/tiny.yaml
 python inference_scripts/benchmark.py judge --random-weights --device cuda
 .venv-mmdet/bin/python inference_scripts/benchmark.py judge --random-weights --detectors mmdet transformers
+python inference_scripts/benchmark.py memory --candidates 32
 """
 
 from __future__ import annotations
@@ -39,6 +40,18 @@ def judge(args: argparse.Namespace) -> dict:
     return {"stage": "judge", "device": device, "side": side, "random_weights": args.random_weights, **figures}
 
 
+def memory(args: argparse.Namespace) -> dict:
+    """Peak memory of one prompt with the published models, per `offload` setting, counted without a GPU."""
+    from vhs.measure.memory import report
+
+    figures = report(args.candidates, args.micro_batch, args.dtype)
+    print(f"weights, GiB: {figures['weights']}", file=sys.stderr)
+    print(f"{'GiB':10}{'tensors':>10}{'offload: none':>16}{'offload: model':>16}", file=sys.stderr)
+    for name, row in figures["stages"].items():
+        print(f"{name:10}{row['tensors']:10.2f}{row['none']:16.2f}{row['model']:16.2f}", file=sys.stderr)
+    return {"stage": "memory", "candidates": args.candidates, "micro_batch": args.micro_batch, "dtype": args.dtype, **figures}
+
+
 def main() -> None:
     """Measures the stage that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -52,6 +65,11 @@ def main() -> None:
     one.add_argument("--side", type=int, help="pixels (default: 1024, or the configuration's test size)")
     one.add_argument("--repeats", type=int, default=3)
     one.add_argument("--device", default="auto")
+    one = stages.add_parser("memory", help="peak memory of the published models per offload setting, counted on the meta device")
+    one.set_defaults(run=memory)
+    one.add_argument("--candidates", type=int, default=32, help="N of best-of-N (default: %(default)s)")
+    one.add_argument("--micro-batch", type=int, default=8, help="candidates at once (default: %(default)s)")
+    one.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
     args = parser.parse_args()
     import torch
 
