@@ -1,4 +1,4 @@
-"""Stage 7: candidates of the one-step student, judged by the tiny GenEval evaluator, and the hidden states' statistics.
+"""Stage 8: candidates of the one-step student, judged by the tiny GenEval evaluator, and the hidden states' statistics.
 
 Every picture is the generator's own, every label the evaluator's: no mistake is injected. What the evaluator sees is
 also said in words, which is what the connector is aligned on.

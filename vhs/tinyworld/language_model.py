@@ -1,4 +1,4 @@
-"""Stage 5: the language model, a tiny Qwen2, pretrained on scenes in words.
+"""Stage 6: the language model, a tiny Qwen2, pretrained on scenes in words.
 
 Four kinds of text, all from training captions: a scene in words, described again or captioned; a scene and words that it
 has or has not; a scene and up to eight captions, each with GenEval's verdict; and the verifier's own question with the
@@ -180,7 +180,7 @@ def answers_right(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, count: int
 
 
 def main() -> None:
-    args = recipe.arguments(STAGE, steps=2000)
+    args = recipe.arguments(STAGE, steps=4000)
     torch.manual_seed(0)
     tokenizer = qwen_tokenizer(corpus(400))
     model = build(tokenizer).to(args.device)

@@ -1,6 +1,6 @@
-"""Stage 6: the one-step student, by regression on the teacher's own noise-to-sample pairs.
+"""Stage 7: the one-step student, by regression on the teacher's own noise-to-sample pairs.
 
-The teacher's deterministic sampler (8 Euler steps, classifier-free guidance 3.5) maps noise z to a sample x0; the
+The teacher's deterministic sampler (6 Euler steps, classifier-free guidance 5 in the first 4) maps noise z to a sample x0; the
 student starts from the teacher's weights and learns, at s = 1 (t = pi/2), the velocity z - x0. The guidance is thereby
 baked in. The result is written as a `SanaSprintPipeline` folder.
 """
@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from vhs.records import TAGS
-from vhs.tinyworld import autoencoder, recipe, teacher
+from vhs.tinyworld import autoencoder, recipe, teacher, text_encoder
 from vhs.tinyworld.scenes import TAG_WEIGHTS, records
 
 STAGE = "student"
-SHARDS, PER_SHARD = 44, 512
-EULER_STEPS, GUIDANCE_SCALE = 8, 3.5
+SHARDS, PER_SHARD = 40, 512
+EULER_STEPS, GUIDED_STEPS, GUIDANCE_SCALE = 6, 4, 5.0
 BATCH = 64
 LATENT = (16, 8, 8)
 
@@ -41,19 +41,22 @@ def noise_of_shard(shard: int) -> torch.Tensor:
 
 def make_pairs(device: str, first: int = 0, stride: int = 1) -> None:
     """The teacher's samples for the shards first, first + stride, ..., one file each; finished shards are kept."""
-    model, tokens = teacher.load(device), teacher.tokenizer()
-    empty = teacher.tokenize(tokens, [""])
+    model, tokens = teacher.load(device), text_encoder.tokenizer()
+    empty = text_encoder.tokenize(tokens, [""])
+    fast = torch.compile(model)
     folder = recipe.WORK / STAGE
     folder.mkdir(parents=True, exist_ok=True)
     for shard in tqdm(range(first, SHARDS, stride), desc="teacher's samples", mininterval=10):
         path = folder / f"pairs_{shard:03d}.safetensors"
         if path.exists():
             continue
-        ids, mask = (t.to(device) for t in teacher.tokenize(tokens, captions_of_shard(shard)))
+        ids, mask = (t.to(device) for t in text_encoder.tokenize(tokens, captions_of_shard(shard)))
         z, parts = noise_of_shard(shard).to(device), []
         for part in torch.arange(PER_SHARD).split(BATCH):
             with torch.autocast(device, torch.bfloat16):
-                x0 = teacher.sample(model, z[part], ids[part], mask[part], empty, steps=EULER_STEPS, scale=GUIDANCE_SCALE)
+                x0 = teacher.sample(
+                    fast, z[part], ids[part], mask[part], empty, steps=EULER_STEPS, guided=GUIDED_STEPS, scale=GUIDANCE_SCALE
+                )
             parts.append(x0.float())
         save_file({"x0": torch.cat(parts).cpu().half()}, path.with_suffix(".partial"))
         path.with_suffix(".partial").replace(path)
@@ -68,43 +71,45 @@ def read_pairs() -> tuple[torch.Tensor, torch.Tensor, list[str]]:
 
 
 def loss(model, z, x0, ids, mask, step: int, device: str) -> torch.Tensor:
-    """Mean squared error of the one-step sample z - v."""
+    """Mean squared error of the one-step sample z - v, and of block 7's guess."""
     chosen = torch.randint(len(z), (BATCH,), generator=torch.Generator().manual_seed(step))
     noise, target = z[chosen].to(device), x0[chosen].to(device)
     ones = torch.ones(BATCH, device=device)
     with torch.autocast(device, torch.bfloat16):
-        velocity = model(noise, ones, ids[chosen].to(device), mask[chosen].to(device))
-    return (noise - velocity.float() - target).square().mean()
+        velocity, guess = model(noise, ones, ids[chosen].to(device), mask[chosen].to(device))
+    early = (guess.float() - target).square().mean()
+    return (noise - velocity.float() - target).square().mean() + teacher.EARLY_WEIGHT * early
 
 
 def save(model: teacher.TextToLatent) -> None:
     """Write the pipeline beside the autoencoder, weights in float16."""
     folder = recipe.CKPTS / "sana_sprint"
     pipeline = SanaSprintPipeline(
-        tokenizer=teacher.tokenizer(), text_encoder=model.text_encoder.half(), vae=autoencoder.load().half(),
+        tokenizer=text_encoder.tokenizer(), text_encoder=model.text_encoder.half(), vae=autoencoder.load().half(),
         transformer=model.transformer.half(), scheduler=SCMScheduler(),
     )  # fmt: skip
     pipeline.save_pretrained(folder)
 
 
 def main() -> None:
-    args = recipe.arguments(STAGE, steps=2200)
+    args = recipe.arguments(STAGE, steps=1500)
     make_pairs(args.device)
     z, x0, texts = read_pairs()
-    tokens = teacher.tokenizer()
+    tokens = text_encoder.tokenizer()
     table = {text: i for i, text in enumerate(sorted(set(texts)))}
     rows = torch.tensor([table[text] for text in texts])
-    ids, mask = (t[rows] for t in teacher.tokenize(tokens, list(table)))
+    ids, mask = (t[rows] for t in text_encoder.tokenize(tokens, list(table)))
     model = teacher.load(args.device).train()
     held = slice(len(z) - 256, len(z))
 
     @torch.no_grad()
     def evaluate(step: int) -> dict[str, float]:
-        velocity = model(z[held].to(args.device), torch.ones(256, device=args.device), ids[held].to(args.device),
-                         mask[held].to(args.device))  # fmt: skip
-        return {"held_out_mse": round((z[held] - velocity.cpu() - x0[held]).square().mean().item(), 5)}
+        velocity, guess = model.both(z[held].to(args.device), torch.ones(256, device=args.device),
+                                     ids[held].to(args.device), mask[held].to(args.device))  # fmt: skip
+        errors = {"held_out_mse": z[held] - velocity.cpu() - x0[held], "held_out_early_mse": guess.cpu() - x0[held]}
+        return {name: round(error.square().mean().item(), 5) for name, error in errors.items()}
 
-    step_model = torch.compile(model)
+    step_model = torch.compile(model.both)
     loss_of = lambda step: loss(step_model, z[:-256], x0[:-256], ids, mask, step, args.device)  # noqa: E731
     recipe.train(
         STAGE, model, loss_of, steps=args.steps, peak=6e-4, warmup=50, average=0.998, evaluate=evaluate, evaluate_every=250

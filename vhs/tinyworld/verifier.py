@@ -1,4 +1,4 @@
-"""Stage 8: the verifier, in the project's two training stages: connector alignment, then connector and LLM.
+"""Stage 9: the verifier, in the project's two training stages: connector alignment, then connector and LLM.
 
 The configurations are `configs/train/align_tiny.yaml` and `configs/train/finetune_tiny.yaml`; the result is copied to
 `ckpts/tiny/verifier_hidden_7`. Each stage goes on from its last saved state.
