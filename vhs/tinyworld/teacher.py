@@ -118,7 +118,7 @@ def flow_loss(model, latents, ids, mask, empty, step: int, device: str) -> torch
 def sample(model, z: torch.Tensor, ids, mask, empty, *, steps: int, guided: int, scale: float) -> torch.Tensor:
     """Deterministic Euler sampling from noise z (B, 16, 8, 8); returns x0.
 
-    Classifier-free guidance only in the first `guided` steps, where it matters (Kynkäänniemi et al., 2024).
+    Classifier-free guidance only in the first `guided` steps: at low noise it is not needed (Kynkäänniemi et al., 2024).
     """
     x, count = z, len(z)
     both_ids = torch.cat([ids, empty[0].expand(count, -1).to(ids)])

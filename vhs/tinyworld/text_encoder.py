@@ -1,8 +1,7 @@
 """Stage 3: the text encoder learns to read captions, before it is trained on with the teacher.
 
-SANA's Gemma-2 comes pretrained. A tiny one that starts from nothing hardly binds a colour to its shape: of a teacher
-trained with one for 7,000 steps, a linear probe read the second shape's colour off the second shape's token in 56 % of
-captions. So it first learns to say, at a caption's last token, what the caption asks for, and, at the token of a shape,
+SANA's Gemma-2 comes pretrained. A tiny one that is trained through the teacher alone hardly binds a colour to its shape
+(docs/LOG.md). So it first learns to say, at a caption's last token, what the caption asks for, and, at the token of a shape,
 which colour or number that shape has. The linear heads are thrown away.
 """
 
