@@ -54,6 +54,36 @@ def test_an_interrupted_stage_ends_where_an_uninterrupted_one_does(work, monkeyp
     assert torch.equal(resumed.weight, whole.weight) and torch.equal(resumed.bias, whole.bias)
 
 
+def _convolutions() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(4, 6, 1), nn.Conv2d(6, 6, 3, padding=1), nn.Flatten(), nn.Linear(54, 2))
+
+
+def _image_loss(module):
+    return lambda step: module(torch.randn(8, 4, 3, 3, generator=torch.Generator().manual_seed(step))).square().mean()
+
+
+def test_muon_trains_matrices_and_1x1_convolutions_and_resumes_bit_for_bit(work):
+    def train(module, steps):
+        muon = recipe.matrices_of(module)
+        assert [p.shape for p in muon] == [(6, 4, 1, 1), (2, 54)]
+        return recipe.train("stage", module, _image_loss(module), steps=steps, peak=1e-2, warmup=2, muon=muon, weight_decay=0)
+
+    start = _convolutions()
+    whole = train(_convolutions(), 6)
+    change = (whole[0].weight - start[0].weight).detach().flatten(1)
+    assert torch.linalg.svdvals(change).min() > 0.2 * torch.linalg.svdvals(change).max(), "Muon's steps are near orthogonal"
+    (work / "stage" / "state.pt").unlink()
+
+    halfway = _convolutions()
+    loss = _image_loss(halfway)
+    with pytest.raises(FloatingPointError):
+        options = {"peak": 1e-2, "warmup": 2, "muon": recipe.matrices_of(halfway), "weight_decay": 0, "save_every_s": 0}
+        recipe.train("stage", halfway, lambda step: loss(step) * (float("nan") if step == 3 else 1), steps=6, **options)
+    resumed = train(_convolutions(), 6)
+    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
+
+
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_saved_state(work):
     module = _linear()
     _train(module, 3)

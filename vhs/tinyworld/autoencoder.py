@@ -65,7 +65,7 @@ def loss(model: AutoencoderDC, step: int, device: str) -> torch.Tensor:
     """L1 + L2 on pixels, plus the penalty on each channel's mean and deviation."""
     x = recipe.pictures(recipe.fresh_scenes(STAGE, step, BATCH)).to(device)
     noise = torch.randn((BATCH, 16, 8, 8), generator=torch.Generator().manual_seed(step)).to(device)
-    with torch.autocast(device, torch.bfloat16):
+    with recipe.autocast(device):
         z = model.encode(x).latent.float()
         y = model.decode(z + LATENT_NOISE * noise).sample.float()
     penalty = z.mean(dim=(0, 2, 3)).square().mean() + (z.std(dim=(0, 2, 3)) - 1).square().mean()

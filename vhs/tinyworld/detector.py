@@ -59,7 +59,7 @@ def loss(model: Mask2FormerForUniversalSegmentation, step: int, device: str) -> 
     pixels = augment(pixels, torch.Generator().manual_seed(step))
     masks = [torch.from_numpy(mask).float().to(device) for _, mask in drawn]
     classes = [torch.tensor([SHAPES.index(obj.shape) for obj in scene.objects], device=device) for scene in scenes]
-    with torch.autocast(device, torch.bfloat16):
+    with recipe.autocast(device):
         return model(pixel_values=normalised(pixels).to(device), mask_labels=masks, class_labels=classes).loss.sum()
 
 

@@ -1,4 +1,4 @@
-"""Stage 6: the language model, a tiny Qwen2, pretrained on scenes in words.
+"""Stage 7: the language model, a tiny Qwen2, pretrained on scenes in words.
 
 Four kinds of text, all from training captions: a scene in words, described again or captioned; a scene and words that it
 has or has not; a scene and up to eight captions, each with GenEval's verdict; and the verifier's own question with the
@@ -91,7 +91,8 @@ def example(seed: int, tokenizer: Qwen2Tokenizer) -> list[tuple[str, bool]]:
     if kind < 5:
         pieces = [(f"{seen}\n", False)]
         drawn = [candidate_record(scene, rng) for _ in range(CAPTIONS_A_SCENE)]
-        for record in {record["prompt"]: record for record in drawn}.values():  # distinct: a caption said twice would give itself away as true
+        distinct = {record["prompt"]: record for record in drawn}  # a caption said twice would give itself away as true
+        for record in distinct.values():
             pieces += [(f"{record['prompt']}?\n", False), (_answer(record, scene), True), ("\n", False)]
         return pieces
     record = candidate_record(scene, rng)
@@ -157,7 +158,7 @@ def _row(pieces: list[tuple[str, bool]], tokenizer: Qwen2Tokenizer) -> tuple[lis
 def loss(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, step: int, device: str) -> torch.Tensor:
     """Next-token cross-entropy, answers weighted a hundred times the rest."""
     ids, weights = (t.to(device) for t in batch(step, tokenizer))
-    with torch.autocast(device, torch.bfloat16):
+    with recipe.autocast(device):
         logits = model(input_ids=ids[:, :-1]).logits
     losses = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     return (losses * weights[:, 1:].flatten()).sum() / weights[:, 1:].sum()

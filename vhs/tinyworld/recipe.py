@@ -29,15 +29,30 @@ HELD_OUT_SEEDS = 1_000_000_000
 """Scene seeds from here on are for measuring only; training stays below."""
 
 
-def arguments(stage: str, steps: int) -> argparse.Namespace:
-    """The options every stage takes."""
+def arguments(stage: str, steps: int, **flags: str) -> argparse.Namespace:
+    """The options every stage takes, and its own flags by their help texts."""
     parser = argparse.ArgumentParser(prog=f"python -m vhs.tinyworld.{stage}")
     parser.add_argument("--steps", type=int, default=steps, help="optimiser steps in all (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    for name, text in flags.items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     return args
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether `device` multiplies bfloat16 in hardware; a CPU that does not is several times slower with it."""
+    if device != "cpu":
+        return True
+    known = torch.cpu.get_capabilities()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
+def autocast(device: str) -> torch.autocast:
+    """bfloat16 where it is fast, else float32."""
+    return torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device))
 
 
 def scene_seed(stage: str, index: int) -> int:
@@ -74,6 +89,34 @@ class Averaged:
         module.load_state_dict(self.values, strict=False)
 
 
+class Muon(torch.optim.Muon):
+    """torch's Muon (Jordan et al., 2024), which takes matrices only, for 1 x 1 convolutions too: through flat views."""
+
+    def __init__(self, params: Iterable[nn.Parameter], **options):
+        self.originals = list(params)
+        super().__init__([p.detach().flatten(1).requires_grad_() for p in self.originals], **options)
+
+    def step(self, closure=None):
+        for view, param in zip(self.param_groups[0]["params"], self.originals, strict=True):
+            view.grad = param.grad.flatten(1)
+        return super().step(closure)
+
+
+def matrices_of(blocks: nn.Module) -> list[nn.Parameter]:
+    """The linear layers' and 1 x 1 convolutions' weights: what Muon is made for."""
+    return [p for p in blocks.parameters() if p.dim() == 2 or (p.dim() == 4 and p.shape[2:] == (1, 1))]
+
+
+def _optimizers(module: nn.Module, muon: list[nn.Parameter], peak: float, weight_decay: float) -> list[torch.optim.Optimizer]:
+    """AdamW, and Muon for the parameters `muon`, at rates that change a weight alike (Liu et al., 2025)."""
+    chosen = {id(p) for p in muon}
+    rest = [p for p in module.parameters() if id(p) not in chosen]
+    found: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=peak, weight_decay=weight_decay, betas=(0.9, 0.98))]
+    if muon:
+        found.append(Muon(muon, lr=peak, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"))
+    return found
+
+
 def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
     """Linear warm-up, then a cosine down to a hundredth of the peak."""
     if step < warmup:
@@ -93,38 +136,40 @@ def train(
     weight_decay: float = 0.01,
     clip: float = 1.0,
     average: float = 0.0,
+    muon: list[nn.Parameter] | None = None,
     evaluate: Callable[[int], dict[str, float]] | None = None,
     evaluate_every: int = 1000,
     save_every_s: float = 120.0,
 ) -> nn.Module:
     """Train `module` until `steps`, resuming from the stage's state; return it (averaged where `average` > 0).
 
-    `loss_of(step)` gives the loss of one step; `evaluate(step)` figures for the log. Raises FloatingPointError on a
-    loss that is not finite, before the state is overwritten.
+    `loss_of(step)` gives the loss of one step, `evaluate(step)` figures for the log. The optimiser is AdamW, and Muon for
+    the weights `muon`. Raises FloatingPointError on a loss that is not finite, before the state is overwritten.
     """
     folder = WORK / stage
     folder.mkdir(parents=True, exist_ok=True)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=peak, weight_decay=weight_decay, betas=(0.9, 0.98))
+    optimizers = _optimizers(module, muon or [], peak, weight_decay)
     averaged = Averaged(module, average) if average else None
-    start = _resume(folder / "state.pt", module, optimizer, averaged)
+    start = _resume(folder / "state.pt", module, optimizers, averaged)
     bar = tqdm(range(start, steps), initial=start, total=steps, desc=stage, mininterval=10)
     running, saved = None, time.monotonic()
     for step in bar:
-        for group in optimizer.param_groups:
+        for group in [group for optimizer in optimizers for group in optimizer.param_groups]:
             group["lr"] = learning_rate(step, steps, peak, warmup)
         loss = loss_of(step)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"{stage}: loss is {loss.item()} at step {step}; the last saved state is kept")
         loss.backward()
         nn.utils.clip_grad_norm_(module.parameters(), clip)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.step()
+        module.zero_grad()
         if averaged:
             averaged.update(module)
         running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
         bar.set_postfix(loss=f"{running:.4f}", refresh=False)
         if time.monotonic() - saved > save_every_s or step + 1 == steps:
-            _save(folder / "state.pt", step + 1, module, optimizer, averaged)
+            _save(folder / "state.pt", step + 1, module, optimizers, averaged)
             saved = time.monotonic()
         if (step + 1) % evaluate_every == 0 or step + 1 == steps:
             figures = evaluate(step + 1) if evaluate else {}
@@ -134,8 +179,8 @@ def train(
     return module
 
 
-def _save(path: Path, step: int, module: nn.Module, optimizer, averaged: Averaged | None) -> None:
-    state = {"step": step, "module": module.state_dict(), "optimizer": optimizer.state_dict()}
+def _save(path: Path, step: int, module: nn.Module, optimizers: list, averaged: Averaged | None) -> None:
+    state = {"step": step, "module": module.state_dict(), "optimizers": [o.state_dict() for o in optimizers]}
     if averaged:
         state |= {"averaged": averaged.values, "updates": averaged.updates}
     partial = path.with_suffix(".partial")
@@ -143,12 +188,13 @@ def _save(path: Path, step: int, module: nn.Module, optimizer, averaged: Average
     partial.replace(path)
 
 
-def _resume(path: Path, module: nn.Module, optimizer, averaged: Averaged | None) -> int:
+def _resume(path: Path, module: nn.Module, optimizers: list, averaged: Averaged | None) -> int:
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True, map_location="cpu")
     module.load_state_dict(state["module"])
-    optimizer.load_state_dict(state["optimizer"])
+    for optimizer, values in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(values)
     if averaged:
         averaged.updates = state["updates"]
         for name, value in state["averaged"].items():
