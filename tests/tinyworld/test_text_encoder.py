@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vhs.records import TAGS
-from vhs.tinyworld import teacher, text_encoder
+from vhs.tinyworld import latent_reader, teacher, text_encoder
 from vhs.tinyworld.scenes import NUMBERS, all_records
 
 
@@ -53,8 +53,9 @@ def test_block_7_alone_foretells_the_sample():
     torch.manual_seed(0)
     model = teacher.TextToLatent(704)
     x, ids = torch.randn(2, 16, 8, 8), torch.randint(5, 600, (2, 16))
-    _, guess = model.both(x, torch.ones(2), ids, torch.ones(2, 16, dtype=torch.long))
+    _, guess, logits = model.foretold(x, torch.ones(2), ids, torch.ones(2, 16, dtype=torch.long))
     assert guess.shape == x.shape
-    guess.square().mean().backward()
+    assert logits.shape == (2, sum(latent_reader.SIZES), 8, 8)
+    (guess.square().mean() + logits.square().mean()).backward()
     reached = [block.attn1.to_q.weight.grad is not None for block in model.transformer.transformer_blocks]
     assert reached == [index <= teacher.EARLY_BLOCK for index in range(20)]

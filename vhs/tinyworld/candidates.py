@@ -1,4 +1,4 @@
-"""Stage 8: candidates of the one-step student, judged by the tiny GenEval evaluator, and the hidden states' statistics.
+"""Stage 9: candidates of the one-step student, judged by the tiny GenEval evaluator.
 
 Every picture is the generator's own, every label the evaluator's: no mistake is injected. What the evaluator sees is
 also said in words, which is what the connector is aligned on.
@@ -18,23 +18,30 @@ from vhs.geneval.evaluate import GenEval
 from vhs.records import Detection
 from vhs.tinyworld import recipe
 from vhs.tinyworld.scenes import TAG_WEIGHTS, in_words, sample_prompts
-from vhs.training.commands import run_collect, run_normalize
-from vhs.training.data_config import CollectConfig, NormalizeConfig
+from vhs.training.commands import run_collect
+from vhs.training.data_config import CollectConfig
 from vhs.training.labels import line_of, write_rows
 from vhs.training.store import CollectedSet
 
 STAGE = "candidates"
-PROMPTS, PER_PROMPT = 5200, 8
+PROMPTS, HELD_OUT_PROMPTS, PER_PROMPT = 5200, 1200, 8
 RUN = "configs/tiny.yaml"
+BLOCKS = [1, 5, 7, 9, 19]
+"""Block 7 is the verifier's; the others and the final latent are for the ablations in `configs/paper/`."""
 
 
-def prompt_file() -> str:
-    """Training prompts, all six tags alike; none of a held-out combination."""
+def prompt_file(name: str, prompts: list[dict]) -> str:
+    """Where a set's prompts are written."""
     folder = recipe.WORK / STAGE
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "prompts.json"
-    path.write_text(json.dumps(sample_prompts(PROMPTS, seed=5, split="train", tags=tuple(TAG_WEIGHTS))))
+    path = folder / f"prompts_{name}.json"
+    path.write_text(json.dumps(prompts))
     return str(path)
+
+
+def sets() -> list[str]:
+    """The training candidates' parts, in order."""
+    return sorted(str(folder) for folder in (recipe.WORK / STAGE).glob("set_*"))
 
 
 def description(detections: list[Detection], colors: list[str]) -> str:
@@ -76,21 +83,30 @@ def _sorted(found: list[Detection]) -> list[Detection]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m vhs.tinyworld.candidates")
     parser.add_argument("--threads", type=int, default=1)
-    torch.set_num_threads(parser.parse_args().threads)
-    output = str(recipe.WORK / STAGE / "set")
+    parser.add_argument("--part", type=int, default=0, help="this part of the prompts, so that several cores can share them")
+    parser.add_argument("--parts", type=int, default=1)
+    parser.add_argument("--held-out", action="store_true", help="held-out prompts instead, to evaluate on")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.held_out:
+        name, seed, prompts = "held_out", 177, sample_prompts(HELD_OUT_PROMPTS, seed=6, split="test")
+    else:
+        share = slice(args.part * PROMPTS // args.parts, (args.part + 1) * PROMPTS // args.parts)
+        prompts = sample_prompts(PROMPTS, seed=5, split="train", tags=tuple(TAG_WEIGHTS))[share]
+        name, seed = f"set_{args.part}", 77 + args.part
+    output = str(recipe.WORK / STAGE / name)
     collect = CollectConfig(
-        run=RUN, annotation=prompt_file(), output=output, candidates=PER_PROMPT, blocks=[7], pictures="png", seed=77,
-        micro_batch=PER_PROMPT,
+        run=RUN, annotation=prompt_file(name.removeprefix("set_"), prompts), output=output, candidates=PER_PROMPT, blocks=BLOCKS,
+        latent=True, pictures="png", seed=seed, micro_batch=PER_PROMPT,
     )  # fmt: skip
     print(run_collect(collect, print))
     data = CollectedSet(output)
     judge_and_describe(data, GenEval.from_config(load_config(RUN)))
-    print(run_normalize(NormalizeConfig(data=[output], output=str(recipe.CKPTS / "normalization")), print))
     correct = [json.loads(line)["correct"] for line in (data.folder / "labels.jsonl").read_text().splitlines()]
     by_tag = {}
     for index, value in enumerate(correct):
         by_tag.setdefault(data.prompt(index).metadata["tag"], []).append(value)
-    recipe.log(STAGE, samples=len(correct), correct=round(float(np.mean(correct)), 4),
+    recipe.log(STAGE, set=name, samples=len(correct), correct=round(float(np.mean(correct)), 4),
                **{tag: round(float(np.mean(values)), 4) for tag, values in by_tag.items()})  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Stage 7: the one-step student, by regression on the teacher's own noise-to-sample pairs.
+"""Stage 8: the one-step student, by regression on the teacher's own noise-to-sample pairs.
 
 The teacher's deterministic sampler (6 Euler steps, classifier-free guidance 5 in the first 4) maps noise z to a sample x0; the
 student starts from the teacher's weights and learns, at s = 1 (t = pi/2), the velocity z - x0. The guidance is thereby
@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from vhs.records import TAGS
-from vhs.tinyworld import autoencoder, recipe, teacher, text_encoder
+from vhs.tinyworld import autoencoder, latent_reader, recipe, teacher, text_encoder
 from vhs.tinyworld.scenes import TAG_WEIGHTS, records
 
 STAGE = "student"
@@ -53,7 +53,7 @@ def make_pairs(device: str, first: int = 0, stride: int = 1) -> None:
         ids, mask = (t.to(device) for t in text_encoder.tokenize(tokens, captions_of_shard(shard)))
         z, parts = noise_of_shard(shard).to(device), []
         for part in torch.arange(PER_SHARD).split(BATCH):
-            with torch.autocast(device, torch.bfloat16):
+            with recipe.autocast(device):
                 x0 = teacher.sample(
                     fast, z[part], ids[part], mask[part], empty, steps=EULER_STEPS, guided=GUIDED_STEPS, scale=GUIDANCE_SCALE
                 )
@@ -70,15 +70,15 @@ def read_pairs() -> tuple[torch.Tensor, torch.Tensor, list[str]]:
     return torch.cat([noise_of_shard(shard) for shard in range(SHARDS)]), torch.cat(samples), texts
 
 
-def loss(model, z, x0, ids, mask, step: int, device: str) -> torch.Tensor:
-    """Mean squared error of the one-step sample z - v, and of block 7's guess."""
+def loss(model, reader, z, x0, ids, mask, step: int, device: str) -> torch.Tensor:
+    """Mean squared error of the one-step sample z - v, and what block 7 foretold badly."""
     chosen = torch.randint(len(z), (BATCH,), generator=torch.Generator().manual_seed(step))
     noise, target = z[chosen].to(device), x0[chosen].to(device)
     ones = torch.ones(BATCH, device=device)
-    with torch.autocast(device, torch.bfloat16):
-        velocity, guess = model(noise, ones, ids[chosen].to(device), mask[chosen].to(device))
-    early = (guess.float() - target).square().mean()
-    return (noise - velocity.float() - target).square().mean() + teacher.EARLY_WEIGHT * early
+    with recipe.autocast(device):
+        velocity, guess, logits = model(noise, ones, ids[chosen].to(device), mask[chosen].to(device))
+    error = (noise - velocity.float() - target).square().mean()
+    return error + teacher.early_loss(reader, guess, logits, target)
 
 
 def save(model: teacher.TextToLatent) -> None:
@@ -102,15 +102,21 @@ def main() -> None:
     model = teacher.load(args.device).train()
     held = slice(len(z) - 256, len(z))
 
+    reader = latent_reader.load(args.device, LATENT[0])
+
     @torch.no_grad()
     def evaluate(step: int) -> dict[str, float]:
-        velocity, guess = model.both(z[held].to(args.device), torch.ones(256, device=args.device),
-                                     ids[held].to(args.device), mask[held].to(args.device))  # fmt: skip
-        errors = {"held_out_mse": z[held] - velocity.cpu() - x0[held], "held_out_early_mse": guess.cpu() - x0[held]}
-        return {name: round(error.square().mean().item(), 5) for name, error in errors.items()}
+        target, noise = x0[held].to(args.device), z[held].to(args.device)
+        ones = torch.ones(len(noise), device=args.device)
+        velocity, guess, logits = model.foretold(noise, ones, ids[held].to(args.device), mask[held].to(args.device))
+        errors = {"held_out_mse": noise - velocity - target, "held_out_early_mse": guess - target}
+        said = latent_reader.agreement(logits, latent_reader.read(reader, target))
+        return {name: round(error.square().mean().item(), 5) for name, error in errors.items()} | {
+            "held_out_early_reading": round(said.item(), 5)
+        }
 
-    step_model = torch.compile(model.both)
-    loss_of = lambda step: loss(step_model, z[:-256], x0[:-256], ids, mask, step, args.device)  # noqa: E731
+    step_model = torch.compile(model.foretold)
+    loss_of = lambda step: loss(step_model, reader, z[:-256], x0[:-256], ids, mask, step, args.device)  # noqa: E731
     recipe.train(
         STAGE, model, loss_of, steps=args.steps, peak=6e-4, warmup=50, average=0.998, evaluate=evaluate, evaluate_every=250
     )

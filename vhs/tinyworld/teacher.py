@@ -1,4 +1,4 @@
-"""Stage 4: the teacher and its text encoder, trained together by flow matching in SANA's parametrisation.
+"""Stage 5: the teacher and its text encoder, trained together by flow matching in SANA's parametrisation.
 
 The transformer is diffusers' `SanaTransformer2DModel` with SANA-Sprint's options and 20 blocks; the text encoder is a
 two-layer Gemma-2. With data x0 of unit variance, noise z and s in (0, 1), the input is x_s = (1 - s) x0 + s z and the
@@ -7,34 +7,31 @@ target the flow velocity z - x0; a tenth of the captions are empty, for classifi
 
 from __future__ import annotations
 
-import json
-
-import numpy as np
 import torch
 from diffusers import SanaTransformer2DModel
+from safetensors.torch import load_file, save_file
 from torch import nn
-from tqdm import tqdm
 
-from vhs.tinyworld import autoencoder, recipe, text_encoder
-from vhs.tinyworld.scenes import sample_scene
+from vhs.tinyworld import latent_reader, recipe, text_encoder
 
 STAGE = "teacher"
+FOLDER = recipe.CKPTS / "teacher"
+"""Shipped with the latent reader, so that the student can be distilled again, and the teacher trained on."""
 BATCH = 64
-SCENES = 48_000
 GUIDANCE = 0.45
 """The embedded guidance the transformer always sees: the pipeline's default 4.5 times `guidance_embeds_scale`."""
 WIDTH = 96
-CHANNELS, PATCH = 16, 1
+CHANNELS = 16
 """One token a latent pixel. The velocity contains the noise, which a token must carry through every block beside what it
 works out: 16 numbers of its 96. With patches of 2 x 2 it would be 64 of 96, and captions were hardly followed."""
 EARLY_BLOCK, EARLY_WEIGHT = 7, 1.0
-"""The block that the verifier will read, and the weight of its guess in the loss."""
+"""The block that the verifier will read, and the weight of what it foretells in the loss."""
 
 
 def build_transformer() -> SanaTransformer2DModel:
     """The untrained transformer: 20 blocks of width 96 on 8 x 8 tokens, 3.1 M parameters."""
     return SanaTransformer2DModel(
-        in_channels=CHANNELS, out_channels=CHANNELS, sample_size=8, patch_size=PATCH, interpolation_scale=1.0, num_layers=20,
+        in_channels=CHANNELS, out_channels=CHANNELS, sample_size=8, patch_size=1, interpolation_scale=1.0, num_layers=20,
         num_attention_heads=WIDTH // 16, attention_head_dim=16, num_cross_attention_heads=4,
         cross_attention_head_dim=WIDTH // 4, cross_attention_dim=WIDTH, caption_channels=text_encoder.WIDTH,
         qk_norm="rms_norm_across_heads", guidance_embeds=True, guidance_embeds_scale=0.1,
@@ -44,15 +41,16 @@ def build_transformer() -> SanaTransformer2DModel:
 class TextToLatent(nn.Module):
     """Text encoder and transformer as one module: token ids in, flow velocity out.
 
-    While it trains, a linear head on block 7 guesses the sample as well (deep supervision: Lee et al., 2015). In a
-    network this small nothing else makes the early blocks settle what the picture will show. The head is not shipped.
+    While it trains, a linear head on block 7 foretells the sample (deep supervision: Lee et al., 2015) and what the
+    latent reader will say of it. In a network this small nothing else makes the early blocks settle what the picture
+    will show. The pipeline has no such head.
     """
 
     def __init__(self, vocabulary: int):
         super().__init__()
         self.text_encoder = text_encoder.build(vocabulary)
         self.transformer = build_transformer()
-        self.early = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, PATCH * PATCH * CHANNELS))
+        self.early = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, CHANNELS + sum(latent_reader.SIZES)))
         self.early_state: torch.Tensor | None = None
         self.transformer.transformer_blocks[EARLY_BLOCK].register_forward_hook(self._keep)
 
@@ -61,43 +59,29 @@ class TextToLatent(nn.Module):
 
     def forward(self, x: torch.Tensor, s: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """x (B, 16, 8, 8), s (B,), ids and mask (B, T) -> velocity (B, 16, 8, 8)."""
-        return self.both(x, s, ids, mask)[0]
+        return self.foretold(x, s, ids, mask)[0]
 
-    def both(
+    def foretold(
         self, x: torch.Tensor, s: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The velocity, and the sample that block 7 foretells, both (B, 16, 8, 8)."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The velocity, and what block 7 foretells: the sample (both (B, 16, 8, 8)), and the reader's logits on it."""
         text = self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         guidance = torch.full_like(s, GUIDANCE)
         velocity = self.transformer(
             x, encoder_hidden_states=text, encoder_attention_mask=mask, timestep=s, guidance=guidance, return_dict=False
         )[0]
-        side = x.shape[-1] // PATCH
-        tokens = self.early(self.early_state).view(-1, side, side, PATCH, PATCH, CHANNELS)
-        return velocity, tokens.permute(0, 5, 1, 3, 2, 4).reshape(x.shape)
+        early = self.early(self.early_state).transpose(1, 2).unflatten(2, x.shape[2:])
+        return velocity, early[:, :CHANNELS], early[:, CHANNELS:]
 
 
-def cache_latents(device: str) -> tuple[torch.Tensor, list[str]]:
-    """Normalised latents (n, 16, 8, 8) float16 and captions of the teacher's scenes; made once, then read."""
-    folder = recipe.WORK / STAGE
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "latents.npy"
-    if not path.exists():
-        model, texts, parts = autoencoder.load(device), [], []
-        for start in tqdm(range(0, SCENES, 100), desc="scenes and latents", mininterval=10):
-            scenes = [sample_scene(recipe.scene_seed(STAGE, start + i)) for i in range(100)]
-            texts += [scene.caption for scene in scenes]
-            with torch.no_grad(), torch.autocast(device, torch.bfloat16):
-                z = model.encode(recipe.pictures(scenes).to(device)).latent.float() * model.config.scaling_factor
-            parts.append(z.cpu().half().numpy())
-        (folder / "captions.json").write_text(json.dumps(texts))
-        np.save(folder / "latents.partial.npy", np.concatenate(parts))
-        (folder / "latents.partial.npy").replace(path)
-    return torch.from_numpy(np.load(path)), json.loads((folder / "captions.json").read_text())
+def early_loss(reader, guess: torch.Tensor, logits: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
+    """How badly block 7 foretold the sample (B, 16, 8, 8), and what the reader says of it."""
+    reading = latent_reader.agreement(logits.float(), latent_reader.read(reader, x0))
+    return EARLY_WEIGHT * ((guess.float() - x0).square().mean() + reading)
 
 
-def flow_loss(model, latents, ids, mask, empty, step: int, device: str) -> torch.Tensor:
-    """Mean squared error of the velocity on one batch; the random draws are a function of `step`."""
+def flow_loss(model, reader, latents, ids, mask, empty, step: int, device: str) -> torch.Tensor:
+    """Mean squared error of the velocity on one batch, and block 7's; the random draws are a function of `step`."""
     draw = torch.Generator().manual_seed(step)
     chosen = torch.randint(len(latents), (BATCH,), generator=draw)
     x0 = latents[chosen].float()
@@ -108,10 +92,10 @@ def flow_loss(model, latents, ids, mask, empty, step: int, device: str) -> torch
     batch_mask = torch.where(drop[:, None], empty[1], mask[chosen]).to(device)
     blend = s.view(-1, 1, 1, 1)
     x = ((1 - blend) * x0 + blend * z).to(device)
-    with torch.autocast(device, torch.bfloat16):
-        velocity, guess = model(x, s.to(device), batch_ids, batch_mask)
-    early = (guess.float() - x0.to(device)).square().mean()
-    return (velocity.float() - (z - x0).to(device)).square().mean() + EARLY_WEIGHT * early
+    with recipe.autocast(device):
+        velocity, guess, logits = model(x, s.to(device), batch_ids, batch_mask)
+    error = (velocity.float() - (z - x0).to(device)).square().mean()
+    return error + early_loss(reader, guess, logits, x0.to(device))
 
 
 @torch.no_grad()
@@ -136,28 +120,38 @@ def sample(model, z: torch.Tensor, ids, mask, empty, *, steps: int, guided: int,
 
 
 def main() -> None:
-    args = recipe.arguments(STAGE, steps=3_000)
+    args = recipe.arguments(STAGE, steps=3_000, shipped="start from ckpts/tiny/teacher, not from nothing")
     torch.manual_seed(0)
     tokens = text_encoder.tokenizer()
     model = TextToLatent(len(tokens)).to(args.device)
-    model.text_encoder.load_state_dict(text_encoder.load(args.device))
-    latents, texts = cache_latents(args.device)
+    if args.shipped:
+        model.load_state_dict(shipped(args.device))
+    else:
+        model.text_encoder.load_state_dict(text_encoder.load(args.device))
+    latents, texts = latent_reader.cache_latents(args.device)
     distinct = sorted(set(texts))
     table = {text: i for i, text in enumerate(distinct)}
     rows = torch.tensor([table[text] for text in texts])
     ids, mask = (t[rows] for t in text_encoder.tokenize(tokens, distinct))
     empty = text_encoder.tokenize(tokens, [""])
-    step_model = torch.compile(model.both)
-    loss_of = lambda step: flow_loss(step_model, latents, ids, mask, empty, step, args.device)  # noqa: E731
-    recipe.train(STAGE, model, loss_of, steps=args.steps, peak=1.5e-3, warmup=300, average=0.999)
-    folder = recipe.WORK / STAGE
-    torch.save(model.state_dict(), folder / "model.pt")
+    step_model, reader = torch.compile(model.foretold), latent_reader.load(args.device, CHANNELS)
+    loss_of = lambda step: flow_loss(step_model, reader, latents, ids, mask, empty, step, args.device)  # noqa: E731
+    muon = recipe.matrices_of(model.transformer.transformer_blocks)
+    recipe.train(STAGE, model, loss_of, steps=args.steps, peak=1.5e-3, warmup=100, average=0.998, muon=muon)
+    torch.save(model.state_dict(), recipe.WORK / STAGE / "model.pt")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.half() for name, value in model.state_dict().items()}, FOLDER / "model.safetensors")
+
+
+def shipped(device: str) -> dict[str, torch.Tensor]:
+    """The shipped teacher's state, in float32."""
+    return {name: value.float() for name, value in load_file(FOLDER / "model.safetensors", device).items()}
 
 
 def load(device: str) -> TextToLatent:
-    """The trained teacher (averaged weights), from the work folder."""
-    model = TextToLatent(len(text_encoder.tokenizer())).to(device)
-    model.load_state_dict(torch.load(recipe.WORK / STAGE / "model.pt", weights_only=True, map_location=device))
+    """The trained teacher (averaged weights), from the work folder, or the shipped one."""
+    model, path = TextToLatent(len(text_encoder.tokenizer())).to(device), recipe.WORK / STAGE / "model.pt"
+    model.load_state_dict(torch.load(path, weights_only=True, map_location=device) if path.exists() else shipped(device))
     return model.eval()
 
 

@@ -1,4 +1,4 @@
-"""Stage 9: the verifier, in the project's two training stages: connector alignment, then connector and LLM.
+"""Stage 10: block 7's statistics, then the verifier in two stages: connector alignment, then connector and LLM.
 
 The configurations are `configs/train/align_tiny.yaml` and `configs/train/finetune_tiny.yaml`; the result is copied to
 `ckpts/tiny/verifier_hidden_7`. Each stage goes on from its last saved state.
@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 
 from vhs.tinyworld import candidates, recipe
-from vhs.training.commands import run_train
+from vhs.training.commands import run_normalize, run_train
 from vhs.training.config import TrainConfig, load_config
+from vhs.training.data_config import NormalizeConfig
 
 STAGE = "verifier"
 
@@ -23,11 +24,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m vhs.tinyworld.verifier")
     parser.add_argument("--threads", type=int, default=1)
     torch.set_num_threads(parser.parse_args().threads)
-    data = f"data=[{recipe.WORK / candidates.STAGE / 'set'}]"
+    data = f"data={candidates.sets()}"
+    statistics = NormalizeConfig(data=candidates.sets(), output=str(recipe.CKPTS / "normalization"))
+    print(run_normalize(statistics, print))
     folder = f"output_path={recipe.WORK / STAGE}"
     init = None
     for stage in ("align_tiny", "finetune_tiny"):
         overrides = [data, folder, "cont=true"] + ([f"init={init}"] if init else [])
+        overrides += [] if recipe.has_bfloat16("cpu") else ["precision=float32"]
         config = load_config(TrainConfig, Path("configs/train") / f"{stage}.yaml", overrides)
         line = run_train(config, print)
         print(line)

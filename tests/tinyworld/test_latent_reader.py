@@ -1,0 +1,43 @@
+"""The latent reader's targets are where the objects are, and it learns to name them from clean latents."""
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from vhs.tinyworld import autoencoder, latent_reader, recipe
+from vhs.tinyworld.scenes import COLORS, SHAPES, render, sample_scene
+
+
+def test_the_targets_are_the_objects_cells():
+    """Against the rendered masks: a cell mostly under an object has its name, a cell that no object touches has none."""
+    for seed in range(40):
+        scene = sample_scene(seed)
+        shapes, colors = latent_reader.targets(scene, 8).numpy()
+        covered = render(scene)[1].reshape(-1, 8, 8, 8, 8).mean((2, 4))
+        for obj, cover in zip(scene.objects, covered, strict=True):
+            assert (shapes[cover > 0.9] == 1 + SHAPES.index(obj.shape)).all()
+            assert (colors[cover > 0.9] == 1 + list(COLORS).index(obj.color)).all()
+        assert ((shapes == 0) == (colors == 0)).all() and (shapes > 0).sum() >= len(scene.objects)
+
+
+def test_it_learns_to_read():
+    """On 64 scenes it sees again and again; a reader whose loss is not the tokens' names could not."""
+    torch.manual_seed(0)
+    scenes = [sample_scene(i) for i in range(64)]
+    with torch.no_grad():
+        encoder = autoencoder.load()
+        latents = encoder.encode(recipe.pictures(scenes)).latent * encoder.config.scaling_factor
+    truth = torch.stack([latent_reader.targets(scene, 8) for scene in scenes])
+    model = latent_reader.LatentReader(latents.shape[1])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    one_hot = [F.one_hot(truth[:, k], size).movedim(-1, 1).float() for k, size in enumerate(latent_reader.SIZES)]
+    for _ in range(150):
+        loss = latent_reader.agreement(model(latents), one_hot)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    shapes, colors = (part.argmax(1) for part in latent_reader.read(model, latents))
+    there = truth[:, 0] > 0
+    right = ((shapes == truth[:, 0]) & (colors == truth[:, 1]))[there].float().mean()
+    assert right > 0.9, f"{right} of the objects' tokens"
+    assert np.isclose(latent_reader.read(model, latents)[0].sum(1).numpy(), 1, atol=1e-5).all()
