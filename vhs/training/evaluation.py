@@ -113,6 +113,7 @@ def figures(
         **metrics.accuracy(rows.says_yes, rows.verdicts),
         "within_prompt_auc": interval(list(aucs.values()), [clusters[group] for group in aucs]),
         "pooled_auc": metrics.auc(scores, rows.verdicts) if both else None,
+        "per_prompt": _per_prompt(rows, scores, max(ns)),
         "best_of": [{key: value if key == "n" else asdict(value) for key, value in row.items()} for row in curve],
         "calibration": metrics.calibration(rows.p_yes / (rows.p_yes + rows.p_no), rows.verdicts),
         "histogram": metrics.histogram(rows.scores, rows.verdicts),
@@ -122,6 +123,13 @@ def figures(
 
 def _key(group: tuple[int, int]) -> str:
     return f"{group[0]}/{group[1]}"
+
+
+def _per_prompt(rows: Rows, scores: np.ndarray, n: int) -> list[dict[str, Any]]:
+    """Whether each prompt's best of `n` is right (a mean over choices of `n`), to compare verifiers on the same candidates."""
+    texts = dict(zip(rows.groups, rows.texts, strict=True))
+    picked = metrics.best_of_n(rows.groups, scores, rows.verdicts, n)
+    return [{"prompt": texts[group], "best": float(value)} for group, value in picked.items()]
 
 
 def _random_yes(rows: Rows, seed: int) -> np.ndarray:

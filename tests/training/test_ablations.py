@@ -1,0 +1,82 @@
+"""The rows of the ablation table: their files exist and name what they vary, and rows are compared prompt by prompt."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vhs.errors import ConfigError
+from vhs.training import ablations
+from vhs.training.config import TrainConfig, load_config
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "outputs" / "paper").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def result(name: str, bests: list[float], right: float = 0.5) -> None:
+    prompts = [f"prompt {i}" for i in range(len(bests))]
+    interval = lambda mean: {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}  # noqa: E731
+    mean = sum(bests) / len(bests)
+    found = {
+        "config": {"output": f"{name}.json"}, "right": right, "within_prompt_auc": interval(0.7),
+        "best_of": [{"n": 8, "verifier": interval(mean), "gain": interval(mean - right)}],
+        "per_prompt": [{"prompt": prompt, "best": best} for prompt, best in zip(prompts, bests, strict=True)],
+    }  # fmt: skip
+    Path(f"outputs/paper/{name}.json").write_text(json.dumps(found))
+
+
+@pytest.mark.parametrize("ablation", ablations.ABLATIONS, ids=lambda ablation: ablation.name)
+def test_every_row_trains_on_one_feature_and_is_evaluated_on_it(ablation, work):
+    trained = [load_config(TrainConfig, ablations.FOLDER / f"{file}.yaml", own) for file, *own in ablation.train]
+    assert trained[-1].stage == "finetune" and len({config.feature for config in trained}) == 1
+    if len(trained) == 2:
+        assert trained[0].stage == "align" and Path(trained[1].init) == trained[0].folder / "checkpoint"
+        assert trained[0].seed == trained[1].seed
+    config = ablations.evaluation(ablation, trained[-1])
+    assert config.feature == trained[-1].feature and Path(config.verifier) == trained[-1].folder / "checkpoint"
+    assert config.normalization_mean_path == trained[-1].normalization_mean_path
+    assert not set(config.data) & set(trained[-1].data), "evaluated on what it was trained on"
+
+
+def test_every_file_of_a_training_belongs_to_a_row():
+    used = {file for ablation in ablations.ABLATIONS for file, *_ in ablation.train}
+    other = {"normalize", "evaluate", "evaluate_no_scoring"}
+    files = {path.stem for path in (ROOT / "configs" / "paper").glob("*.yaml") if not path.stem.startswith("collect_")}
+    assert files - other == used
+
+
+def test_rows_are_compared_prompt_by_prompt(work):
+    result("finetune", [1, 0, 1, 0])
+    result("block_5", [1, 0, 0, 0])
+    result("lora_50", [1, 1, 1, 1], right=0.7)
+    lines = ablations.table(ablations.choose([])).splitlines()
+    assert len(lines) == 5
+    block, lora = lines[3].split(" | "), lines[4].split(" | ")
+    assert block[0] == "| `block_5`" and block[3].startswith("25.0 (") and block[5].startswith("-25.0 (-75.0 to +0.0)")
+    assert lora[0] == "| `lora_50`" and lora[5] == "", "another generator's candidates are not the same"
+
+
+def test_other_prompts_are_not_compared(work):
+    result("finetune", [1, 0, 1, 0])
+    result("block_5", [1, 0, 1])
+    load = lambda name: json.loads(Path(f"outputs/paper/{name}.json").read_text())  # noqa: E731
+    with pytest.raises(ConfigError, match="block_5.json: other prompts than finetune.json's"):
+        ablations.difference(load("block_5"), load("finetune"))
+
+
+def test_a_row_with_figures_is_not_run_again(work, monkeypatch):
+    result("finetune", [1, 0])
+    monkeypatch.setattr(ablations, "run_train", lambda *_: pytest.fail("trained again"))
+    ablations.run(ablations.choose(["finetune"])[0], [], print)
+
+
+def test_an_unknown_row_is_named():
+    with pytest.raises(ConfigError, match="block_6: no such ablation; did you mean block_.*; there are finetune, "):
+        ablations.choose(["block_6"])

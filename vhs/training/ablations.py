@@ -1,0 +1,135 @@
+"""The paper's ablations in miniature: what is trained for each, how it is evaluated, and the table of all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vhs.errors import ConfigError
+from vhs.training import metrics
+from vhs.training.commands import run_evaluate, run_train
+from vhs.training.config import EvaluateConfig, TrainConfig, load_config
+from vhs.yamlfile import nearest
+
+FOLDER = Path("configs/paper")
+REFERENCE = "finetune"
+"""The row that the others are compared with."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A row: its trainings, each a file of `configs/paper` with overrides, and overrides of its evaluation."""
+
+    name: str
+    about: str
+    train: tuple[tuple[str, ...], ...]
+    evaluate: tuple[str, ...] = ()
+    base: str = "evaluate"
+
+
+def _seed(seed: int) -> Ablation:
+    align, tune = f"align_seed_{seed}", f"finetune_seed_{seed}"
+    first = ("align", f"seed={seed}", f"name={align}")
+    second = ("finetune", f"seed={seed}", f"name={tune}", f"init=outputs/paper/{align}/checkpoint")
+    return Ablation(tune, f"the same with seed {seed}", (first, second))
+
+
+_PLAIN = (("align",), ("finetune",))
+ABLATIONS = (
+    Ablation(REFERENCE, "block 7, weighted loss, all data", _PLAIN),
+    _seed(1),
+    _seed(2),
+    *(Ablation(f"block_{l}", f"block {l}", ((f"block_{l}_align",), (f"block_{l}",))) for l in (1, 5, 9, 19)),
+    Ablation("input_ae", "final latent", (("input_ae_align",), ("input_ae",))),
+    Ablation("input_clip", "CLIP features of the picture", (("input_clip_align",), ("input_clip",)),
+             ("data=[outputs/paper/clip_test]",)),
+    Ablation("loss_cross_entropy", "cross-entropy", (("align",), ("loss_cross_entropy",))),
+    Ablation("loss_focal", "focal loss, gamma 2", (("align",), ("loss_focal",))),
+    Ablation("no_scoring", "random among the answers yes", _PLAIN, base="evaluate_no_scoring"),
+    Ablation("data_quarter", "a quarter of the prompts", (("align",), ("data_quarter",))),
+    Ablation("data_half", "a half of the prompts", (("align",), ("data_half",))),
+    Ablation("data_no_align", "no stage 1", (("data_no_align",),)),
+    *(Ablation(f"lora_{part}", f"generator shifted by a LoRA, {part} %", _PLAIN, (f"data=[outputs/paper/lora_{part}]",))
+      for part in (50, 100)),
+)  # fmt: skip
+
+
+def choose(names: Iterable[str]) -> list[Ablation]:
+    """The rows of these names, all for none. Raises ConfigError on a name that is none."""
+    known = {ablation.name: ablation for ablation in ABLATIONS}
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{name}: no such ablation{nearest(name, known)}; there are {', '.join(known)}")
+    return [known[name] for name in names] or list(ABLATIONS)
+
+
+def evaluation(ablation: Ablation, trained: TrainConfig) -> EvaluateConfig:
+    """How a row's verifier is evaluated: on the feature and with the statistics that it was trained with."""
+    mean, variance = trained.normalization_mean_path, trained.normalization_variance_path
+    return load_config(EvaluateConfig, FOLDER / f"{ablation.base}.yaml", [
+        f"verifier={trained.folder / 'checkpoint'}", f"feature={trained.feature}", f"output={result_path(ablation)}",
+        f"normalization_mean_path={mean or 'null'}", f"normalization_variance_path={variance or 'null'}", *ablation.evaluate,
+    ])  # fmt: skip
+
+
+def result_path(ablation: Ablation) -> Path:
+    """Where a row's figures are written."""
+    return Path("outputs/paper") / f"{ablation.name}.json"
+
+
+def run(ablation: Ablation, overrides: Iterable[str], say: Say) -> None:
+    """Trains what the row still lacks and evaluates it; a row with figures is left as it is."""
+    if result_path(ablation).exists():
+        return
+    for file, *own in ablation.train:
+        config = load_config(TrainConfig, FOLDER / f"{file}.yaml", [*own, *overrides, "cont=true"])
+        say(f"{ablation.name}: {run_train(config, say)}")
+    say(run_evaluate(evaluation(ablation, config), say))
+
+
+def difference(found: dict[str, Any], reference: dict[str, Any]) -> metrics.Interval:
+    """Best of N less the reference's on the same candidates, paired by prompt. Raises ConfigError where they differ."""
+    ours, theirs = (result["per_prompt"] for result in (found, reference))
+    if [row["prompt"] for row in ours] != [row["prompt"] for row in theirs]:
+        raise ConfigError(f"{found['config']['output']}: other prompts than {reference['config']['output']}'s")
+    values = [a["best"] - b["best"] for a, b in zip(ours, theirs, strict=True)]
+    return metrics.bootstrap(values, [row["prompt"] for row in ours])
+
+
+def table(rows: Iterable[Ablation]) -> str:
+    """Markdown: rates in percent with 95 % intervals; rows that have not been run are left out."""
+    results = {row.name: json.loads(result_path(row).read_text()) for row in ABLATIONS if result_path(row).exists()}
+    names = ("run", "what differs", "candidates right", "best of 8", "gain", f"less `{REFERENCE}`", "AUC within a prompt")
+    lines = [_line(names), _line(["---"] * len(names)).replace(" ", "")]
+    for row in rows:
+        if row.name in results:
+            found, best = results[row.name], results[row.name]["best_of"][-1]
+            figures = [_percent(best["verifier"]), _percent(best["gain"], "+"), _paired(row.name, results)]
+            auc = _plain(found["within_prompt_auc"])
+            lines.append(_line([f"`{row.name}`", row.about, f"{100 * found['right']:.1f}", *figures, auc]))
+    return "\n".join(lines)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _paired(name: str, results: dict[str, dict]) -> str:
+    """The difference to the reference, empty for itself and for the candidates of a shifted generator."""
+    found, reference = results[name], results.get(REFERENCE)
+    if name == REFERENCE or reference is None or abs(found["right"] - reference["right"]) > 1e-12:
+        return ""
+    return _percent(vars(difference(found, reference)), "+")
+
+
+def _percent(value: dict[str, float], sign: str = "") -> str:
+    return f"{100 * value['mean']:{sign}.1f} ({100 * value['low']:{sign}.1f} to {100 * value['high']:{sign}.1f})"
+
+
+def _plain(value: dict[str, float]) -> str:
+    return f"{value['mean']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
