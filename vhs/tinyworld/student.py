@@ -1,6 +1,6 @@
 """Stage 8: the one-step student, by regression on the teacher's own noise-to-sample pairs.
 
-The teacher's deterministic sampler (6 Euler steps, classifier-free guidance 5 in the first 4) maps noise z to a sample x0; the
+The teacher's deterministic sampler (6 Euler steps, classifier-free guidance 4 in the first 4) maps noise z to a sample x0; the
 student starts from the teacher's weights and learns, at s = 1 (t = pi/2), the velocity z - x0. The guidance is thereby
 baked in. The result is written as a `SanaSprintPipeline` folder.
 """
@@ -19,8 +19,8 @@ from vhs.tinyworld import autoencoder, latent_reader, recipe, teacher, text_enco
 from vhs.tinyworld.scenes import TAG_WEIGHTS, records
 
 STAGE = "student"
-SHARDS, PER_SHARD = 40, 512
-EULER_STEPS, GUIDED_STEPS, GUIDANCE_SCALE = 6, 4, 5.0
+SHARDS, PER_SHARD = 24, 512
+EULER_STEPS, GUIDED_STEPS, GUIDANCE_SCALE = 6, 4, 4.0
 BATCH = 64
 LATENT = (16, 8, 8)
 
@@ -92,7 +92,7 @@ def save(model: teacher.TextToLatent) -> None:
 
 
 def main() -> None:
-    args = recipe.arguments(STAGE, steps=1500)
+    args = recipe.arguments(STAGE, steps=1000)
     make_pairs(args.device)
     z, x0, texts = read_pairs()
     tokens = text_encoder.tokenizer()
@@ -117,9 +117,11 @@ def main() -> None:
 
     step_model = torch.compile(model.foretold)
     loss_of = lambda step: loss(step_model, reader, z[:-256], x0[:-256], ids, mask, step, args.device)  # noqa: E731
+    muon = recipe.matrices_of(model.transformer.transformer_blocks)
     recipe.train(
-        STAGE, model, loss_of, steps=args.steps, peak=6e-4, warmup=50, average=0.998, evaluate=evaluate, evaluate_every=250
-    )
+        STAGE, model, loss_of, steps=args.steps, peak=8e-4, warmup=50, average=0.998, muon=muon, evaluate=evaluate,
+        evaluate_every=250,
+    )  # fmt: skip
     recipe.log(STAGE, **{f"final_{name}": value for name, value in evaluate(args.steps).items()})
     save(model.eval().cpu())
 

@@ -86,7 +86,7 @@ def flow_loss(model, reader, latents, ids, mask, empty, step: int, device: str) 
     chosen = torch.randint(len(latents), (BATCH,), generator=draw)
     x0 = latents[chosen].float()
     z = torch.randn(x0.shape, generator=draw)
-    s = torch.sigmoid(0.4 + 1.1 * torch.randn(BATCH, generator=draw))
+    s = torch.sigmoid(0.9 + 1.4 * torch.randn(BATCH, generator=draw))
     drop = torch.rand(BATCH, generator=draw) < 0.1
     batch_ids = torch.where(drop[:, None], empty[0], ids[chosen]).to(device)
     batch_mask = torch.where(drop[:, None], empty[1], mask[chosen]).to(device)
