@@ -13,7 +13,7 @@ from vhs.tinyworld.scenes import sample_prompts
 
 @pytest.fixture(scope="module")
 def measured():
-    return check.check(prompts=36, seeds=1, scenes=120)
+    return check.check(prompts=96, seeds=1, scenes=120)
 
 
 def test_the_autoencoder_keeps_pictures(measured):
@@ -27,7 +27,7 @@ def test_the_judge_accepts_true_captions_and_rejects_wrong_ones(measured, kind):
 
 
 def test_the_generator_is_right_often_and_wrong_often(measured):
-    assert 0.25 < measured[1]["single"].mean < 0.9
+    assert 0.4 < measured[1]["single"].mean < 0.8
 
 
 def test_the_verifier_reads_the_candidates(measured):
