@@ -49,6 +49,33 @@ def test_align_trains_the_connector_alone(config, language_model):
     assert sum(name.startswith("model.mm_projector.") for name in saved) == 4
 
 
+def test_further_verdicts_are_trained_on_but_never_on_a_prompt_that_is_evaluated(config, write_set, tmp_path):
+    """Every sample is asked about one more prompt: each set's own first prompt, and a sentence that no prompt has."""
+    folder = write_set(tmp_path / "set", prompts=20)
+    data = CollectedSet(folder)
+    own = [data.prompt(i).text for i in range(0, 80, 4)]
+    rows = [
+        {"prompt_id": 100 + i, "candidate": 1, "prompt": text, "correct": i % 2 == 0}
+        for i in range(20)
+        for text in (own[(i + 1) % 20], "a photo of two cows")
+    ]
+    (folder / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plain = Trainer(config(data=[str(folder)]))
+    trainer = Trainer(config(data=[str(folder)], more_labels="more.jsonl"))
+    evaluated = {data.prompt(s.index).text for s in trainer.eval_data.samples}
+    assert len(evaluated) == 4 and len(trainer.eval_data) == len(plain.eval_data) == 16
+    wanted = [row for i, row in enumerate(rows) if own[i // 2] not in evaluated and row["prompt"] not in evaluated]
+    added = trainer.train_data.samples[len(plain.train_data) :]
+    assert [(s.index, s.label) for s in added] == [(4 * (r["prompt_id"] - 100) + 1, r["correct"]) for r in wanted]
+    texts = trainer.train_data.texts
+    last = [texts.after[s.text, : texts.lengths[s.text]].tolist() for s in added]
+    assert len({tuple(ids) for ids in last}) == len({row["prompt"] for row in wanted})
+    train(config(data=[str(folder)], more_labels="more.jsonl", max_steps=2))
+    (folder / "more.jsonl").write_text('{"prompt_id": 100, "candidate": 1, "correct": true}\n')
+    with pytest.raises(ConfigError, match=r"more.jsonl:1: a JSON object with prompt_id, candidate, prompt, correct is needed"):
+        Trainer(config(data=[str(folder)], more_labels="more.jsonl"))
+
+
 @pytest.mark.parametrize("start", [None, "vhs-qwen3-tiny", "vhs-tiny-untied", "vhs-tiny-norm_mlp2x_gelu"])
 def test_evaluation_equals_the_verifiers_own_scores(config, tmp_path, start):
     """The trainer's padded batches and `verifier.score` see the same loss, -log p of the verdict's token, whatever

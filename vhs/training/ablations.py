@@ -51,8 +51,9 @@ ABLATIONS = (
     Ablation("loss_cross_entropy", "cross-entropy", (("align",), ("loss_cross_entropy",))),
     Ablation("loss_focal", "focal loss, gamma 2", (("align",), ("loss_focal",))),
     Ablation("no_scoring", "random among the answers yes", _PLAIN, base="evaluate_no_scoring"),
-    Ablation("data_quarter", "a quarter of the prompts", (("align",), ("data_quarter",))),
-    Ablation("data_half", "a half of the prompts", (("align",), ("data_half",))),
+    Ablation("data_quarter", "a quarter of the prompts, as many steps", (("align",), ("data_quarter",))),
+    Ablation("data_half", "a half of the prompts, as many steps", (("align",), ("data_half",))),
+    Ablation("data_more", "verdicts on other prompts too", (("align",), ("data_more",))),
     Ablation("data_no_align", "no stage 1", (("data_no_align",),)),
     *(Ablation(f"lora_{part}", f"generator shifted by a LoRA, {part} %", _PLAIN, (f"data=[outputs/paper/lora_{part}]",))
       for part in (50, 100)),

@@ -87,6 +87,8 @@ class TrainConfig(Strict):
     """What the verifier reads."""
     labels: str = "labels.jsonl"
     """File of verdicts inside each set (finetune)."""
+    more_labels: str | None = None
+    """File of verdicts on other prompts than a sample's own, inside each set (finetune); absent: none."""
     captions: str | None = "captions.jsonl"
     """File of captions inside each set (align); null: the prompt is the caption."""
     question: str | None = None

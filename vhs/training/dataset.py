@@ -16,7 +16,7 @@ import torch
 
 from vhs.errors import ConfigError
 from vhs.training.config import TrainConfig
-from vhs.training.labels import read_captions, read_labels
+from vhs.training.labels import read_captions, read_labels, read_more_labels
 from vhs.training.losses import Loss
 from vhs.training.store import CollectedSet
 from vhs.verifiers.conversation import IMAGE_INDEX, build_inputs, chat_text, check_prompt, tokenize
@@ -143,6 +143,7 @@ def load_data(config: TrainConfig, tokenizer: Any) -> tuple[TrainingData, Traini
     if held_out:
         kept, evaluated = kept + evaluated, _samples(held_out, config)
     kept = _fraction(kept, config)
+    kept += _more(sets, kept, evaluated, config)
     if len(kept) < config.batch_size:
         raise ConfigError(f"batch_size: {config.batch_size} samples a step, but there are only {len(kept)} to train on")
     train = _tabulated(sets, kept, config, tokenizer)
@@ -212,6 +213,20 @@ def _fraction(rows: list[_Raw], config: TrainConfig) -> list[_Raw]:
     texts = sorted({row.prompt for row in rows}, key=lambda text: _rank(text, config.seed + 1))
     chosen = set(texts[: max(1, round(config.fraction * len(texts)))])
     return [row for row in rows if row.prompt in chosen]
+
+
+def _more(sets: Sequence[CollectedSet], kept: list[_Raw], evaluated: list[_Raw], config: TrainConfig) -> list[_Raw]:
+    """The training samples again, with verdicts on other prompts; none is about a prompt that is evaluated on."""
+    if config.stage != "finetune" or config.more_labels is None:
+        return []
+    own = {(row.source, row.index): row.prompt for row in kept}
+    kept_apart = {row.text for row in evaluated}
+    return [
+        _Raw(source, index, own[source, index], text, label)
+        for source, data in enumerate(sets)
+        for index, text, label in read_more_labels(data, config.more_labels)
+        if (source, index) in own and text not in kept_apart
+    ]
 
 
 def _tabulated(sets: Sequence[CollectedSet], rows: list[_Raw], config: TrainConfig, tokenizer: Any) -> TrainingData:

@@ -2,13 +2,14 @@
 
 labels.jsonl    {"prompt_id", "candidate", "correct", "reason"}     written by label.py from GenEval's verdicts
 captions.jsonl  {"prompt_id", "candidate", "caption"}               written by label.py from an image-text model
+more.jsonl      {"prompt_id", "candidate", "prompt", "correct"}     verdicts on other prompts than the sample's own
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vhs.errors import ConfigError, RunError
@@ -29,29 +30,44 @@ def read_rows(data: CollectedSet, file: str, key: str, kind: type) -> dict[int, 
     Raises ConfigError that names file and line for a line that is not whole, a sample that was not collected, or a
     sample with two values.
     """
+    found: dict[int, Any] = {}
+    for where, index, (value,) in _rows(data, file, {key: kind}):
+        if found.setdefault(index, value) != value:
+            raise ConfigError(f"{where}: {data.name(index)} was already given another {key}")
+    return found
+
+
+def _rows(data: CollectedSet, file: str, keys: Mapping[str, type]) -> Iterator[tuple[str, int, list[Any]]]:
+    """Place, sample index and the values of `keys` of every line."""
     path = data.folder / file
     if not path.exists():
         raise ConfigError(f"{path}: no such file; write it with verifier_scripts/label.py")
     positions = {prompt.id: position for position, prompt in enumerate(data.prompts)}
-    found: dict[int, Any] = {}
     for number, line in enumerate(path.read_text().splitlines(), start=1):
-        index, value = _row(line, f"{path}:{number}", positions, data.layout.candidates, key, kind)
-        if found.setdefault(index, value) != value:
-            raise ConfigError(f"{path}:{number}: {data.name(index)} was already given another {key}")
-    return found
+        where = f"{path}:{number}"
+        yield where, *_row(line, where, positions, data.layout.candidates, keys)
 
 
-def _row(line: str, where: str, positions: Mapping[int, int], candidates: int, key: str, kind: type) -> tuple[int, Any]:
+def _row(
+    line: str, where: str, positions: Mapping[int, int], candidates: int, keys: Mapping[str, type]
+) -> tuple[int, list[Any]]:
     try:
         row = json.loads(line)
-        prompt, candidate, value = row["prompt_id"], row["candidate"], row[key]
+        prompt, candidate, values = row["prompt_id"], row["candidate"], [row[key] for key in keys]
     except (ValueError, KeyError, TypeError):
-        raise ConfigError(f"{where}: a JSON object with prompt_id, candidate and {key} is needed") from None
-    if not isinstance(value, kind):
-        raise ConfigError(f"{where}: {key} is {value!r}; {kind.__name__} is needed")
+        needed = ", ".join(["prompt_id", "candidate", *keys])
+        raise ConfigError(f"{where}: a JSON object with {needed} is needed") from None
+    for (key, kind), value in zip(keys.items(), values, strict=True):
+        if not isinstance(value, kind):
+            raise ConfigError(f"{where}: {key} is {value!r}; {kind.__name__} is needed")
     if prompt not in positions or not isinstance(candidate, int) or not 0 <= candidate < candidates:
         raise ConfigError(f"{where}: prompt {prompt} candidate {candidate} has no features in the set")
-    return positions[prompt] * candidates + candidate, value
+    return positions[prompt] * candidates + candidate, values
+
+
+def read_more_labels(data: CollectedSet, file: str) -> list[tuple[int, str, bool]]:
+    """(sample index, prompt, verdict) of every line: what a picture is worth as an answer to other prompts than its own."""
+    return [(index, prompt, correct) for _, index, (prompt, correct) in _rows(data, file, {"prompt": str, "correct": bool})]
 
 
 def read_labels(data: CollectedSet, file: str = "labels.jsonl") -> dict[int, bool]:
