@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from vhs.records import Detection
-from vhs.tinyworld import candidates, language_model, recipe, student
-from vhs.tinyworld.scenes import held_out, sample_scene
+from vhs.tinyworld import candidates, language_model, recipe, student, word_grid
+from vhs.tinyworld.scenes import COLORS, SHAPES, Scene, caption_record, held_out, make_scene, sample_scene, true_verdict
 
 
 @pytest.fixture
@@ -130,3 +130,49 @@ def test_detections_are_said_in_the_language_models_words():
     seen = [Detection("star", 0.9, (4, 4, 20, 20)), Detection("ring", 0.8, (40, 42, 58, 60))]
     assert candidates.description(seen, ["red", "blue"]) == "a red star top left, a blue ring bottom right"
     assert candidates.description([], []) == "nothing"
+
+
+def test_other_prompts_are_training_captions_of_both_verdicts_and_ask_both_ways():
+    said = {"true": 0, "false": 0}
+    for seed in range(200):
+        scene = sample_scene(seed)
+        records = candidates.other_records(scene, np.random.default_rng(seed))
+        prompts = [record["prompt"] for record in records]
+        assert scene.caption not in prompts and len(set(prompts)) == len(prompts)
+        assert not any(held_out(record) for record in records)
+        for record in records:
+            said["true" if true_verdict(record, scene).correct else "false"] += 1
+        if len({obj.shape for obj in scene.objects}) > 1:
+            assert records
+    assert min(said.values()) > 0.25 * sum(said.values())
+    assert candidates.other_records(Scene("a photo of a star", {}, (), (0, 0, 0), 0), np.random.default_rng(0)) == []
+
+
+def test_a_scene_drawn_with_words_says_its_objects_where_they_are():
+    record = caption_record("position", ["star", "ring"], relation="left of")
+    scene = make_scene(record, seed=3)
+    words = ["star", "ring", *COLORS, "top", "middle", "bottom", "left", "center", "right", *SHAPES]
+    cells = word_grid.draw(scene, words.index, np.random.default_rng(0))
+    assert cells.ids.shape == cells.weights.shape == (64, word_grid.WORDS) and cells.weights.min() >= 0
+    loudest = cells.weights[:, 2:].argmax(1)
+    shown = [words[ids[2]] if weight > 0 else "" for ids, weight in zip(cells.ids, cells.weights[:, 2], strict=True)]
+    columns = {shape: {i % 8 for i, seen in enumerate(shown) if seen == shape} for shape in ("star", "ring")}
+    assert set(shown) == {"", "star", "ring"} and max(columns["star"]) < min(columns["ring"])
+    assert (loudest < 2).all()  # an object never looks more like another shape
+    place = [(words[ids[0]], words[ids[1]]) for ids in cells.ids]
+    assert place[0] == ("top", "left") and place[63] == ("bottom", "right") and place[27] == ("middle", "center")
+
+
+def test_a_drawing_stands_in_the_text_where_the_picture_does():
+    """The language model's batch has 64 cells at `<image>`, never a target, and plain tokens elsewhere; text alone embeds
+    as the model's own embedding does."""
+    tokenizer = language_model.qwen_tokenizer(language_model.corpus(50))
+    ids, weights, targets = language_model.batch(0, tokenizer)
+    cells = (weights[..., 0] != 1) & (weights.sum(-1) > 0)
+    assert set(cells.sum(1).tolist()) == {0, 64}
+    assert (targets[cells] == 0).all() and (targets == language_model.ANSWER_WEIGHT).any()
+    assert (weights[~cells][:, 1:] == 0).all()
+    model = language_model.build(tokenizer)
+    plain = ids.clone()
+    embedded = word_grid.embed(model.get_input_embeddings(), plain, torch.eye(word_grid.WORDS)[0].expand(weights.shape))
+    torch.testing.assert_close(embedded, model.get_input_embeddings()(plain[..., 0]))

@@ -32,9 +32,9 @@ def test_the_generator_is_right_often_and_wrong_often(measured):
 
 def test_the_verifier_reads_the_candidates(measured):
     figures = measured[1]
-    assert figures["auc"].mean > 0.56
-    assert figures["best_of_8"].mean > figures["single"].mean
-    assert figures["auc"].mean > figures["auc_shuffled"].mean + 0.04
+    assert figures["auc"].mean > 0.68
+    assert figures["best_of_8"].mean > figures["single"].mean + 0.06
+    assert abs(figures["auc_shuffled"].mean - 0.5) < 0.1
 
 
 def test_picks_lie_between_none_and_the_oracle(measured):

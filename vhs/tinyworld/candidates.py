@@ -1,7 +1,8 @@
 """Stage 9: candidates of the one-step student, judged by the tiny GenEval evaluator.
 
 Every picture is the generator's own, every label the evaluator's: no mistake is injected. What the evaluator sees is
-also said in words, which is what the connector is aligned on.
+also said in words, which is what the connector is aligned on, and each picture is judged against a few other prompts too,
+so that the verifier has to look at it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from vhs.geneval.colors import ColorQuery
 from vhs.geneval.evaluate import GenEval
 from vhs.records import Detection
 from vhs.tinyworld import recipe
-from vhs.tinyworld.scenes import TAG_WEIGHTS, in_words, sample_prompts
+from vhs.tinyworld.language_model import MIDDLE_ROW, candidate_record
+from vhs.tinyworld.scenes import (
+    COLORS, OPPOSITE, RELATIONS, TAG_WEIGHTS, Scene, SceneObject, caption_record, contrast, held_out, in_words,
+    sample_prompts, true_verdict,
+)  # fmt: skip
 from vhs.training.commands import run_collect
 from vhs.training.data_config import CollectConfig
 from vhs.training.labels import line_of, write_rows
@@ -25,6 +30,7 @@ from vhs.training.store import CollectedSet
 
 STAGE = "candidates"
 PROMPTS, HELD_OUT_PROMPTS, PER_PROMPT = 5200, 1200, 8
+OTHER_PROMPTS = 2
 RUN = "configs/tiny.yaml"
 BLOCKS = [1, 5, 7, 9, 19]
 """Block 7 is the verifier's; the others and the final latent are for the ablations in `configs/paper/`."""
@@ -54,30 +60,82 @@ def description(detections: list[Detection], colors: list[str]) -> str:
 
 
 def judge_and_describe(data: CollectedSet, evaluator: GenEval, batch: int = 64) -> None:
-    """Write labels.jsonl and captions.jsonl beside the set, one detector pass a picture for both."""
+    """Write labels.jsonl, captions.jsonl and more.jsonl beside the set, one detector pass a picture for all three."""
     from tqdm import tqdm
 
-    labels, captions = {}, {}
+    labels, captions, more = {}, {}, {}
     for start in tqdm(range(0, len(data), batch), desc="judged", mininterval=10):
         indices = range(start, min(start + batch, len(data)))
         images = [data.picture(i) for i in indices]
-        verdicts = evaluator.judge_batch(images, [data.prompt(i).metadata for i in indices])
-        shown = [_sorted([d for d in verdict.objects if d.score > 0.5]) for verdict in verdicts]
-        queries = [ColorQuery(image, d, d.label) for image, found in zip(images, shown, strict=True) for d in found]
-        colors = iter(evaluator.colors.classify(queries))
-        for index, verdict, found in zip(indices, verdicts, shown, strict=True):
-            labels[index] = verdict
-            captions[index] = description(found, [next(colors) for _ in found])
-    everything = range(len(data))
+        found = evaluator.detector.detect(images, evaluator.thresholds.lowest)
+        verdicts = evaluator.judge_detections(images, [data.prompt(i).metadata for i in indices], found)
+        shown = [_sorted([d for d in objects if d.score > 0.5]) for objects in found]
+        queries = [ColorQuery(image, d, d.label) for image, objects in zip(images, shown, strict=True) for d in objects]
+        named = iter(evaluator.colors.classify(queries))
+        colors = [[next(named) for _ in objects] for objects in shown]
+        asked = [
+            other_records(_as_scene(data.prompt(i).metadata, seen, names), np.random.default_rng([i, 8]))
+            for i, seen, names in zip(indices, shown, colors, strict=True)
+        ]
+        owner = [k for k, records in enumerate(asked) for _ in records]
+        judged = evaluator.judge_detections(
+            [images[k] for k in owner], [record for records in asked for record in records], [found[k] for k in owner]
+        )
+        answers = iter(judged)
+        for k, index in enumerate(indices):
+            labels[index] = verdicts[k]
+            captions[index] = description(shown[k], colors[k])
+            more[index] = [(record["prompt"], next(answers).correct) for record in asked[k]]
+    everything, source = range(len(data)), "tiny GenEval"
     write_rows(data, everything, lambda ids: [line_of(data, i, correct=labels[i].correct, reason=labels[i].reason) for i in ids],
-               "labels.jsonl", source="tiny GenEval")  # fmt: skip
-    write_rows(data, everything, lambda ids: [line_of(data, i, caption=captions[i]) for i in ids], "captions.jsonl",
-               source="tiny GenEval")  # fmt: skip
+               "labels.jsonl", source=source)  # fmt: skip
+    write_rows(
+        data, everything, lambda ids: [line_of(data, i, caption=captions[i]) for i in ids], "captions.jsonl", source=source
+    )
+    write_rows(
+        data, everything, lambda ids: [line_of(data, i, prompt=prompt, correct=fits) for i in ids for prompt, fits in more[i]],
+        "more.jsonl", source=source,
+    )  # fmt: skip
+
+
+def _as_scene(metadata: dict, seen: list[Detection], colors: list[str]) -> Scene:
+    """What the evaluator sees in a picture, as a scene."""
+    objects = []
+    for found, color in zip(seen, colors, strict=True):
+        left, top, right, bottom = found.box
+        size = (right - left + bottom - top) / 4
+        objects.append(SceneObject(found.label, color, (left + right) / 2, (top + bottom) / 2, size, COLORS[color]))
+    return Scene(metadata["prompt"], metadata, tuple(objects), (0, 0, 0), 0)
+
+
+def other_records(scene: Scene, rng: np.random.Generator) -> list[dict]:
+    """Training captions besides the picture's own: some true of what it shows, some with one thing changed.
+
+    Of two different shapes a relation that holds and its opposite are asked, and a pair of colours and a contrast to it."""
+    if not scene.objects:
+        return []
+    drawn = [candidate_record(scene, rng) for _ in range(OTHER_PROMPTS)]
+    first, *others = [scene.objects[i] for i in rng.permutation(len(scene.objects))]
+    other = next((obj for obj in others if obj.shape != first.shape), None)
+    if other is not None:
+        shapes = [first.shape, other.shape]
+        relations = [caption_record("position", shapes, relation=relation) for relation in RELATIONS]
+        drawn += [record for record in relations if true_verdict(record, scene).correct][:1]
+        drawn += [caption_record("position", shapes, relation=OPPOSITE[_relation(record)]) for record in drawn[OTHER_PROMPTS:]]
+        if first.color != other.color:
+            drawn.append(caption_record("color_attr", shapes, [first.color, other.color]))
+            drawn.append(contrast(drawn[-1], rng))
+    wanted = [record for record in drawn if record["prompt"] != scene.caption and not held_out(record)]
+    return list({record["prompt"]: record for record in wanted}.values())
+
+
+def _relation(record: dict) -> str:
+    return record["include"][1]["position"][0]
 
 
 def _sorted(found: list[Detection]) -> list[Detection]:
     """At most four objects, in reading order."""
-    return sorted(sorted(found, key=lambda d: -d.score)[:4], key=lambda d: (d.box[1] > 26, d.box[0]))
+    return sorted(sorted(found, key=lambda d: -d.score)[:4], key=lambda d: (d.box[1] + d.box[3] > 2 * MIDDLE_ROW, d.box[0]))
 
 
 def main() -> None:

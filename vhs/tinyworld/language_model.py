@@ -1,9 +1,9 @@
 """Stage 7: the language model, a tiny Qwen2, pretrained on scenes in words.
 
-Four kinds of text, all from training captions: a scene in words, described again or captioned; a scene and words that it
-has or has not; a scene and up to eight captions, each with GenEval's verdict; and the verifier's own question with the
-description in the picture's place. So the model knows what agreement between a picture and a prompt means before it sees
-a picture's features.
+A scene is described in a sentence or drawn with words, cell by cell (word_grid.py). Four kinds of text follow, all from
+training captions: a description or a caption; words that the scene has or has not; up to eight captions, each with
+GenEval's verdict; and the verifier's own question with the scene in the picture's place. So the model knows how to look
+at a picture, and what its agreement with a prompt means, before it sees a picture's features.
 """
 
 from __future__ import annotations
@@ -13,19 +13,23 @@ import torch
 from torch.nn import functional as F
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from vhs.tinyworld import recipe
+from vhs.tinyworld import recipe, word_grid
 from vhs.tinyworld.scenes import (
-    COLORS, HELD_OUT_PAIRS, RELATIONS, SHAPES, Scene, caption_record, contrast, held_out, in_words, sample_scene,
-    true_verdict,
+    COLORS, HELD_OUT_PAIRS, RELATIONS, SHAPES, Scene, caption_record, contrast, held_out, in_words, sample_scene, true_verdict,
 )  # fmt: skip
 from vhs.tinyworld.tokenizers import qwen_tokenizer
-from vhs.verifiers.conversation import chat_text, question
+from vhs.tinyworld.word_grid import Words
+from vhs.verifiers.conversation import IMAGE_MARKER, chat_text, question
 
 STAGE = "language_model"
 BATCH = 48
+DRAWN = 0.8
+"""Share of the scenes that are drawn with words instead of described."""
 CAPTION_QUESTION = "<image> Describe the picture."
 """The user's message that a description answers; the alignment stage asks the same of a picture."""
 ANSWER_WEIGHT, TEXT_WEIGHT = 1.0, 0.01
+MIDDLE_ROW = 26
+"""Reading order: first the objects whose centres are above this, then the others, each from the left (pixels)."""
 CAPTIONS_A_SCENE, WORDS_A_SCENE = 8, 18
 
 
@@ -40,9 +44,10 @@ def build(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
     return Qwen2ForCausalLM(config)
 
 
-def describe(scene: Scene, rng: np.random.Generator) -> str:
-    """The scene in words, objects in any order: "a red star top left, a blue ring bottom right"."""
-    objects = [scene.objects[i] for i in rng.permutation(len(scene.objects))]
+def describe(scene: Scene, rng: np.random.Generator | None = None) -> str:
+    """The scene in words, objects in any order, without `rng` in reading order: "a red star top left, ..."."""
+    objects = sorted(scene.objects, key=lambda obj: (obj.y > MIDDLE_ROW, obj.x))
+    objects = objects if rng is None else [objects[i] for i in rng.permutation(len(objects))]
     return ", ".join(in_words(obj.color, obj.shape, obj.x, obj.y) for obj in objects)
 
 
@@ -73,16 +78,17 @@ def candidate_record(scene: Scene, rng: np.random.Generator) -> dict:
 
 
 def example(seed: int, tokenizer: Qwen2Tokenizer) -> list[tuple[str, bool]]:
-    """One training text in pieces: (text, whether it is an answer)."""
+    """One training text about `sample_scene(seed)` in pieces: (text, whether it is an answer). Where `<image>` stands
+    in it, the scene is to be drawn."""
     rng = np.random.default_rng([seed, 5])
     scene = sample_scene(seed)
-    seen = describe(scene, rng)
+    seen = IMAGE_MARKER if rng.random() < DRAWN else describe(scene, rng)
     kind = rng.integers(6)
     if kind == 0:
-        answer = describe(scene, rng) if rng.integers(2) else scene.caption
-        asked = chat_text(tokenizer, CAPTION_QUESTION.replace("<image>", seen), False)
+        answer = describe(scene) if rng.integers(4) else scene.caption
+        asked = chat_text(tokenizer, CAPTION_QUESTION.replace(IMAGE_MARKER, seen), False)
         return [(asked, False), (f"{answer}<|im_end|>", True)]
-    if kind < 3:
+    if kind == 1:
         pieces = [(f"{seen}\n", False)]
         for _ in range(WORDS_A_SCENE):
             asked, answer = presence(scene, rng)
@@ -96,7 +102,7 @@ def example(seed: int, tokenizer: Qwen2Tokenizer) -> list[tuple[str, bool]]:
             pieces += [(f"{record['prompt']}?\n", False), (_answer(record, scene), True), ("\n", False)]
         return pieces
     record = candidate_record(scene, rng)
-    asked = chat_text(tokenizer, question(record["prompt"]).replace("<image>", seen), False)
+    asked = chat_text(tokenizer, question(record["prompt"]).replace(IMAGE_MARKER, seen), False)
     return [(asked, False), (_answer(record, scene), True), ("<|im_end|>", False)]
 
 
@@ -132,69 +138,92 @@ def corpus(count: int) -> list[str]:
     return texts + [system, CAPTION_QUESTION] * count
 
 
-def batch(step: int, tokenizer: Qwen2Tokenizer) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids (B, T), padded on the right, and the weight of each as a target (B, T)."""
-    rows = [_row(example(recipe.scene_seed(STAGE, step * BATCH + i), tokenizer), tokenizer) for i in range(BATCH)]
-    length = max(len(ids) for ids, _ in rows)
-    ids = torch.full((BATCH, length), tokenizer.pad_token_id)
-    weights = torch.zeros((BATCH, length))
-    for i, (tokens, values) in enumerate(rows):
-        ids[i, : len(tokens)] = torch.tensor(tokens)
-        weights[i, 1 : len(tokens)] = torch.tensor(values[1:])
-    return ids, weights
+def batch(step: int, tokenizer: Qwen2Tokenizer) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Words' ids and weights (B, T, WORDS), padded on the right, and the weight of each token as a target (B, T)."""
+    seeds = [recipe.scene_seed(STAGE, step * BATCH + i) for i in range(BATCH)]
+    rows = [_row(example(seed, tokenizer), tokenizer, seed) for seed in seeds]
+    shape = (BATCH, max(len(targets) for _, targets in rows))
+    ids, weights = np.zeros((*shape, word_grid.WORDS), dtype=np.int64), np.zeros((*shape, word_grid.WORDS), dtype=np.float32)
+    targets = np.zeros(shape, dtype=np.float32)
+    for i, (words, values) in enumerate(rows):
+        ids[i, : len(values)], weights[i, : len(values)], targets[i, 1 : len(values)] = words.ids, words.weights, values[1:]
+    return torch.from_numpy(ids), torch.from_numpy(weights), torch.from_numpy(targets)
 
 
-def _row(pieces: list[tuple[str, bool]], tokenizer: Qwen2Tokenizer) -> tuple[list[int], list[float]]:
-    """Token ids and weights of one text; pieces are tokenised apart, as the verifier's question is."""
-    ids: list[int] = []
-    weights: list[float] = []
+def _row(pieces: list[tuple[str, bool]], tokenizer: Qwen2Tokenizer, seed: int) -> tuple[Words, list[float]]:
+    """One text's words and targets; pieces are tokenised apart, as the verifier's question is."""
+    parts: list[Words] = []
+    targets: list[float] = []
     for text, is_answer in pieces:
-        tokens = tokenizer(text, add_special_tokens=False).input_ids
-        ids += tokens
-        weights += [ANSWER_WEIGHT if is_answer else TEXT_WEIGHT] * len(tokens)
-    return ids, weights
+        for number, half in enumerate(text.split(IMAGE_MARKER)):
+            if number:
+                parts.append(drawing(seed, sample_scene(seed), tokenizer))
+                targets += [0.0] * len(parts[-1].ids)
+            tokens = tokenizer(half, add_special_tokens=False).input_ids
+            parts.append(Words.of_text(tokens))
+            targets += [ANSWER_WEIGHT if is_answer else TEXT_WEIGHT] * len(tokens)
+    return Words(np.concatenate([p.ids for p in parts]), np.concatenate([p.weights for p in parts])), targets
+
+
+def drawing(seed: int, scene: Scene, tokenizer: Qwen2Tokenizer) -> Words:
+    """The scene drawn with words."""
+    token = lambda word: tokenizer.convert_tokens_to_ids(f"Ġ{word}")  # noqa: E731
+    return word_grid.draw(scene, token, np.random.default_rng([seed, 6]))
 
 
 def loss(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, step: int, device: str) -> torch.Tensor:
     """Next-token cross-entropy, answers weighted a hundred times the rest."""
-    ids, weights = (t.to(device) for t in batch(step, tokenizer))
+    ids, weights, targets = (t.to(device) for t in batch(step, tokenizer))
+    embedded = word_grid.embed(model.get_input_embeddings(), ids[:, :-1], weights[:, :-1])
     with recipe.autocast(device):
-        logits = model(input_ids=ids[:, :-1]).logits
-    losses = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-    return (losses * weights[:, 1:].flatten()).sum() / weights[:, 1:].sum()
+        hidden = model.model(inputs_embeds=embedded).last_hidden_state
+    wanted = targets[:, 1:] > 0
+    with recipe.autocast(device):
+        logits = model.lm_head(hidden[wanted])
+    losses = F.cross_entropy(logits.float(), ids[:, 1:, 0][wanted], reduction="none")
+    return (losses * targets[:, 1:][wanted]).sum() / targets.sum()
 
 
 @torch.no_grad()
-def answers_right(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, count: int) -> float:
-    """The share of the verifier's questions on held-out scenes in words that are answered rightly."""
+def answers_right(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, count: int, drawn: bool) -> float:
+    """The share of the verifier's questions on held-out scenes, described or drawn in words, that are answered rightly."""
     yes, no = (tokenizer(word, add_special_tokens=False).input_ids[0] for word in ("yes", "no"))
     right = 0
     for i in range(count):
         rng = np.random.default_rng([i, 9])
         scene = sample_scene(recipe.HELD_OUT_SEEDS + i, "test")
         record = scene.metadata if i % 2 else contrast(scene.metadata, rng)
-        message = question(record["prompt"]).replace("<image>", describe(scene, rng))
-        ids = tokenizer(chat_text(tokenizer, message, False), add_special_tokens=False, return_tensors="pt").input_ids
-        logits = model(input_ids=ids.to(model.device)).logits[0, -1]
+        message = question(record["prompt"]).replace(IMAGE_MARKER, IMAGE_MARKER if drawn else describe(scene, rng))
+        halves = [Words.of_text(tokenizer(half).input_ids) for half in chat_text(tokenizer, message, False).split(IMAGE_MARKER)]
+        if drawn:
+            halves.insert(1, drawing(i, scene, tokenizer))
+        ids, weights = (torch.from_numpy(np.concatenate([getattr(half, name) for half in halves]))[None].to(model.device)
+                        for name in ("ids", "weights"))  # fmt: skip
+        embedded = word_grid.embed(model.get_input_embeddings(), ids, weights)
+        logits = model(inputs_embeds=embedded).logits[0, -1]
         right += bool(logits[yes] > logits[no]) == true_verdict(record, scene).correct
     return right / count
 
 
 def main() -> None:
-    args = recipe.arguments(STAGE, steps=4000)
+    args = recipe.arguments(STAGE, steps=2000)
     torch.manual_seed(0)
     tokenizer = qwen_tokenizer(corpus(400))
     model = build(tokenizer).to(args.device)
 
-    def evaluate(step: int) -> dict[str, float]:
-        return {"answers_right": round(answers_right(model, tokenizer, 200), 4)}
+    def evaluate(step: int, count: int = 200) -> dict[str, float]:
+        return {
+            "answers_right": round(answers_right(model, tokenizer, count, False), 4),
+            "answers_right_drawn": round(answers_right(model, tokenizer, count, True), 4),
+        }
 
     recipe.train(
-        STAGE, model, lambda step: loss(model, tokenizer, step, args.device), steps=args.steps, peak=2.5e-3, warmup=100,
-        average=0.998, evaluate=evaluate, evaluate_every=250,
+        STAGE, model, lambda step: loss(model, tokenizer, step, args.device), steps=args.steps, peak=2e-3, warmup=100,
+        average=0.99, muon=recipe.matrices_of(model.model.layers), evaluate=evaluate, evaluate_every=200,
     )  # fmt: skip
     folder = recipe.CKPTS / "language_model"
-    recipe.log(STAGE, final_answers_right=answers_right(model.cpu(), tokenizer, 1000))
+    model.cpu().eval()
+    recipe.log(STAGE, **{f"final_{name}": value for name, value in evaluate(args.steps, 1000).items()})
     model.bfloat16().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -363,9 +363,15 @@ def true_verdict(record: dict, scene: Scene, masks: np.ndarray | None = None) ->
 
 def in_words(color: str, shape: str, x: float, y: float) -> str:
     """An object as the language model is told of it: "a red star top left"."""
+    across, down = place_in_words(x, y)
+    return f"a {color} {shape} {down} {across}"
+
+
+def place_in_words(x: float, y: float) -> tuple[str, str]:
+    """Where a point lies in the picture, across and down: ("left", "top")."""
     across = "left" if x < 26 else "right" if x > 38 else "center"
     down = "top" if y < 26 else "bottom" if y > 38 else "middle"
-    return f"a {color} {shape} {down} {across}"
+    return across, down
 
 
 # --------------------------------------------------------------------------------------------------------- contrasts

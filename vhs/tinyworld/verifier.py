@@ -29,8 +29,8 @@ def main() -> None:
     print(run_normalize(statistics, print))
     folder = f"output_path={recipe.WORK / STAGE}"
     init = None
-    for stage in ("align_tiny", "finetune_tiny"):
-        overrides = [data, folder, "cont=true"] + ([f"init={init}"] if init else [])
+    for stage, own in (("align_tiny", []), ("finetune_tiny", ["more_labels=more.jsonl", "eval_every=400", "save_every=400"])):
+        overrides = [data, folder, "cont=true", *own] + ([f"init={init}"] if init else [])
         overrides += [] if recipe.has_bfloat16("cpu") else ["precision=float32"]
         config = load_config(TrainConfig, Path("configs/train") / f"{stage}.yaml", overrides)
         line = run_train(config, print)
