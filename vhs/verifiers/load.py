@@ -142,10 +142,15 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         # As it is written: the class of its name would build its own pipeline around the vocabulary.
         kind = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else Qwen2Tokenizer
-        return kind.from_pretrained(folder, local_files_only=True)
+        tokenizer = kind.from_pretrained(folder, local_files_only=True)
+        if not tokenizer.encode("yes", add_special_tokens=False):  # what comes of a folder without any of its files
+            raise ValueError("an empty vocabulary")
+        return tokenizer
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{folder}: no usable tokenizer ({reason}); it needs tokenizer.json") from None
+        raise CheckpointError(
+            f"{folder}: no usable tokenizer ({reason}); it needs tokenizer.json, or vocab.json and merges.txt"
+        ) from None
 
 
 def _build_reader(
