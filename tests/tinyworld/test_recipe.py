@@ -173,6 +173,5 @@ def test_a_drawing_stands_in_the_text_where_the_picture_does():
     assert (targets[cells] == 0).all() and (targets == language_model.ANSWER_WEIGHT).any()
     assert (weights[~cells][:, 1:] == 0).all()
     model = language_model.build(tokenizer)
-    plain = ids.clone()
-    embedded = word_grid.embed(model.get_input_embeddings(), plain, torch.eye(word_grid.WORDS)[0].expand(weights.shape))
-    torch.testing.assert_close(embedded, model.get_input_embeddings()(plain[..., 0]))
+    embedded = word_grid.embed(model.get_input_embeddings(), ids, torch.eye(word_grid.WORDS)[0].expand(weights.shape))
+    torch.testing.assert_close(embedded, model.get_input_embeddings()(ids[..., 0]))

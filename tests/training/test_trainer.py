@@ -50,7 +50,7 @@ def test_align_trains_the_connector_alone(config, language_model):
 
 
 def test_further_verdicts_are_trained_on_but_never_on_a_prompt_that_is_evaluated(config, write_set, tmp_path):
-    """Every sample is asked about one more prompt: each set's own first prompt, and a sentence that no prompt has."""
+    """Candidate 1 of every prompt is also asked about the next prompt, and about a sentence that no prompt has."""
     folder = write_set(tmp_path / "set", prompts=20)
     data = CollectedSet(folder)
     own = [data.prompt(i).text for i in range(0, 80, 4)]
@@ -74,6 +74,8 @@ def test_further_verdicts_are_trained_on_but_never_on_a_prompt_that_is_evaluated
     (folder / "more.jsonl").write_text('{"prompt_id": 100, "candidate": 1, "correct": true}\n')
     with pytest.raises(ConfigError, match=r"more.jsonl:1: a JSON object with prompt_id, candidate, prompt, correct is needed"):
         Trainer(config(data=[str(folder)], more_labels="more.jsonl"))
+    with pytest.raises(ConfigError, match=r"none.jsonl: no such file; more_labels names a file of your own"):
+        Trainer(config(data=[str(folder)], more_labels="none.jsonl"))
 
 
 @pytest.mark.parametrize("start", [None, "vhs-qwen3-tiny", "vhs-tiny-untied", "vhs-tiny-norm_mlp2x_gelu"])

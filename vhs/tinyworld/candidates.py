@@ -18,7 +18,7 @@ from vhs.geneval.colors import ColorQuery
 from vhs.geneval.evaluate import GenEval
 from vhs.records import Detection
 from vhs.tinyworld import recipe
-from vhs.tinyworld.language_model import MIDDLE_ROW, candidate_record
+from vhs.tinyworld.language_model import MIDDLE_ROW, candidate_record, two_shapes
 from vhs.tinyworld.scenes import (
     COLORS, OPPOSITE, RELATIONS, TAG_WEIGHTS, Scene, SceneObject, caption_record, contrast, held_out, in_words,
     sample_prompts, true_verdict,
@@ -115,22 +115,17 @@ def other_records(scene: Scene, rng: np.random.Generator) -> list[dict]:
     if not scene.objects:
         return []
     drawn = [candidate_record(scene, rng) for _ in range(OTHER_PROMPTS)]
-    first, *others = [scene.objects[i] for i in rng.permutation(len(scene.objects))]
-    other = next((obj for obj in others if obj.shape != first.shape), None)
+    first, other = two_shapes(scene, rng)
     if other is not None:
         shapes = [first.shape, other.shape]
-        relations = [caption_record("position", shapes, relation=relation) for relation in RELATIONS]
-        drawn += [record for record in relations if true_verdict(record, scene).correct][:1]
-        drawn += [caption_record("position", shapes, relation=OPPOSITE[_relation(record)]) for record in drawn[OTHER_PROMPTS:]]
+        relations = {relation: caption_record("position", shapes, relation=relation) for relation in RELATIONS}
+        holds = next((relation for relation, record in relations.items() if true_verdict(record, scene).correct), None)
+        drawn += [relations[holds], relations[OPPOSITE[holds]]] if holds else []
         if first.color != other.color:
             drawn.append(caption_record("color_attr", shapes, [first.color, other.color]))
             drawn.append(contrast(drawn[-1], rng))
     wanted = [record for record in drawn if record["prompt"] != scene.caption and not held_out(record)]
     return list({record["prompt"]: record for record in wanted}.values())
-
-
-def _relation(record: dict) -> str:
-    return record["include"][1]["position"][0]
 
 
 def _sorted(found: list[Detection]) -> list[Detection]:

@@ -15,7 +15,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from vhs.tinyworld import recipe, word_grid
 from vhs.tinyworld.scenes import (
-    COLORS, HELD_OUT_PAIRS, RELATIONS, SHAPES, Scene, caption_record, contrast, held_out, in_words, sample_scene, true_verdict,
+    COLORS, HELD_OUT_PAIRS, RELATIONS, SHAPES, Scene, SceneObject, caption_record, contrast, held_out, in_words, sample_scene,
+    true_verdict,
 )  # fmt: skip
 from vhs.tinyworld.tokenizers import qwen_tokenizer
 from vhs.tinyworld.word_grid import Words
@@ -51,10 +52,15 @@ def describe(scene: Scene, rng: np.random.Generator | None = None) -> str:
     return ", ".join(in_words(obj.color, obj.shape, obj.x, obj.y) for obj in objects)
 
 
+def two_shapes(scene: Scene, rng: np.random.Generator) -> tuple[SceneObject, SceneObject | None]:
+    """One of the objects, and one of another shape where there is any."""
+    first, *others = [scene.objects[i] for i in rng.permutation(len(scene.objects))]
+    return first, next((obj for obj in others if obj.shape != first.shape), None)
+
+
 def true_record(scene: Scene, rng: np.random.Generator) -> dict:
     """A caption that is true of the scene: its own, or one about some of its objects."""
-    objects = [scene.objects[i] for i in rng.permutation(len(scene.objects))]
-    first, other = objects[0], next((obj for obj in objects if obj.shape != objects[0].shape), None)
+    first, other = two_shapes(scene, rng)
     options = [scene.metadata, caption_record("single_object", [first.shape])]
     options.append(caption_record("colors", [first.shape], [first.color]))
     if other is not None:

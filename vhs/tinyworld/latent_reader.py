@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from vhs.tinyworld import autoencoder, recipe
-from vhs.tinyworld.scenes import COLORS, SHAPES, SIZE, Scene, sample_scene
+from vhs.tinyworld.scenes import COLORS, SHAPES, Scene, covered, sample_scene
 
 STAGE = "latent_reader"
 SHIPPED = recipe.CKPTS / "teacher" / "latent_reader.safetensors"
@@ -70,10 +70,9 @@ class LatentReader(nn.Module):
 
 def targets(scene: Scene, side: int) -> torch.Tensor:
     """(2, side, side) int64: shape and colour of the object whose radius covers the token's centre, 0 for none."""
-    centre = (torch.arange(side) + 0.5) * SIZE / side
     found = torch.zeros((2, side, side), dtype=torch.long)
     for obj in scene.objects:
-        inside = (centre[None, :] - obj.x) ** 2 + (centre[:, None] - obj.y) ** 2 <= obj.radius**2
+        inside = torch.from_numpy(covered(obj, side))
         found[0, inside] = 1 + SHAPES.index(obj.shape)
         found[1, inside] = 1 + list(COLORS).index(obj.color)
     return found

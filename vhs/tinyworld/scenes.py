@@ -340,6 +340,12 @@ def render(scene: Scene) -> tuple[Image.Image, np.ndarray]:
     return Image.fromarray(np.rint(picture).astype(np.uint8)), masks
 
 
+def covered(obj: SceneObject, side: int) -> np.ndarray:
+    """(side, side) bool: the tokens of a latent of that side whose centres the object's radius covers."""
+    centre = (np.arange(side) + 0.5) * SIZE / side
+    return (centre[None, :] - obj.x) ** 2 + (centre[:, None] - obj.y) ** 2 <= obj.radius**2
+
+
 def true_detections(scene: Scene, masks: np.ndarray | None = None) -> list[Detection]:
     """What a perfect detector would answer: every object with score 1, its mask and box (without masks: the outline's)."""
     found = []

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from vhs.tinyworld.scenes import SHAPES, SIZE, Scene, place_in_words
+from vhs.tinyworld.scenes import SHAPES, SIZE, Scene, covered, place_in_words
 
 SIDE = 8
 CELL = SIZE / SIDE
@@ -42,15 +42,14 @@ def draw(scene: Scene, token: Callable[[str], int], rng: np.random.Generator) ->
     A cell says its place ("top left"), and the shape and the colour of the object whose radius covers its centre. How
     clearly it says each is random, and an object may look a little like another shape.
     """
-    centre = (np.arange(SIDE) + 0.5) * CELL
     ids = np.zeros((SIDE, SIDE, WORDS), dtype=np.int64)
     weights = np.zeros((SIDE, SIDE, WORDS), dtype=np.float32)
-    for i, at in enumerate(centre):
-        across, down = place_in_words(at, at)
+    for i in range(SIDE):
+        across, down = place_in_words((i + 0.5) * CELL, (i + 0.5) * CELL)
         ids[i, :, 0], ids[:, i, 1] = token(down), token(across)
     weights[..., :2] = rng.uniform(0.1, 0.6)
     for obj in scene.objects:
-        inside = (centre[None, :] - obj.x) ** 2 + (centre[:, None] - obj.y) ** 2 <= obj.radius**2
+        inside = covered(obj, SIDE)
         similar = SHAPES[rng.integers(len(SHAPES))]
         ids[inside, 2:] = [token(obj.shape), token(obj.color), token(similar)]
         weights[inside, 2:] = [*rng.uniform(0.3, 0.8, size=2), rng.uniform(0, 0.2)]

@@ -37,11 +37,13 @@ def read_rows(data: CollectedSet, file: str, key: str, kind: type) -> dict[int, 
     return found
 
 
-def _rows(data: CollectedSet, file: str, keys: Mapping[str, type]) -> Iterator[tuple[str, int, list[Any]]]:
+def _rows(
+    data: CollectedSet, file: str, keys: Mapping[str, type], remedy: str = "write it with verifier_scripts/label.py"
+) -> Iterator[tuple[str, int, list[Any]]]:
     """Place, sample index and the values of `keys` of every line."""
     path = data.folder / file
     if not path.exists():
-        raise ConfigError(f"{path}: no such file; write it with verifier_scripts/label.py")
+        raise ConfigError(f"{path}: no such file; {remedy}")
     positions = {prompt.id: position for position, prompt in enumerate(data.prompts)}
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         where = f"{path}:{number}"
@@ -67,7 +69,9 @@ def _row(
 
 def read_more_labels(data: CollectedSet, file: str) -> list[tuple[int, str, bool]]:
     """(sample index, prompt, verdict) of every line: what a picture is worth as an answer to other prompts than its own."""
-    return [(index, prompt, correct) for _, index, (prompt, correct) in _rows(data, file, {"prompt": str, "correct": bool})]
+    keys = {"prompt": str, "correct": bool}
+    rows = _rows(data, file, keys, "more_labels names a file of your own (docs/training.md); leave it out for none")
+    return [(index, prompt, correct) for _, index, (prompt, correct) in rows]
 
 
 def read_labels(data: CollectedSet, file: str = "labels.jsonl") -> dict[int, bool]:
