@@ -123,13 +123,32 @@ def test_the_language_models_answers_are_genevals_and_never_about_held_out_combi
     assert min(answers.values()) > 40
     for seed in range(200):
         rng = np.random.default_rng(seed)
-        assert not held_out(language_model.candidate_record(sample_scene(seed), rng))
+        assert not held_out(language_model.asked_record(sample_scene(seed), rng))
+
+
+def test_a_relation_is_asked_both_ways_of_the_same_scene():
+    record = caption_record("position", ["star", "moon"], relation="left of")
+    scene, rng = make_scene(record, seed=3), np.random.default_rng(0)
+    asked = [language_model.order_record(scene, rng) for _ in range(40)]
+    said = {r["prompt"][len("a photo of "):]: true_verdict(r, scene).correct for r in asked if r is not None}
+    assert said == {"a star left of a moon": True, "a moon left of a star": False,
+                    "a moon right of a star": True, "a star right of a moon": False}  # fmt: skip
+    assert language_model.order_record(make_scene(caption_record("single_object", ["star"]), seed=3), rng) is None
+
+
+def test_where_a_shape_is_follows_its_name():
+    scene = make_scene(caption_record("position", ["circle", "ring"], relation="left of"), seed=3)
+    said = {language_model.whereabouts(scene, np.random.default_rng(seed)) for seed in range(20)}
+    assert said == {("a photo of a circle", " middle left"), ("a photo of a ring", " middle right")}
+    twice = make_scene(caption_record("counting", ["star"], count=2), seed=3)
+    assert language_model.whereabouts(twice, np.random.default_rng(0))[1] in ("yes", "no")
 
 
 def test_detections_are_said_in_the_language_models_words():
     seen = [Detection("star", 0.9, (4, 4, 20, 20)), Detection("ring", 0.8, (40, 42, 58, 60))]
-    assert candidates.description(seen, ["red", "blue"]) == "a red star top left, a blue ring bottom right"
-    assert candidates.description([], []) == "nothing"
+    said = {candidates.description(seen, ["red", "blue"], np.random.default_rng(seed)) for seed in range(10)}
+    assert said == {"a red star top left, a blue ring bottom right", "a blue ring bottom right, a red star top left"}
+    assert candidates.description([], [], np.random.default_rng(0)) == "nothing"
 
 
 def test_other_prompts_are_training_captions_of_both_verdicts_and_ask_both_ways():

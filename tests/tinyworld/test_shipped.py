@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
 from vhs import BestOfN
 from vhs.config import load_config
 from vhs.parts import load_generator, load_judge, settle
 from vhs.seeding import candidate_seed
-from vhs.tinyworld import check
+from vhs.tinyworld import check, language_model, recipe
 from vhs.tinyworld.scenes import sample_prompts
 
 
@@ -32,9 +33,17 @@ def test_the_generator_is_right_often_and_wrong_often(measured):
 
 def test_the_verifier_reads_the_candidates(measured):
     figures = measured[1]
-    assert figures["auc"].mean > 0.68
-    assert figures["best_of_8"].mean > figures["single"].mean + 0.06
+    assert figures["auc"].mean > 0.8
+    assert figures["best_of_8"].mean > figures["single"].mean + 0.15
     assert abs(figures["auc_shuffled"].mean - 0.5) < 0.1
+
+
+def test_the_language_model_knows_left_from_right_and_above_from_below():
+    folder = recipe.CKPTS / "language_model"
+    model = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    found = language_model.figures(model, Qwen2Tokenizer.from_pretrained(folder), 40)
+    assert min(found["answers_right"], found["answers_right_drawn"]) > 0.85
+    assert min(found["orders_right"], found["orders_right_drawn"]) > 0.9
 
 
 def test_picks_lie_between_none_and_the_oracle(measured):

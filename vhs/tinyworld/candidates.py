@@ -18,7 +18,7 @@ from vhs.geneval.colors import ColorQuery
 from vhs.geneval.evaluate import GenEval
 from vhs.records import Detection
 from vhs.tinyworld import recipe
-from vhs.tinyworld.language_model import MIDDLE_ROW, candidate_record, two_shapes
+from vhs.tinyworld.language_model import candidate_record, two_shapes
 from vhs.tinyworld.scenes import (
     COLORS, OPPOSITE, RELATIONS, TAG_WEIGHTS, Scene, SceneObject, caption_record, contrast, held_out, in_words,
     sample_prompts, true_verdict,
@@ -50,13 +50,15 @@ def sets() -> list[str]:
     return sorted(str(folder) for folder in (recipe.WORK / STAGE).glob("set_*"))
 
 
-def description(detections: list[Detection], colors: list[str]) -> str:
-    """A picture's objects in words: "a red star top left, a blue ring bottom right"."""
+def description(detections: list[Detection], colors: list[str], rng: np.random.Generator) -> str:
+    """A picture's objects in words, in any order: "a red star top left, a blue ring bottom right".
+
+    In reading order the tokens' order would say where an object is, and a connector would not have to."""
     words = [
         in_words(color, seen.label, (seen.box[0] + seen.box[2]) / 2, (seen.box[1] + seen.box[3]) / 2)
         for seen, color in zip(detections, colors, strict=True)
     ]
-    return ", ".join(words) or "nothing"
+    return ", ".join(words[i] for i in rng.permutation(len(words))) or "nothing"
 
 
 def judge_and_describe(data: CollectedSet, evaluator: GenEval, batch: int = 64) -> None:
@@ -69,7 +71,7 @@ def judge_and_describe(data: CollectedSet, evaluator: GenEval, batch: int = 64) 
         images = [data.picture(i) for i in indices]
         found = evaluator.detector.detect(images, evaluator.thresholds.lowest)
         verdicts = evaluator.judge_detections(images, [data.prompt(i).metadata for i in indices], found)
-        shown = [_sorted([d for d in objects if d.score > 0.5]) for objects in found]
+        shown = [sorted((d for d in objects if d.score > 0.5), key=lambda d: -d.score)[:4] for objects in found]
         queries = [ColorQuery(image, d, d.label) for image, objects in zip(images, shown, strict=True) for d in objects]
         named = iter(evaluator.colors.classify(queries))
         colors = [[next(named) for _ in objects] for objects in shown]
@@ -84,7 +86,7 @@ def judge_and_describe(data: CollectedSet, evaluator: GenEval, batch: int = 64) 
         answers = iter(judged)
         for k, index in enumerate(indices):
             labels[index] = verdicts[k]
-            captions[index] = description(shown[k], colors[k])
+            captions[index] = description(shown[k], colors[k], np.random.default_rng([index, 9]))
             more[index] = [(record["prompt"], next(answers).correct) for record in asked[k]]
     everything, source = range(len(data)), "tiny GenEval"
     write_rows(data, everything, lambda ids: [line_of(data, i, correct=labels[i].correct, reason=labels[i].reason) for i in ids],
@@ -126,11 +128,6 @@ def other_records(scene: Scene, rng: np.random.Generator) -> list[dict]:
             drawn.append(contrast(drawn[-1], rng))
     wanted = [record for record in drawn if record["prompt"] != scene.caption and not held_out(record)]
     return list({record["prompt"]: record for record in wanted}.values())
-
-
-def _sorted(found: list[Detection]) -> list[Detection]:
-    """At most four objects, in reading order."""
-    return sorted(sorted(found, key=lambda d: -d.score)[:4], key=lambda d: (d.box[1] + d.box[3] > 2 * MIDDLE_ROW, d.box[0]))
 
 
 def main() -> None:

@@ -1,12 +1,15 @@
 """Stage 7: the language model, a tiny Qwen2, pretrained on scenes in words.
 
 A scene is described in a sentence or drawn with words, cell by cell (word_grid.py). Four kinds of text follow, all from
-training captions: a description or a caption; words that the scene has or has not; up to eight captions, each with
-GenEval's verdict; and the verifier's own question with the scene in the picture's place. So the model knows how to look
-at a picture, and what its agreement with a prompt means, before it sees a picture's features.
+training captions: a description or a caption; words that the scene has or has not, and where a shape is; up to eight
+captions, each with GenEval's verdict; and the verifier's own question with the scene in the picture's place. So the model
+knows how to look at a picture, and what its agreement with a prompt means, before it sees a picture's features.
 """
 
 from __future__ import annotations
+
+import json
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -15,8 +18,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from vhs.tinyworld import recipe, word_grid
 from vhs.tinyworld.scenes import (
-    COLORS, HELD_OUT_PAIRS, RELATIONS, SHAPES, Scene, SceneObject, caption_record, contrast, held_out, in_words, sample_scene,
-    true_verdict,
+    COLORS, HELD_OUT_PAIRS, OPPOSITE, RELATIONS, SHAPES, Scene, SceneObject, article, caption_record, contrast, held_out,
+    in_words, make_scene, place_in_words, records, sample_scene, true_verdict,
 )  # fmt: skip
 from vhs.tinyworld.tokenizers import qwen_tokenizer
 from vhs.tinyworld.word_grid import Words
@@ -29,9 +32,7 @@ DRAWN = 0.8
 CAPTION_QUESTION = "<image> Describe the picture."
 """The user's message that a description answers; the alignment stage asks the same of a picture."""
 ANSWER_WEIGHT, TEXT_WEIGHT = 1.0, 0.01
-MIDDLE_ROW = 26
-"""Reading order: first the objects whose centres are above this, then the others, each from the left (pixels)."""
-CAPTIONS_A_SCENE, WORDS_A_SCENE = 8, 18
+CAPTIONS_A_SCENE, WORDS_A_SCENE = 8, 12
 
 
 def build(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
@@ -45,10 +46,9 @@ def build(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
     return Qwen2ForCausalLM(config)
 
 
-def describe(scene: Scene, rng: np.random.Generator | None = None) -> str:
-    """The scene in words, objects in any order, without `rng` in reading order: "a red star top left, ..."."""
-    objects = sorted(scene.objects, key=lambda obj: (obj.y > MIDDLE_ROW, obj.x))
-    objects = objects if rng is None else [objects[i] for i in rng.permutation(len(objects))]
+def describe(scene: Scene, rng: np.random.Generator) -> str:
+    """The scene in words, objects in any order: "a red star top left, ..."."""
+    objects = [scene.objects[i] for i in rng.permutation(len(scene.objects))]
     return ", ".join(in_words(obj.color, obj.shape, obj.x, obj.y) for obj in objects)
 
 
@@ -83,31 +83,51 @@ def candidate_record(scene: Scene, rng: np.random.Generator) -> dict:
     return record if held_out(changed) else changed
 
 
+def order_record(scene: Scene, rng: np.random.Generator) -> dict | None:
+    """A relation that holds between two shapes, or as often its opposite; None where training has no such caption."""
+    first, other = two_shapes(scene, rng)
+    if other is None:
+        return None
+    every = {r: caption_record("position", [first.shape, other.shape], relation=r) for r in RELATIONS}
+    holds = [relation for relation, record in every.items() if true_verdict(record, scene).correct]
+    if not holds:
+        return None
+    relation = holds[rng.integers(len(holds))]
+    record = every[relation if rng.integers(2) else OPPOSITE[relation]]
+    return None if held_out(record) else record
+
+
+def asked_record(scene: Scene, rng: np.random.Generator) -> dict:
+    """A caption to be judged: in a third of the cases which of two shapes is left or above."""
+    ordered = order_record(scene, rng) if rng.integers(3) == 0 else None
+    return ordered or candidate_record(scene, rng)
+
+
 def example(seed: int, tokenizer: Qwen2Tokenizer) -> list[tuple[str, bool]]:
     """One training text about `sample_scene(seed)` in pieces: (text, whether it is an answer). Where `<image>` stands
     in it, the scene is to be drawn."""
     rng = np.random.default_rng([seed, 5])
     scene = sample_scene(seed)
     seen = IMAGE_MARKER if rng.random() < DRAWN else describe(scene, rng)
-    kind = rng.integers(6)
+    kind = rng.integers(8)
     if kind == 0:
-        answer = describe(scene) if rng.integers(4) else scene.caption
+        answer = describe(scene, rng) if rng.integers(4) else scene.caption
         asked = chat_text(tokenizer, CAPTION_QUESTION.replace(IMAGE_MARKER, seen), False)
         return [(asked, False), (f"{answer}<|im_end|>", True)]
-    if kind == 1:
-        pieces = [(f"{seen}\n", False)]
-        for _ in range(WORDS_A_SCENE):
-            asked, answer = presence(scene, rng)
-            pieces += [(f"{asked}?\n", False), (answer, True), ("\n", False)]
-        return pieces
     if kind < 5:
         pieces = [(f"{seen}\n", False)]
-        drawn = [candidate_record(scene, rng) for _ in range(CAPTIONS_A_SCENE)]
+        for _ in range(WORDS_A_SCENE):
+            asked, answer = (presence, whereabouts, order)[rng.integers(3)](scene, rng)
+            pieces += [(asked, False), (answer, True), ("\n", False)]
+        return pieces
+    if kind < 7:
+        pieces = [(f"{seen}\n", False)]
+        drawn = [asked_record(scene, rng) for _ in range(CAPTIONS_A_SCENE)]
         distinct = {record["prompt"]: record for record in drawn}  # a caption said twice would give itself away as true
         for record in distinct.values():
             pieces += [(f"{record['prompt']}?\n", False), (_answer(record, scene), True), ("\n", False)]
         return pieces
-    record = candidate_record(scene, rng)
+    record = asked_record(scene, rng)
     asked = chat_text(tokenizer, question(record["prompt"]).replace(IMAGE_MARKER, seen), False)
     return [(asked, False), (_answer(record, scene), True), ("<|im_end|>", False)]
 
@@ -121,11 +141,32 @@ def presence(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     shape = pick([obj.shape for obj in scene.objects]) if some[1] else pick(SHAPES)
     kind = rng.integers(2) if (shape, color) in HELD_OUT_PAIRS else rng.integers(3)
     if kind == 0:
-        return color, "yes" if any(color == c for c, _ in there) else "no"
+        return f"{color}?\n", "yes" if any(color == c for c, _ in there) else "no"
     if kind == 1:
-        return shape, "yes" if any(shape == s for _, s in there) else "no"
+        return f"{shape}?\n", "yes" if any(shape == s for _, s in there) else "no"
     color, shape = pick(sorted(there)) if rng.integers(3) == 0 else (color, shape)
-    return f"{color} {shape}", "yes" if (color, shape) in there else "no"
+    return f"{color} {shape}?\n", "yes" if (color, shape) in there else "no"
+
+
+def whereabouts(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+    """The beginning of a caption, and where its shape is: ("a photo of a star", " top left"). Of a shape that is there once;
+    without any, `presence`.
+
+    The answer follows the shape's name, so that it takes a single look to find it: that is how relations are learned.
+    """
+    shapes = [obj.shape for obj in scene.objects]
+    alone = [obj for obj in scene.objects if shapes.count(obj.shape) == 1]
+    if not alone:
+        return presence(scene, rng)
+    obj = alone[rng.integers(len(alone))]
+    across, down = place_in_words(obj.x, obj.y)
+    return f"a photo of {article(obj.shape)}", f" {down} {across}"
+
+
+def order(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+    """A relation or its opposite, and GenEval's verdict; without any, `presence`."""
+    record = order_record(scene, rng)
+    return (f"{record['prompt']}?\n", _answer(record, scene)) if record else presence(scene, rng)
 
 
 def _answer(record: dict, scene: Scene) -> str:
@@ -139,7 +180,7 @@ def corpus(count: int) -> list[str]:
     for i in range(count):
         scene = sample_scene(recipe.scene_seed(STAGE, i))
         texts += [question(scene.caption).replace("<image>", describe(scene, rng)), f"{scene.caption}?"]
-        texts += [f"{presence(scene, rng)[0]}?" for _ in range(4)]
+        texts += [presence(scene, rng)[0].strip() for _ in range(4)]
     system = "system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.\nuser\nassistant\nyes no"
     return texts + [system, CAPTION_QUESTION] * count
 
@@ -190,16 +231,34 @@ def loss(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, step: int, device: 
     return (losses * targets[:, 1:][wanted]).sum() / targets.sum()
 
 
+def held_out_scene(i: int) -> tuple[Scene, dict]:
+    """A held-out scene, and its own caption or, for every second, one with one thing changed."""
+    scene = sample_scene(recipe.HELD_OUT_SEEDS + i, "test")
+    return scene, scene.metadata if i % 2 else contrast(scene.metadata, np.random.default_rng([i, 9]))
+
+
+def held_out_order(i: int) -> tuple[Scene, dict]:
+    """A scene for a relation that is held out, and this relation; for every second the scene of its opposite."""
+    known = records("position", "test")
+    record = known[int(np.random.default_rng([i, 8]).integers(len(known)))]
+    second, first = record["include"]
+    relation = first["position"][0]
+    shown = record if i % 2 else caption_record("position", [first["class"], second["class"]], relation=OPPOSITE[relation])
+    return make_scene(shown, recipe.HELD_OUT_SEEDS + i, "train"), record
+
+
+Asked = Callable[[int], tuple[Scene, dict]]
+
+
 @torch.no_grad()
-def answers_right(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, count: int, drawn: bool) -> float:
-    """The share of the verifier's questions on held-out scenes, described or drawn in words, that are answered rightly."""
+def answers_right(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, count: int, drawn: bool, asked: Asked) -> float:
+    """The share of the verifier's questions about scenes, described or drawn in words, that are answered rightly."""
     yes, no = (tokenizer(word, add_special_tokens=False).input_ids[0] for word in ("yes", "no"))
     right = 0
     for i in range(count):
-        rng = np.random.default_rng([i, 9])
-        scene = sample_scene(recipe.HELD_OUT_SEEDS + i, "test")
-        record = scene.metadata if i % 2 else contrast(scene.metadata, rng)
-        message = question(record["prompt"]).replace(IMAGE_MARKER, IMAGE_MARKER if drawn else describe(scene, rng))
+        scene, record = asked(i)
+        seen = IMAGE_MARKER if drawn else describe(scene, np.random.default_rng([i, 9]))
+        message = question(record["prompt"]).replace(IMAGE_MARKER, seen)
         halves = [Words.of_text(tokenizer(half).input_ids) for half in chat_text(tokenizer, message, False).split(IMAGE_MARKER)]
         if drawn:
             halves.insert(1, drawing(i, scene, tokenizer))
@@ -211,25 +270,32 @@ def answers_right(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, count: int
     return right / count
 
 
+def figures(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, count: int) -> dict[str, float]:
+    """Shares of held-out questions answered rightly: of all tags, and which of two shapes is left or above."""
+    kinds = {"answers": held_out_scene, "orders": held_out_order}
+    return {
+        f"{name}_right{'_drawn' * drawn}": round(answers_right(model, tokenizer, count, drawn, asked), 4)
+        for name, asked in kinds.items() for drawn in (False, True)
+    }  # fmt: skip
+
+
 def main() -> None:
-    args = recipe.arguments(STAGE, steps=2000)
+    args = recipe.arguments(STAGE, steps=3500, measure="print the shipped model's figures and train nothing")
+    folder = recipe.CKPTS / "language_model"
+    if args.measure:
+        shipped = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32).to(args.device)
+        print(json.dumps(figures(shipped, Qwen2Tokenizer.from_pretrained(folder), 1000)))
+        return
     torch.manual_seed(0)
     tokenizer = qwen_tokenizer(corpus(400))
     model = build(tokenizer).to(args.device)
-
-    def evaluate(step: int, count: int = 200) -> dict[str, float]:
-        return {
-            "answers_right": round(answers_right(model, tokenizer, count, False), 4),
-            "answers_right_drawn": round(answers_right(model, tokenizer, count, True), 4),
-        }
-
     recipe.train(
         STAGE, model, lambda step: loss(model, tokenizer, step, args.device), steps=args.steps, peak=2e-3, warmup=100,
-        average=0.99, muon=recipe.matrices_of(model.model.layers), evaluate=evaluate, evaluate_every=200,
+        average=0.99, muon=recipe.matrices_of(model.model.layers), evaluate=lambda _: figures(model, tokenizer, 200),
+        evaluate_every=200,
     )  # fmt: skip
-    folder = recipe.CKPTS / "language_model"
     model.cpu().eval()
-    recipe.log(STAGE, **{f"final_{name}": value for name, value in evaluate(args.steps, 1000).items()})
+    recipe.log(STAGE, **{f"final_{name}": value for name, value in figures(model, tokenizer, 1000).items()})
     model.bfloat16().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -3,9 +3,10 @@
 A scene is 64 px square: one to four objects on a muted grey, drawn at four times the size and reduced, so that edges are
 anti-aliased. Objects never touch. Everything is a function of a seed.
 
-Combinations held out from every training stage, captions and pictures alike (`held_out` says which):
-- colors: 16 (shape, colour) pairs, two per shape, never drawn in training;
-- position: 22 of the 112 (shape, left of / above, shape) relations, in both wordings;
+Combinations held out from every training stage (`held_out` says which captions):
+- colors: 16 (shape, colour) pairs, two per shape, never said and never drawn in training;
+- position: 22 of the 112 (shape, left of / above, shape) relations, never said in either wording; a picture of "a star and
+  a ring" may show one;
 - color_attr: every caption with a held-out pair, and a tenth of all others.
 Single, two-object and counting captions are too few to hold out: there only the seed is new.
 """

@@ -29,7 +29,8 @@ def main() -> None:
     print(run_normalize(statistics, print))
     folder = f"output_path={recipe.WORK / STAGE}"
     init = None
-    for stage, own in (("align_tiny", []), ("finetune_tiny", ["more_labels=more.jsonl", "eval_every=400", "save_every=400"])):
+    often = ["eval_every=400", "save_every=400"]
+    for stage, own in (("align_tiny", often), ("finetune_tiny", ["more_labels=more.jsonl", "epochs=1", *often])):
         overrides = [data, folder, "cont=true", *own] + ([f"init={init}"] if init else [])
         overrides += [] if recipe.has_bfloat16("cpu") else ["precision=float32"]
         config = load_config(TrainConfig, Path("configs/train") / f"{stage}.yaml", overrides)
