@@ -16,47 +16,52 @@ from vhs.yamlfile import nearest
 
 FOLDER = Path("configs/paper")
 REFERENCE = "finetune"
-"""The row that the others are compared with."""
+"""The row that the others are compared with, unless they name another."""
+SHIPPED = "ckpts/tiny"
+"""Where the shipped verifier and its statistics lie."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """A row: its trainings, each a file of `configs/paper` with overrides, and overrides of its evaluation."""
+    """A row: its trainings, each a file of `configs/paper` with overrides; overrides of its evaluation; the row that it is
+    compared with. A row without trainings is the shipped verifier."""
 
     name: str
     about: str
-    train: tuple[tuple[str, ...], ...]
+    train: tuple[tuple[str, ...], ...] = ()
     evaluate: tuple[str, ...] = ()
     base: str = "evaluate"
+    reference: str = REFERENCE
 
 
 def _seed(seed: int) -> Ablation:
-    align, tune = f"align_seed_{seed}", f"finetune_seed_{seed}"
-    first = ("align", f"seed={seed}", f"name={align}")
-    second = ("finetune", f"seed={seed}", f"name={tune}", f"init=outputs/paper/{align}/checkpoint")
-    return Ablation(tune, f"the same with seed {seed}", (first, second))
+    align, tune = f"shipped_seed_{seed}_align", f"shipped_seed_{seed}"
+    first = ("shipped_align", f"seed={seed}", f"name={align}")
+    second = ("shipped", f"seed={seed}", f"name={tune}", f"init=outputs/paper/{align}/checkpoint")
+    return Ablation(tune, f"its recipe from nothing, seed {seed}", (first, second), reference="shipped")
 
 
 _PLAIN = (("align",), ("finetune",))
 ABLATIONS = (
-    Ablation(REFERENCE, "block 7, weighted loss, all data", _PLAIN),
+    Ablation("shipped", "the shipped verifier", reference="shipped"),
     _seed(1),
     _seed(2),
+    Ablation(REFERENCE, "block 7, weighted loss, 20,800 candidates", _PLAIN),
     *(Ablation(f"block_{l}", f"block {l}", ((f"block_{l}_align",), (f"block_{l}",))) for l in (1, 5, 9, 19)),
     Ablation("input_ae", "final latent", (("input_ae_align",), ("input_ae",))),
     Ablation("input_clip", "CLIP features of the picture", (("input_clip_align",), ("input_clip",)),
              ("data=[outputs/paper/clip_test]",)),
     Ablation("loss_cross_entropy", "cross-entropy", (("align",), ("loss_cross_entropy",))),
     Ablation("loss_focal", "focal loss, gamma 2", (("align",), ("loss_focal",))),
-    Ablation("no_scoring", "random among the answers yes", _PLAIN, base="evaluate_no_scoring"),
+    Ablation("no_scoring", "shipped, random among the answers yes", base="evaluate_no_scoring", reference="shipped"),
     Ablation("data_quarter", "a quarter of the prompts, as many steps", (("align",), ("data_quarter",))),
     Ablation("data_half", "a half of the prompts, as many steps", (("align",), ("data_half",))),
     Ablation("data_more", "verdicts on other prompts too", (("align",), ("data_more",))),
     Ablation("data_no_align", "no stage 1", (("data_no_align",),)),
-    *(Ablation(f"lora_{part}", f"generator shifted by a LoRA, {part} %", _PLAIN, (f"data=[outputs/paper/lora_{part}]",))
-      for part in (50, 100)),
+    *(Ablation(f"lora_{part}", f"shipped, generator shifted by a LoRA, {part} %", (), (f"data=[outputs/paper/lora_{part}]",),
+               reference="shipped") for part in (50, 100)),
 )  # fmt: skip
 
 
@@ -69,11 +74,16 @@ def choose(names: Iterable[str]) -> list[Ablation]:
     return [known[name] for name in names] or list(ABLATIONS)
 
 
-def evaluation(ablation: Ablation, trained: TrainConfig) -> EvaluateConfig:
+def evaluation(ablation: Ablation, trained: TrainConfig | None) -> EvaluateConfig:
     """How a row's verifier is evaluated: on the feature and with the statistics that it was trained with."""
-    mean, variance = trained.normalization_mean_path, trained.normalization_variance_path
+    if trained is None:
+        folder, feature = f"{SHIPPED}/verifier_hidden_7", "hidden_7"
+        mean, variance = (f"{SHIPPED}/normalization/block_7_{name}_bf16.pt" for name in ("mean", "variance"))
+    else:
+        folder, feature = trained.folder / "checkpoint", trained.feature
+        mean, variance = trained.normalization_mean_path, trained.normalization_variance_path
     return load_config(EvaluateConfig, FOLDER / f"{ablation.base}.yaml", [
-        f"verifier={trained.folder / 'checkpoint'}", f"feature={trained.feature}", f"output={result_path(ablation)}",
+        f"verifier={folder}", f"feature={feature}", f"output={result_path(ablation)}",
         f"normalization_mean_path={mean or 'null'}", f"normalization_variance_path={variance or 'null'}", *ablation.evaluate,
     ])  # fmt: skip
 
@@ -87,6 +97,7 @@ def run(ablation: Ablation, overrides: Iterable[str], say: Say) -> None:
     """Trains what the row still lacks and evaluates it; a row with figures is left as it is."""
     if result_path(ablation).exists():
         return
+    config = None
     for file, *own in ablation.train:
         config = load_config(TrainConfig, FOLDER / f"{file}.yaml", [*own, *overrides, "cont=true"])
         say(f"{ablation.name}: {run_train(config, say)}")
@@ -105,12 +116,13 @@ def difference(found: dict[str, Any], reference: dict[str, Any]) -> metrics.Inte
 def table(rows: Iterable[Ablation]) -> str:
     """Markdown: rates in percent with 95 % intervals; rows that have not been run are left out."""
     results = {row.name: json.loads(result_path(row).read_text()) for row in ABLATIONS if result_path(row).exists()}
-    names = ("run", "what differs", "candidates right", "best of 8", "gain", f"less `{REFERENCE}`", "AUC within a prompt")
+    less = f"less `{REFERENCE}` or `shipped`"
+    names = ("run", "what differs", "candidates right", "best of 8", "gain", less, "AUC within a prompt")
     lines = [_line(names), _line(["---"] * len(names)).replace(" ", "")]
     for row in rows:
         if row.name in results:
             found, best = results[row.name], results[row.name]["best_of"][-1]
-            figures = [_percent(best["verifier"]), _percent(best["gain"], "+"), _paired(row.name, results)]
+            figures = [_percent(best["verifier"]), _percent(best["gain"], "+"), _paired(row, results)]
             auc = _plain(found["within_prompt_auc"])
             lines.append(_line([f"`{row.name}`", row.about, f"{100 * found['right']:.1f}", *figures, auc]))
     return "\n".join(lines)
@@ -120,10 +132,10 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _paired(name: str, results: dict[str, dict]) -> str:
+def _paired(row: Ablation, results: dict[str, dict]) -> str:
     """The difference to the reference, empty for itself and for the candidates of a shifted generator."""
-    found, reference = results[name], results.get(REFERENCE)
-    if name == REFERENCE or reference is None or abs(found["right"] - reference["right"]) > 1e-12:
+    found, reference = results[row.name], results.get(row.reference)
+    if row.name == row.reference or reference is None or abs(found["right"] - reference["right"]) > 1e-12:
         return ""
     return _percent(vars(difference(found, reference)), "+")
 
