@@ -75,7 +75,8 @@ def choose(names: Iterable[str]) -> list[Ablation]:
 
 
 def evaluation(ablation: Ablation, trained: TrainConfig | None) -> EvaluateConfig:
-    """How a row's verifier is evaluated: on the feature and with the statistics that it was trained with."""
+    """How a row's verifier is evaluated: on the feature and with the statistics that it was trained with; the shipped
+    verifier where nothing was trained."""
     if trained is None:
         folder, feature = f"{SHIPPED}/verifier_hidden_7", "hidden_7"
         mean, variance = (f"{SHIPPED}/normalization/block_7_{name}_bf16.pt" for name in ("mean", "variance"))
