@@ -32,8 +32,9 @@ class TrainedVerifier(nn.Module):
 
     `after` is padded on the right: under causal attention no token that is read sees the padding. Only the positions
     asked for go through the LLM's head, whose logits would otherwise be most of the memory. `before` is the same for
-    all samples and nothing in front of it: its keys and values are computed once a batch (not under gradient
-    checkpointing, which keeps none).
+    all samples and nothing in front of it: its keys and values are computed once a batch (`shares_before`; not under
+    gradient checkpointing, which keeps none, nor FSDP, which gathers a layer's weights for the gradient of its output,
+    not of its keys and values).
     """
 
     def __init__(self, llm: nn.Module, connector: nn.Module, before: list[int], shares_before: bool = True) -> None:
@@ -125,8 +126,11 @@ def load_start(start: Start, config: TrainConfig, width: int) -> tuple[nn.Module
     return llm.float(), connector.float()
 
 
-def prepare(llm: nn.Module, connector: nn.Module, config: TrainConfig, before: list[int]) -> TrainedVerifier:
-    """The module of a stage: what trains asks for gradients, what does not is frozen; adapters are put in."""
+def prepare(
+    llm: nn.Module, connector: nn.Module, config: TrainConfig, before: list[int], sharded: bool = False
+) -> TrainedVerifier:
+    """The module of a stage: what trains asks for gradients, what does not is frozen; adapters are put in. `sharded`:
+    FSDP will spread the weights."""
     train_llm = config.stage == "finetune"
     llm.requires_grad_(train_llm and config.lora_rank is None)
     connector.requires_grad_(True)
@@ -148,7 +152,7 @@ def prepare(llm: nn.Module, connector: nn.Module, config: TrainConfig, before: l
         llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if config.stage == "align" or config.lora_rank is not None:
             llm.enable_input_require_grads()
-    return TrainedVerifier(llm, connector, before, shares_before=not config.gradient_checkpointing)
+    return TrainedVerifier(llm, connector, before, shares_before=not (sharded or config.gradient_checkpointing))
 
 
 def parameter_groups(model: TrainedVerifier, config: TrainConfig) -> list[dict[str, Any]]:

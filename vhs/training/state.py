@@ -43,6 +43,12 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
         log_with=None if config.tracker == "none" else config.tracker,
         project_config=ProjectConfiguration(project_dir=str(config.folder), logging_dir=str(config.folder)),
     )
+    if accelerator.is_fsdp2 and config.precision == "bfloat16":
+        from torch.distributed.fsdp import MixedPrecisionPolicy
+
+        # accelerate's own would add gradients of different processes in bfloat16 as well
+        policy = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, output_dtype=torch.float32)
+        accelerator.state.fsdp_plugin.mixed_precision_policy = policy
     if config.tracker != "none":
         accelerator.init_trackers(
             "curves", config={k: v for k, v in config.model_dump().items() if isinstance(v, (int, float, str, bool))}

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
 
 from vhs.errors import RunError
 from vhs.training import state
@@ -95,7 +95,8 @@ class Trainer:
         self.loss = build_loss(config, self.train_data.labels)
         self.accelerator = state.build_accelerator(config)
         self._check_batch()
-        model = prepare(*load_start(self.start, config, self.width), config, self.train_data.texts.before)
+        sharded = self.accelerator.distributed_type == DistributedType.FSDP
+        model = prepare(*load_start(self.start, config, self.width), config, self.train_data.texts.before, sharded)
         optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.999))
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self._affirms = says_yes(self.tokenizer)
