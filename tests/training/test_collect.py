@@ -55,6 +55,7 @@ def test_samples_are_what_the_generator_gives(generator, tmp_path):
     """Also where a set of blocks is watched in one pass, cut into micro-batches."""
     data = run(generator, tmp_path, micro_batch=2)
     assert len(data) == 9 and data.name(4).endswith("prompt 00001 candidate 1")
+    assert len({file.stat().st_mode for file in data.folder.rglob("*.*")}) == 1, "who reads the index reads the shards"
     index, (text,) = 4, generator.encode([PROMPTS[1].text])
     noise = generator.noise([candidate_seed(5, 1, 1)])
     for block in (1, 7):

@@ -59,6 +59,7 @@ def test_a_trained_verifier_is_cast_and_replaces_only_its_own_files(checkpoint, 
     assert (folder / "README.md").read_text() == "a model card" and not folder.with_name("trained.partial").exists()
     assert {t.dtype for t in load_file(folder / "model.safetensors").values()} == {torch.bfloat16}
     assert before.block == 3
+    assert len({file.stat().st_mode for file in folder.iterdir()}) == 1, "who reads one file reads all"
     after = load_verifier(folder, "hidden_3")
     assert torch.equal(before.score("x", activations["p0"]).score, after.score("x", activations["p0"]).score)
 

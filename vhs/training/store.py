@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -124,6 +125,7 @@ def write_shard(folder: Path, shard: int, tensors: Mapping[str, torch.Tensor], p
     draft = path.with_name(f".{path.name}.tmp")
     try:
         save_file(tensors, draft)
+        shutil.copymode(folder / "index.json", draft)  # safetensors writes for its owner alone
         os.replace(draft, path)
     except (OSError, SafetensorError) as error:
         draft.unlink(missing_ok=True)

@@ -118,6 +118,7 @@ def _save_tensors(file: Path, llm: nn.Module, connector: nn.Module, dtype: torch
     tensors |= {CONNECTOR_PREFIX + name: tensor for name, tensor in connector.state_dict().items()}
     cast = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in tensors.items()}
     save_file(cast, file, metadata={"format": "pt"})
+    shutil.copymode(file.with_name("config.json"), file)  # safetensors writes for its owner alone
 
 
 def _save_tokenizer(folder: Path, tokenizer: Any) -> None:
