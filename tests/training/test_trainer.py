@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.fake_gpu import fake_gpu, moved
 from vhs.errors import CheckpointError, ConfigError, PromptError, RunError
 from vhs.training.store import CollectedSet, shard_path, write_shard
 from vhs.training.trainer import Trainer, learning_rate, train
@@ -189,6 +190,18 @@ def test_lora_is_merged_when_saved(config):
     with torch.no_grad():
         values, _ = trainer._losses(data.batch([0]))
     assert -torch.log(score.p_yes if sample.label else score.p_no).item() == pytest.approx(values.item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{}, {"stage": "align", "captions": None}, {"lora_rank": 2}, {"feature": "latent"}])
+def test_a_step_on_a_gpu_stays_there(config, changes):
+    trainer = Trainer(config(**changes))
+    batch = trainer.train_data.batch(trainer.positions(0))
+    with fake_gpu() as gpu:
+        batch = type(batch)(**{name: gpu.from_tensor(tensor).to("cuda") for name, tensor in vars(batch).items()})
+        model = moved(trainer.model, gpu)
+        logits = model(trainer.reading(batch.features), batch.after, batch.rows, batch.columns)
+        values = trainer.loss.values(logits, batch.targets, batch.labels)
+    assert values.device.type == "cuda" and values.shape == batch.targets.shape
 
 
 def test_gradient_checkpointing_changes_nothing(config):
