@@ -36,19 +36,21 @@ class Ablation:
     reference: str = REFERENCE
 
 
-def _seed(seed: int) -> Ablation:
-    align, tune = f"shipped_seed_{seed}_align", f"shipped_seed_{seed}"
-    first = ("shipped_align", f"seed={seed}", f"name={align}")
-    second = ("shipped", f"seed={seed}", f"name={tune}", f"init=outputs/paper/{align}/checkpoint")
-    return Ablation(tune, f"its recipe from nothing, seed {seed}", (first, second), reference="shipped")
+def _seed(seed: int, align: str, tune: str) -> Ablation:
+    """Both stages of `tune` again, compared with it."""
+    name = f"{tune}_seed_{seed}"
+    first = (align, f"seed={seed}", f"name={name}_align")
+    second = (tune, f"seed={seed}", f"name={name}", f"init=outputs/paper/{name}_align/checkpoint")
+    return Ablation(name, f"`{tune}` from nothing, seed {seed}", (first, second), reference=tune)
 
 
 _PLAIN = (("align",), ("finetune",))
 ABLATIONS = (
     Ablation("shipped", "the shipped verifier", reference="shipped"),
-    _seed(1),
-    _seed(2),
+    _seed(1, "shipped_align", "shipped"),
+    _seed(2, "shipped_align", "shipped"),
     Ablation(REFERENCE, "block 7, weighted loss, 20,800 candidates", _PLAIN),
+    _seed(1, "align", REFERENCE),
     *(Ablation(f"block_{l}", f"block {l}", ((f"block_{l}_align",), (f"block_{l}",))) for l in (1, 5, 9, 19)),
     Ablation("input_ae", "final latent", (("input_ae_align",), ("input_ae",))),
     Ablation("input_clip", "CLIP features of the picture", (("input_clip_align",), ("input_clip",)),
@@ -58,7 +60,7 @@ ABLATIONS = (
     Ablation("no_scoring", "shipped, random among the answers yes", base="evaluate_no_scoring", reference="shipped"),
     Ablation("data_quarter", "a quarter of the prompts, as many steps", (("align",), ("data_quarter",))),
     Ablation("data_half", "a half of the prompts, as many steps", (("align",), ("data_half",))),
-    Ablation("data_more", "verdicts on other prompts too", (("align",), ("data_more",))),
+    Ablation("data_own", "no verdicts on other prompts, about as many steps", (("align",), ("data_own",))),
     Ablation("data_no_align", "no stage 1", (("data_no_align",),)),
     *(Ablation(f"lora_{part}", f"shipped, generator shifted by a LoRA, {part} %", (), (f"data=[outputs/paper/lora_{part}]",),
                reference="shipped") for part in (50, 100)),
