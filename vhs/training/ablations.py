@@ -44,12 +44,11 @@ def _seed(seed: int, align: str, tune: str) -> Ablation:
     return Ablation(name, f"`{tune}` from nothing, seed {seed}", (first, second), reference=tune)
 
 
-_PLAIN = (("align",), ("finetune",))
 ABLATIONS = (
     Ablation("shipped", "the shipped verifier", reference="shipped"),
     _seed(1, "shipped_align", "shipped"),
     _seed(2, "shipped_align", "shipped"),
-    Ablation(REFERENCE, "block 7, weighted loss, 20,800 candidates", _PLAIN),
+    Ablation(REFERENCE, "block 7, weighted loss, 20,800 candidates", (("align",), (REFERENCE,))),
     _seed(1, "align", REFERENCE),
     *(Ablation(f"block_{l}", f"block {l}", ((f"block_{l}_align",), (f"block_{l}",))) for l in (1, 5, 9, 19)),
     Ablation("input_ae", "final latent", (("input_ae_align",), ("input_ae",))),
