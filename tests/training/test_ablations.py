@@ -36,7 +36,9 @@ def result(name: str, bests: list[float], right: float = 0.5) -> None:
 def test_every_row_trains_on_one_feature_and_is_evaluated_on_it(ablation, work):
     trained = [load_config(TrainConfig, ablations.FOLDER / f"{file}.yaml", own) for file, *own in ablation.train]
     if not trained:
-        assert ablations.evaluation(ablation, None).verifier == "ckpts/tiny/verifier_hidden_7"
+        config = ablations.evaluation(ablation, None)
+        assert config.verifier == "ckpts/tiny/verifier_hidden_7" and Path(config.output).stem == ablation.name
+        assert config.normalization_mean_path == "ckpts/tiny/normalization/block_7_mean_bf16.pt"
         return
     assert trained[-1].stage == "finetune" and len({config.feature for config in trained}) == 1
     if len(trained) == 2:
@@ -50,7 +52,7 @@ def test_every_row_trains_on_one_feature_and_is_evaluated_on_it(ablation, work):
 
 def test_every_file_of_a_training_belongs_to_a_row():
     used = {file for ablation in ablations.ABLATIONS for file, *_ in ablation.train}
-    other = {"normalize", "evaluate", "evaluate_no_scoring"}
+    other = {"normalize", "evaluate", "evaluate_shipped", "evaluate_no_scoring"}
     files = {path.stem for path in (ROOT / "configs" / "paper").glob("*.yaml") if not path.stem.startswith("collect_")}
     assert files - other == used
 

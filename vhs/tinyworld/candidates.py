@@ -18,10 +18,10 @@ from vhs.geneval.colors import ColorQuery
 from vhs.geneval.evaluate import GenEval
 from vhs.records import Detection
 from vhs.tinyworld import recipe
-from vhs.tinyworld.language_model import candidate_record, two_shapes
+from vhs.tinyworld.language_model import candidate_record, true_relations, two_shapes
 from vhs.tinyworld.scenes import (
-    COLORS, OPPOSITE, RELATIONS, TAG_WEIGHTS, Scene, SceneObject, caption_record, contrast, held_out, in_words,
-    sample_prompts, true_verdict,
+    COLORS, OPPOSITE, TAG_WEIGHTS, Scene, SceneObject, caption_record, contrast, held_out, in_words,
+    sample_prompts,
 )  # fmt: skip
 from vhs.training.commands import run_collect
 from vhs.training.data_config import CollectConfig
@@ -120,9 +120,8 @@ def other_records(scene: Scene, rng: np.random.Generator) -> list[dict]:
     first, other = two_shapes(scene, rng)
     if other is not None:
         shapes = [first.shape, other.shape]
-        relations = {relation: caption_record("position", shapes, relation=relation) for relation in RELATIONS}
-        holds = next((relation for relation, record in relations.items() if true_verdict(record, scene).correct), None)
-        drawn += [relations[holds], relations[OPPOSITE[holds]]] if holds else []
+        for relation in true_relations(scene, shapes)[:1]:
+            drawn += [caption_record("position", shapes, relation=said) for said in (relation, OPPOSITE[relation])]
         if first.color != other.color:
             drawn.append(caption_record("color_attr", shapes, [first.color, other.color]))
             drawn.append(contrast(drawn[-1], rng))

@@ -83,17 +83,22 @@ def candidate_record(scene: Scene, rng: np.random.Generator) -> dict:
     return record if held_out(changed) else changed
 
 
+def true_relations(scene: Scene, pair: list[str]) -> list[str]:
+    """The relations that GenEval finds between the first and the second of two shapes."""
+    return [r for r in RELATIONS if true_verdict(caption_record("position", pair, relation=r), scene).correct]
+
+
 def order_record(scene: Scene, rng: np.random.Generator) -> dict | None:
     """A relation that holds between two shapes, or as often its opposite; None where training has no such caption."""
     first, other = two_shapes(scene, rng)
     if other is None:
         return None
-    every = {r: caption_record("position", [first.shape, other.shape], relation=r) for r in RELATIONS}
-    holds = [relation for relation, record in every.items() if true_verdict(record, scene).correct]
+    pair = [first.shape, other.shape]
+    holds = true_relations(scene, pair)
     if not holds:
         return None
     relation = holds[rng.integers(len(holds))]
-    record = every[relation if rng.integers(2) else OPPOSITE[relation]]
+    record = caption_record("position", pair, relation=relation if rng.integers(2) else OPPOSITE[relation])
     return None if held_out(record) else record
 
 

@@ -1,6 +1,6 @@
 """Stage 10: block 7's statistics, then the verifier in two stages: connector alignment, then connector and LLM.
 
-The configurations are `configs/train/align_tiny.yaml` and `configs/train/finetune_tiny.yaml`; the result is copied to
+The configurations are `configs/paper/shipped_align.yaml` and `configs/paper/shipped.yaml`; the result is copied to
 `ckpts/tiny/verifier_hidden_7`. Each stage goes on from its last saved state.
 """
 
@@ -29,11 +29,10 @@ def main() -> None:
     print(run_normalize(statistics, print))
     folder = f"output_path={recipe.WORK / STAGE}"
     init = None
-    often = ["eval_every=400", "save_every=400"]
-    for stage, own in (("align_tiny", often), ("finetune_tiny", ["more_labels=more.jsonl", "epochs=1", *often])):
-        overrides = [data, folder, "cont=true", *own] + ([f"init={init}"] if init else [])
+    for stage in ("shipped_align", "shipped"):
+        overrides = [data, folder, "cont=true", "eval_every=400", "save_every=400"] + ([f"init={init}"] if init else [])
         overrides += [] if recipe.has_bfloat16("cpu") else ["precision=float32"]
-        config = load_config(TrainConfig, Path("configs/train") / f"{stage}.yaml", overrides)
+        config = load_config(TrainConfig, Path("configs/paper") / f"{stage}.yaml", overrides)
         line = run_train(config, print)
         print(line)
         init = line.split(":")[0]

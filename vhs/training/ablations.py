@@ -17,8 +17,8 @@ from vhs.yamlfile import nearest
 FOLDER = Path("configs/paper")
 REFERENCE = "finetune"
 """The row that the others are compared with, unless they name another."""
-SHIPPED = "ckpts/tiny"
-"""Where the shipped verifier and its statistics lie."""
+
+STATISTICS = ("normalization_mean_path", "normalization_variance_path")
 
 Say = Callable[[str], None]
 
@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class Ablation:
     """A row: its trainings, each a file of `configs/paper` with overrides; overrides of its evaluation; the row that it is
-    compared with. A row without trainings is the shipped verifier."""
+    compared with. `base` is the file of its evaluation; without trainings it names the verifier too."""
 
     name: str
     about: str
@@ -45,7 +45,7 @@ def _seed(seed: int, align: str, tune: str) -> Ablation:
 
 
 ABLATIONS = (
-    Ablation("shipped", "the shipped verifier", reference="shipped"),
+    Ablation("shipped", "the shipped verifier", base="evaluate_shipped", reference="shipped"),
     _seed(1, "shipped_align", "shipped"),
     _seed(2, "shipped_align", "shipped"),
     Ablation(REFERENCE, "block 7, weighted loss, 20,800 candidates", (("align",), (REFERENCE,))),
@@ -62,7 +62,7 @@ ABLATIONS = (
     Ablation("data_own", "no verdicts on other prompts, about as many steps", (("align",), ("data_own",))),
     Ablation("data_no_align", "no stage 1", (("data_no_align",),)),
     *(Ablation(f"lora_{part}", f"shipped, generator shifted by a LoRA, {part} %", (), (f"data=[outputs/paper/lora_{part}]",),
-               reference="shipped") for part in (50, 100)),
+               base="evaluate_shipped", reference="shipped") for part in (50, 100)),
 )  # fmt: skip
 
 
@@ -76,18 +76,12 @@ def choose(names: Iterable[str]) -> list[Ablation]:
 
 
 def evaluation(ablation: Ablation, trained: TrainConfig | None) -> EvaluateConfig:
-    """How a row's verifier is evaluated: on the feature and with the statistics that it was trained with; the shipped
-    verifier where nothing was trained."""
-    if trained is None:
-        folder, feature = f"{SHIPPED}/verifier_hidden_7", "hidden_7"
-        mean, variance = (f"{SHIPPED}/normalization/block_7_{name}_bf16.pt" for name in ("mean", "variance"))
-    else:
-        folder, feature = trained.folder / "checkpoint", trained.feature
-        mean, variance = trained.normalization_mean_path, trained.normalization_variance_path
-    return load_config(EvaluateConfig, FOLDER / f"{ablation.base}.yaml", [
-        f"verifier={folder}", f"feature={feature}", f"output={result_path(ablation)}",
-        f"normalization_mean_path={mean or 'null'}", f"normalization_variance_path={variance or 'null'}", *ablation.evaluate,
-    ])  # fmt: skip
+    """How a row's verifier is evaluated: on the feature and with the statistics that it was trained with."""
+    keys = [f"output={result_path(ablation)}", *ablation.evaluate]
+    if trained is not None:
+        keys += [f"verifier={trained.folder / 'checkpoint'}", f"feature={trained.feature}"]
+        keys += [f"{key}={getattr(trained, key) or 'null'}" for key in STATISTICS]
+    return load_config(EvaluateConfig, FOLDER / f"{ablation.base}.yaml", keys)
 
 
 def result_path(ablation: Ablation) -> Path:
