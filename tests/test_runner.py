@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -389,7 +391,8 @@ def test_two_processes_make_what_one_makes(run_keys, tmp_path: Path) -> None:
         "--config",
         str(file),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # torchrun gives one, and sums then round otherwise
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | threads)
     assert done.returncode == 0, done.stderr
     two = tmp_path / "two" / "small"
     for number in range(3):
