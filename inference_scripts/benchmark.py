@@ -21,9 +21,9 @@ from vhs.errors import VHSError  # noqa: E402
 
 def judge(args: argparse.Namespace) -> dict:
     """Pictures per second of GenEval, per detector library."""
-    from vhs.geneval.benchmark import measure, random_judges, smooth_pictures
     from vhs.geneval.evaluate import GenEval
     from vhs.geneval.settings import judge_config, on_device, settle
+    from vhs.measure.judge import measure, random_judges, smooth_pictures
 
     if args.random_weights:
         device, side = on_device(args.device), args.side or 1024

@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vhs.errors import VHSError  # noqa: E402
-from vhs.report.compare import compare  # noqa: E402
+from vhs.runs.compare import compare  # noqa: E402
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vhs.config import load_config  # noqa: E402
+from vhs.config.run import load_config  # noqa: E402
 from vhs.errors import VHSError  # noqa: E402
 
 
@@ -24,8 +24,8 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration keys that replace the file's")
     arguments = parser.parse_intermixed_args()
     try:
-        from vhs.assets import fetch_all
-        from vhs.parts import settle
+        from vhs.checkpoints.download import fetch_all
+        from vhs.resolve import settle
 
         fetch_all(settle(load_config(arguments.config, arguments.overrides)))
     except VHSError as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vhs.config import load_config  # noqa: E402
+from vhs.config.run import load_config  # noqa: E402
 from vhs.errors import VHSError  # noqa: E402
 
 
@@ -29,17 +29,17 @@ def main() -> int:
     arguments = parser.parse_intermixed_args()
     try:
         if arguments.list_verifiers:
-            from vhs.dry_run import verifiers
+            from vhs.runs.dry_run import verifiers
 
             print(verifiers())
             return 0
         config = load_config(arguments.config, arguments.overrides)
         if arguments.dry_run:
-            from vhs.dry_run import describe
+            from vhs.runs.dry_run import describe
 
             print(describe(config))
             return 0
-        from vhs.runner import run
+        from vhs.runs.runner import run
 
         print(run(config, say=lambda line: print(line, file=sys.stderr)))
     except VHSError as error:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from vhs import BestOfN
-from vhs.config import RunConfig
+from vhs.config.run import RunConfig
 from vhs.errors import ConfigError, RunError
 from vhs.generators.sana_sprint import SanaSprint
 from vhs.records import Prompt, Score

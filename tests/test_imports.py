@@ -11,38 +11,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "vhs"
 LAYERS = (
-    {"vhs.errors", "vhs.records"},
-    {
-        "vhs.yamlfile",
-        "vhs.config",
-        "vhs.prompts",
-        "vhs.seeding",
-        "vhs.hub",
-        "vhs.weights",
-        "vhs.shards",
-        "vhs.pictures",
-    },
-    {"vhs.generators", "vhs.verifiers", "vhs.select", "vhs.run_folder"},
-    {
-        "vhs",
-        "vhs.best_of_n",
-        "vhs.candidates",
-        "vhs.runner",
-        "vhs.parts",
-        "vhs.manifest",
-        "vhs.assets",
-        "vhs.fetch",
-        "vhs.dry_run",
-        "vhs.geneval",
-        "vhs.training",
-        "vhs.measure",
-        "vhs.report",
-        "vhs.tinyworld",
-    },
+    {"vhs.errors", "vhs.records", "vhs.paths"},
+    {"vhs.files", "vhs.processes", "vhs.seeding", "vhs.select", "vhs.stages", "vhs.pictures"},
+    {"vhs.config", "vhs.checkpoints", "vhs.prompts"},
+    {"vhs.generators", "vhs.verifiers", "vhs.geneval"},
+    {"vhs.resolve", "vhs.best_of_n"},
+    {"vhs.runs", "vhs.training", "vhs.measure"},
+    {"vhs", "vhs.tinyworld"},
 )
-NOT_PIPELINES = {"vhs.geneval", "vhs.report", "vhs.training"}
-"""They know run folders and records; a pipeline is handed to them."""
-PIPELINES = {"vhs.best_of_n", "vhs.candidates", "vhs.runner"}
 
 
 def part(module: str) -> str:
@@ -99,24 +75,18 @@ def test_generators_and_verifiers_do_not_know_each_other() -> None:
         assert other not in {part(used) for used in imports(file)}, name
 
 
-def test_evaluation_reports_and_training_know_no_pipelines() -> None:
-    for name, file in modules().items():
-        if part(name) in NOT_PIPELINES:
-            assert not PIPELINES & {part(used) for used in imports(file)}, name
-
-
 def test_the_check_sees_a_wrong_import(tmp_path: Path) -> None:
     file = tmp_path / "x.py"
     file.write_text(
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import vhs.report.tables\n"
-        "def f():\n    from vhs.runner import run\n    from vhs import select\n"
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import vhs.runs.tables\n"
+        "def f():\n    from vhs.runs.runner import run\n    from vhs import select\n"
     )
-    assert imports(file) == {"vhs.runner", "vhs.select"} and layer("vhs.runner") > layer("vhs.generators.base")
+    assert imports(file) == {"vhs.runs.runner", "vhs.select"} and layer("vhs.runs.runner") > layer("vhs.generators.base")
 
 
 def test_light_modules_load_no_heavy_library() -> None:
     code = (
-        "import sys, vhs, vhs.config, vhs.prompts, vhs.seeding, vhs.run_folder, vhs.select, vhs.geneval.summary\n"
+        "import sys, vhs, vhs.config.run, vhs.prompts, vhs.seeding, vhs.runs.folder, vhs.select, vhs.geneval.summary\n"
         "print(sorted({'torch', 'diffusers', 'transformers', 'open_clip'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent)

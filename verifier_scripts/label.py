@@ -15,8 +15,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vhs.training.commands import command  # noqa: E402
-from vhs.training.data_config import load_label_config  # noqa: E402
-from vhs.training.label_commands import run_label  # noqa: E402
+from vhs.training.data.data_config import load_label_config  # noqa: E402
+from vhs.training.data.label_commands import run_label  # noqa: E402
 
 
 def main() -> int:

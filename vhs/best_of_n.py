@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vhs import select
-from vhs.config import RunConfig, load_config
+from vhs.config.run import RunConfig, load_config
 from vhs.errors import RunError
 from vhs.generators.memory import MicroBatches
-from vhs.measure.stages import StageTimes
 from vhs.records import Prefix, Prompt, Score, Selection, TextEmbedding
 from vhs.seeding import candidate_seed
+from vhs.stages import StageTimes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -114,7 +114,7 @@ class BestOfN:
 
         Raises ConfigError or CheckpointError.
         """
-        from vhs.parts import load_generator, load_verifier, settle
+        from vhs.resolve import load_generator, load_verifier, settle
 
         overrides = {"generation_mode": "prod", **(overrides or {})}
         config = config.changed(**overrides) if isinstance(config, RunConfig) else load_config(config, overrides)

@@ -18,8 +18,8 @@ from vhs.geneval.evaluate import GenEval
 from vhs.geneval.folders import export, find_pictures
 from vhs.geneval.judging import Work, judge_folder
 from vhs.geneval.results import Results, read_rows
+from vhs.processes import Shard
 from vhs.records import TAGS
-from vhs.shards import Shard
 from vhs.tinyworld.scenes import make_scene, render, sample_prompts
 
 FIELDS = ["filename", "tag", "prompt", "correct", "reason", "metadata", "details"]

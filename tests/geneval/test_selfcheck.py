@@ -7,12 +7,12 @@ import dataclasses
 import pytest
 import torch
 
-from vhs.config import find
 from vhs.errors import CheckpointError, ConfigError
 from vhs.geneval import rules, selfcheck
 from vhs.geneval.evaluate import GenEval
 from vhs.geneval.metadata import read_names
 from vhs.geneval.rules import COLORS, Thresholds
+from vhs.paths import find
 from vhs.records import Detection
 from vhs.tinyworld.scenes import BACKGROUNDS, SHAPES
 

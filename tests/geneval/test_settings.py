@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from vhs.config import load_config
+from vhs.config.run import load_config
 from vhs.errors import ConfigError
 from vhs.geneval.settings import JudgeConfig, judge_config, on_device, settle
-from vhs.shards import Shard
+from vhs.processes import Shard
 
 
 def test_without_anything_it_is_genevals_own_detector(tmp_path):

@@ -5,7 +5,7 @@ from transformers import AutoTokenizer, CLIPImageProcessor
 
 from vhs.tinyworld import clip_vision, recipe
 from vhs.tinyworld.scenes import SIZE, sample_scene
-from vhs.training.towers import load_tower
+from vhs.training.data.towers import load_tower
 
 
 def test_it_learns_to_match_and_its_vision_half_loads_as_a_tower(tmp_path):

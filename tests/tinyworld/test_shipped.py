@@ -5,8 +5,8 @@ import torch
 from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
 from vhs import BestOfN
-from vhs.config import load_config
-from vhs.parts import load_generator, load_judge, settle
+from vhs.config.run import load_config
+from vhs.resolve import load_generator, load_judge, settle
 from vhs.seeding import candidate_seed
 from vhs.tinyworld import check, language_model, recipe
 from vhs.tinyworld.scenes import sample_prompts

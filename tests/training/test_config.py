@@ -6,7 +6,7 @@ import pytest
 
 from vhs.errors import ConfigError
 from vhs.training.config import EvaluateConfig, TrainConfig, load_config
-from vhs.training.data_config import CollectConfig, NormalizeConfig, load_label_config
+from vhs.training.data.data_config import CollectConfig, NormalizeConfig, load_label_config
 
 ROOT = Path(__file__).parents[2]
 CLASSES = {

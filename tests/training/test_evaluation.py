@@ -9,8 +9,8 @@ import torch
 from vhs.errors import CheckpointError, ConfigError
 from vhs.training.commands import run_evaluate
 from vhs.training.config import EvaluateConfig
+from vhs.training.data.store import CollectedSet
 from vhs.training.evaluation import Rows, figures, score_sets, table
-from vhs.training.store import CollectedSet
 from vhs.training.trainer import train
 from vhs.verifiers.load import load_verifier
 

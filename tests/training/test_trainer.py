@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from tests.fake_gpu import fake_gpu, moved
 from vhs.errors import CheckpointError, ConfigError, PromptError, RunError
-from vhs.training.store import CollectedSet, shard_path, write_shard
+from vhs.training.data.store import CollectedSet, shard_path, write_shard
 from vhs.training.trainer import Trainer, learning_rate, train
 from vhs.verifiers.load import load_verifier
 
@@ -214,7 +214,7 @@ def test_gradient_checkpointing_changes_nothing(config):
 
 
 def test_latents_and_normalisation_are_read_as_the_verifier_reads_them(config, tmp_path):
-    from vhs.training.normalization import moments_of, save_statistics
+    from vhs.training.data.normalization import moments_of, save_statistics
 
     data = CollectedSet(config().data[0])
     mean, variance = save_statistics(moments_of(data.batches("hidden_7")), tmp_path, "hidden_7")

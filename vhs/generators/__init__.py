@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from vhs.checkpoints.hub import cached_folder, find_folder, is_hub_id, local_folder
 from vhs.errors import ConfigError
 from vhs.generators.architecture import CONFIG_FILES, read_generator_info, shipped_architecture
 from vhs.generators.base import Generator, GeneratorInfo
 from vhs.generators.files import WEIGHTS, check_weight_files
 from vhs.generators.lora import find_lora
 from vhs.generators.settings import GeneratorSettings, check_device
-from vhs.hub import cached_folder, find_folder, is_hub_id, local_folder
 
 __all__ = [
     "WEIGHTS",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vhs.checkpoints.hub import DOWNLOAD
+from vhs.checkpoints.weights import check_safetensors, weight_files
 from vhs.errors import CheckpointError
-from vhs.hub import DOWNLOAD
-from vhs.weights import check_safetensors, weight_files
 
 WEIGHT_STEMS = {
     "text_encoder": "model",

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vhs.checkpoints.hub import find_folder
+from vhs.checkpoints.weights import check_safetensors
 from vhs.errors import CheckpointError
 from vhs.generators.loading import quiet
-from vhs.hub import find_folder
-from vhs.weights import check_safetensors
 
 if TYPE_CHECKING:
     from diffusers import SanaSprintPipeline

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from vhs.checkpoints.hub import find_folder
 from vhs.generators import scm
 from vhs.generators import text as gemma
 from vhs.generators.architecture import read_generator_info
@@ -19,7 +20,6 @@ from vhs.generators.loading import load_pipeline
 from vhs.generators.lora import add_lora, find_lora
 from vhs.generators.memory import MicroBatches
 from vhs.generators.settings import GeneratorSettings, check_device
-from vhs.hub import find_folder
 from vhs.records import Prefix, TextEmbedding
 from vhs.seeding import seeded_noise
 

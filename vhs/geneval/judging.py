@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from vhs.checkpoints.hashes import checkpoint_hash
 from vhs.errors import ImageError
 from vhs.geneval.draw import draw_verdict
 from vhs.geneval.evaluate import GenEval
@@ -21,9 +22,8 @@ from vhs.geneval.results import Results, Row, make_row
 from vhs.geneval.rules import Thresholds
 from vhs.geneval.settings import JudgeConfig, settle
 from vhs.geneval.summary import format_table, outcomes_of, summarize
-from vhs.manifest import checkpoint_hash
+from vhs.processes import Shard, current_shard
 from vhs.records import Verdict
-from vhs.shards import Shard, current_shard
 
 
 @dataclass(frozen=True)

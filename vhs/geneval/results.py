@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from vhs.errors import ImageError, RunError
+from vhs.files import write_bytes, write_json
 from vhs.geneval.folders import Item
 from vhs.records import Verdict
-from vhs.run_folder import write_bytes, write_json
 
 Row = dict[str, Any]
 Judged = dict[str, tuple[str, Row]]

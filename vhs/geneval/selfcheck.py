@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vhs.config import find
 from vhs.errors import CheckpointError, ConfigError
 from vhs.geneval.metadata import read_names
 from vhs.geneval.mmdet_names import PUBLISHED
 from vhs.geneval.picture import open_picture
 from vhs.geneval.rules import Thresholds
+from vhs.paths import find
 
 if TYPE_CHECKING:
     from vhs.geneval.evaluate import GenEval

@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vhs.config import find, load_config
+from vhs.config.run import load_config
+from vhs.config.yamlfile import build, parse_override
 from vhs.errors import ConfigError
+from vhs.files import read_json
 from vhs.geneval.mmdet_names import PUBLISHED
-from vhs.run_folder import read_json
-from vhs.shards import Shard
-from vhs.yamlfile import build, parse_override
+from vhs.paths import find
+from vhs.processes import Shard
 
 
 class JudgeConfig(BaseModel):

@@ -13,20 +13,28 @@ import json
 import numpy as np
 import torch
 
-from vhs.config import load_config
+from vhs.config.run import load_config
 from vhs.geneval.colors import ColorQuery
 from vhs.geneval.evaluate import GenEval
 from vhs.records import Detection
 from vhs.tinyworld import recipe
 from vhs.tinyworld.language_model import candidate_record, true_relations, two_shapes
 from vhs.tinyworld.scenes import (
-    COLORS, OPPOSITE, TAG_WEIGHTS, Scene, SceneObject, caption_record, contrast, held_out, in_words,
+    COLORS,
+    OPPOSITE,
+    TAG_WEIGHTS,
+    Scene,
+    SceneObject,
+    caption_record,
+    contrast,
+    held_out,
+    in_words,
     sample_prompts,
 )  # fmt: skip
 from vhs.training.commands import run_collect
-from vhs.training.data_config import CollectConfig
-from vhs.training.labels import line_of, write_rows
-from vhs.training.store import CollectedSet
+from vhs.training.data.data_config import CollectConfig
+from vhs.training.data.labels import line_of, write_rows
+from vhs.training.data.store import CollectedSet
 
 STAGE = "candidates"
 PROMPTS, HELD_OUT_PROMPTS, PER_PROMPT = 5200, 1200, 8

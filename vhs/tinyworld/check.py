@@ -18,10 +18,10 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from vhs.config import load_config
+from vhs.config.run import load_config
 from vhs.geneval.evaluate import GenEval
-from vhs.parts import load_generator, load_judge, load_verifier, settle
 from vhs.records import TAGS, Prompt
+from vhs.resolve import load_generator, load_judge, load_verifier, settle
 from vhs.seeding import candidate_seed
 from vhs.tinyworld.scenes import Scene, contrast, render, sample_prompts, sample_scene, true_verdict
 from vhs.training import metrics

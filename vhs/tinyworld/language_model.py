@@ -18,8 +18,23 @@ from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from vhs.tinyworld import recipe, word_grid
 from vhs.tinyworld.scenes import (
-    COLORS, HELD_OUT_PAIRS, OPPOSITE, RELATIONS, SHAPES, Scene, SceneObject, article, caption_record, contrast, held_out,
-    in_words, make_scene, place_in_words, records, sample_scene, true_verdict,
+    COLORS,
+    HELD_OUT_PAIRS,
+    OPPOSITE,
+    RELATIONS,
+    SHAPES,
+    Scene,
+    SceneObject,
+    article,
+    caption_record,
+    contrast,
+    held_out,
+    in_words,
+    make_scene,
+    place_in_words,
+    records,
+    sample_scene,
+    true_verdict,
 )  # fmt: skip
 from vhs.tinyworld.tokenizers import qwen_tokenizer
 from vhs.tinyworld.word_grid import Words

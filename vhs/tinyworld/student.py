@@ -7,7 +7,6 @@ baked in. The result is written as a `SanaSprintPipeline` folder.
 
 from __future__ import annotations
 
-
 import numpy as np
 import torch
 from diffusers import SanaSprintPipeline, SCMScheduler

@@ -15,7 +15,7 @@ import torch
 from vhs.tinyworld import candidates, recipe
 from vhs.training.commands import run_normalize, run_train
 from vhs.training.config import TrainConfig, load_config
-from vhs.training.data_config import NormalizeConfig
+from vhs.training.data.data_config import NormalizeConfig
 
 STAGE = "verifier"
 

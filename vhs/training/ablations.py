@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vhs.config.yamlfile import nearest
 from vhs.errors import ConfigError
 from vhs.training import metrics
 from vhs.training.commands import run_evaluate, run_train
 from vhs.training.config import EvaluateConfig, TrainConfig, load_config
-from vhs.yamlfile import nearest
 
 FOLDER = Path("configs/paper")
 REFERENCE = "finetune"

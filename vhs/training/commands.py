@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from vhs.config import RunConfig, find, load_config
+from vhs.config.run import RunConfig, load_config
 from vhs.errors import ConfigError, VHSError
-from vhs.shards import current_shard
+from vhs.paths import find
+from vhs.processes import current_shard
 from vhs.training.config import EvaluateConfig, TrainConfig
-from vhs.training.data_config import CollectConfig, NormalizeConfig
+from vhs.training.data.data_config import CollectConfig, NormalizeConfig
 
 if TYPE_CHECKING:
-    from vhs.shards import Shard
-    from vhs.training.store import CollectedSet
+    from vhs.processes import Shard
+    from vhs.training.data.store import CollectedSet
     from vhs.verifiers.llava import LlavaVerifier
 
 Say = Callable[[str], None]
@@ -59,7 +60,7 @@ def run_collect(config: CollectConfig, say: Say) -> str:
     """Collects a set, or the rest of it. Everything that can be refused is refused before weights are loaded."""
     from vhs.generators import check_generator, load_generator
     from vhs.prompts import read_prompts
-    from vhs.training.collect import check_disk, collect, first, plan
+    from vhs.training.data.collect import check_disk, collect, first, plan
 
     process = current_shard()
     run = _generator_config(config, process)
@@ -98,7 +99,7 @@ def _tower(config: CollectConfig, run: RunConfig) -> tuple[Any, tuple[int, int]]
     """What maps pictures to CLIP features, and the shape of one picture's."""
     from PIL import Image
 
-    from vhs.training.towers import load_tower
+    from vhs.training.data.towers import load_tower
 
     tower = load_tower(config.clip, config.clip_layer, run.device)
     return tower, tuple(tower([Image.new("RGB", (64, 64))]).shape[1:])
@@ -106,9 +107,9 @@ def _tower(config: CollectConfig, run: RunConfig) -> tuple[Any, tuple[int, int]]
 
 def run_normalize(config: NormalizeConfig, say: Say) -> str:
     """Measures a feature over whole sets and writes both files."""
+    from vhs.training.data.normalization import Moments, save_statistics
+    from vhs.training.data.store import CollectedSet
     from vhs.training.dataset import check_shapes
-    from vhs.training.normalization import Moments, save_statistics
-    from vhs.training.store import CollectedSet
 
     sets = [CollectedSet(folder) for folder in config.data]
     check_shapes(sets, config.feature)
@@ -155,9 +156,9 @@ def run_train(config: TrainConfig, say: Say) -> str:
 
 def run_evaluate(config: EvaluateConfig, say: Say) -> str:
     """Figures on a verifier's scores, or its captions, into a file; returns the figures as a table."""
-    from vhs.run_folder import write_json
+    from vhs.files import write_json
+    from vhs.training.data.store import CollectedSet
     from vhs.training.evaluation import figures, score_sets, table
-    from vhs.training.store import CollectedSet
 
     sets = [CollectedSet(folder) for folder in config.data]
     for data in sets:
@@ -186,7 +187,7 @@ def run_evaluate(config: EvaluateConfig, say: Say) -> str:
 
 def _verifier(config: EvaluateConfig) -> LlavaVerifier:
     """The verifier, which must read the configured feature: CLIP features come from the set, not from a tower."""
-    from vhs.training.towers import collected_clip_verifier
+    from vhs.training.data.towers import collected_clip_verifier
     from vhs.verifiers.load import load_verifier
 
     device = config.device
@@ -217,7 +218,7 @@ def _captions(config: EvaluateConfig, sets: list[CollectedSet], verifier: LlavaV
     """One line a picture: its prompt and what the verifier says; the first candidate of every prompt."""
     import torch
 
-    from vhs.run_folder import write_bytes
+    from vhs.files import write_bytes
     from vhs.training.evaluation import caption
 
     lines = []

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vhs.config import Number
+from vhs.config.run import Number
+from vhs.config.yamlfile import build, combination_error, parse_override, read_yaml
 from vhs.errors import ConfigError
-from vhs.yamlfile import build, combination_error, parse_override, read_yaml
 
 Feature = Annotated[str, Field(pattern=r"^(hidden_\d+|latent|clip)$")]
 Dtype = Literal["bfloat16", "float16", "float32"]

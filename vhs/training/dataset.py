@@ -16,9 +16,9 @@ import torch
 
 from vhs.errors import ConfigError
 from vhs.training.config import TrainConfig
-from vhs.training.labels import read_captions, read_labels, read_more_labels
+from vhs.training.data.labels import read_captions, read_labels, read_more_labels
+from vhs.training.data.store import CollectedSet
 from vhs.training.losses import Loss
-from vhs.training.store import CollectedSet
 from vhs.verifiers.conversation import IMAGE_INDEX, build_inputs, chat_text, check_prompt, tokenize
 from vhs.verifiers.score import answer_ids
 

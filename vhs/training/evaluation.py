@@ -11,8 +11,8 @@ import torch
 
 from vhs.errors import ConfigError
 from vhs.training import metrics
-from vhs.training.labels import read_labels
-from vhs.training.store import CollectedSet
+from vhs.training.data.labels import read_labels
+from vhs.training.data.store import CollectedSet
 from vhs.verifiers.conversation import IMAGE_MARKER, chat_text, tokenize
 from vhs.verifiers.llava import embed_inputs
 

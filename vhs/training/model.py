@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from vhs.checkpoints.hub import find_folder
 from vhs.errors import CheckpointError
-from vhs.hub import find_folder
 from vhs.training.config import TrainConfig
 from vhs.training.dataset import Batch
 from vhs.verifiers.checkpoint import MODEL_TYPES, VerifierConfig, read_tensors, read_verifier_config

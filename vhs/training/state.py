@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 
 from vhs.errors import ConfigError, RunError
-from vhs.run_folder import write_bytes, write_json
+from vhs.files import write_bytes, write_json
 from vhs.training.config import TrainConfig
 
 FREE = frozenset({"name", "output_path", "cont", "tracker", "micro_batch", "gradient_checkpointing"})

@@ -28,6 +28,7 @@ from accelerate.utils import DistributedType, gather_object
 from vhs.errors import RunError
 from vhs.training import state
 from vhs.training.config import TrainConfig
+from vhs.training.data.store import CollectedSet
 from vhs.training.dataset import Batch, TrainingData, check_shapes, load_data, order
 from vhs.training.losses import Loss, balanced_weights
 from vhs.training.metrics import within_prompt_auc
@@ -40,7 +41,6 @@ from vhs.training.model import (
     save,
     to_device,
 )
-from vhs.training.store import CollectedSet
 from vhs.verifiers.conversation import check_length
 from vhs.verifiers.load import load_tokenizer
 from vhs.verifiers.score import says_yes, score_logits

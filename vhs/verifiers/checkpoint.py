@@ -16,10 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vhs.checkpoints.weights import check_safetensors, weight_files
 from vhs.errors import CheckpointError
 from vhs.verifiers.base import Reads
 from vhs.verifiers.hub import find_folder
-from vhs.weights import check_safetensors, weight_files
 
 if TYPE_CHECKING:
     import torch

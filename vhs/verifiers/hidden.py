@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
+from vhs.checkpoints.hub import DOWNLOAD
 from vhs.errors import CheckpointError
-from vhs.hub import DOWNLOAD
 from vhs.verifiers.base import Reads
 
 EPSILON = 1e-6

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vhs.errors import ConfigError
-from vhs.hub import PROJECT
+from vhs.paths import PROJECT
 
 REGISTRY_FILE = PROJECT / "inference_scripts" / "latent_verifier_dict.py"
 KINDS = ("llava", "random", "none")

@@ -1,0 +1,74 @@
+"""Where a checkpoint's files are: a folder, or a repository of the Hugging Face Hub and its cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vhs.errors import CheckpointError
+from vhs.paths import PROJECT
+
+DOWNLOAD = "python inference_scripts/download.py --config <your config>"
+
+
+def local_folder(name: str | Path, beside: Sequence[Path] = ()) -> Path | None:
+    """The folder `name` in the working directory, then in each of `beside`, then in the project's folder; or None."""
+    places = (Path.cwd(), *beside, PROJECT)
+    folders = (place / Path(name).expanduser() for place in places)
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def is_hub_id(name: str) -> bool:
+    """`name` has the form owner/name, and owner is not a folder here."""
+    owner, _, rest = name.partition("/")
+    plain = all(part and part[0] not in ".~" and "\\" not in part for part in (owner, rest))
+    return plain and "/" not in rest and not any((root / owner).is_dir() for root in (Path.cwd(), PROJECT))
+
+
+def cached_folder(name: str, files: Sequence[str]) -> Path | None:
+    """The snapshot of a Hub repository in the cache, or None; no network is used. `files` are patterns."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(files), local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+
+
+def find_folder(name: str | Path, key: str, files: Sequence[str], beside: Sequence[Path] = ()) -> Path:
+    """The folder that holds `files` of `name`: a folder on disk, else a Hub repository, downloaded where it is not
+    in the cache. `key` is the configuration key that named it.
+
+    Raises:
+        CheckpointError: no such folder or repository, no network and no cache, or a gated repository.
+    """
+    folder = local_folder(name, beside)
+    if folder is not None:
+        return folder
+    if not is_hub_id(str(name)):
+        raise CheckpointError(f"{key}: {name}: no such folder; give a folder or a Hub id (owner/name)")
+    return _download(str(name), key, files)
+
+
+def _download(repository: str, key: str, files: Sequence[str]) -> Path:
+    from huggingface_hub import errors as hub
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=list(files)))
+    except hub.GatedRepoError:
+        remedy = f"accept its terms at https://huggingface.co/{repository} and set HF_TOKEN to a token of that account"
+        raise CheckpointError(f"{key}: {repository} is gated: {remedy}") from None
+    except (hub.RepositoryNotFoundError, hub.HFValidationError):
+        remedy = "check the spelling, or set HF_TOKEN if it is private"
+        raise CheckpointError(f"{key}: {repository}: no such repository on the Hugging Face Hub; {remedy}") from None
+    except hub.HfHubHTTPError as error:
+        raise CheckpointError(f"{key}: {repository}: the Hub answered: {str(error).splitlines()[0]}") from None
+    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError):
+        raise CheckpointError(
+            f"{key}: {repository}: not in the Hub cache, and the Hub cannot be reached; with a network run: {DOWNLOAD}"
+        ) from None
+    except Exception as error:  # a full disk, a time-out in mid-file: whatever the HTTP library raises
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{key}: {repository}: download failed ({reason}); it goes on with: {DOWNLOAD}") from None

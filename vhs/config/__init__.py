@@ -1,0 +1,1 @@
+"""Configurations: YAML files, typed keys, errors that name file, line and key."""

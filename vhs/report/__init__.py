@@ -1,1 +1,0 @@
-"""What a run folder holds, as tables and pictures."""

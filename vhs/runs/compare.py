@@ -1,0 +1,76 @@
+"""Two runs over the same prompts side by side: the same winners? and what the early exit of `prod` saved."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vhs.errors import RunError
+from vhs.files import read_json
+
+GENERATION = ("encode", "prefix", "generate", "score", "finish", "decode")
+"""Stages that make a picture; saving and judging are the experiment's, not the method's."""
+
+
+def compare(dev: str | Path, prod: str | Path) -> str:
+    """The text for two finished run folders, from their annotations and timings. Raises RunError where they do not go
+    together."""
+    dev, prod = Path(dev), Path(prod)
+    first, second = winners(dev), winners(prod)
+    if first.keys() != second.keys():
+        raise RunError(
+            f"{prod}: {len(second)} prompts where {dev} has {len(first)}; compare runs over the same prompts"
+        )
+    differ = [prompt for prompt in first if first[prompt] != second[prompt]]
+    same = f"winners: the same for {len(first) - len(differ)} of {len(first)} prompts"
+    if differ:
+        same += f" (other ones: {', '.join(differ[:5])})"
+    return f"{same}\n\n{savings(_timings(dev), _timings(prod))}"
+
+
+def winners(root: Path) -> dict[str, int]:
+    """Prompt folder -> winning candidate."""
+    rows = [row for file in sorted(root.glob("gen_eval_*/best_annotations_proc_*.json")) for row in read_json(file)]
+    if not rows:
+        raise RunError(f"{root}: no best_annotations_proc_*.json; finish the run first")
+    return {Path(row["filename"]).parts[-3]: row["gen_idx_gt"] for row in sorted(rows, key=lambda row: row["filename"])}
+
+
+def savings(dev: Mapping[str, Any], prod: Mapping[str, Any]) -> str:
+    """A table of stages: milliseconds a prompt (the median, which a slow first one does not move), items in all."""
+    names = [name for name in (*GENERATION, "judge", "save") if name in dev["stages"] or name in prod["stages"]]
+    lines = [f"{'ms a prompt':14}{'dev':>24}{'prod':>24}"]
+    lines += [f"{name:14}{_cell(dev, name):>24}{_cell(prod, name):>24}" for name in names]
+    before, after = milliseconds(dev, GENERATION), milliseconds(prod, GENERATION)
+    lines.append(f"{'to the winner':14}{before:24.1f}{after:24.1f}")
+    faster = f"{before / after:.2f} times as fast" if after and before > after else "no time saved in this measurement"
+    lines.append(f"\nthe early exit: {faster} to a prompt's winner ({before - after:+.1f} ms)")
+    late = [
+        f"{name} {count(prod, name)} instead of {count(dev, name)}" for name in ("finish", "decode") if count(dev, name)
+    ]
+    lines.append(f"candidates that went through: {', '.join(late)}")
+    return "\n".join(lines)
+
+
+def milliseconds(run: Mapping[str, Any], names: tuple[str, ...]) -> float:
+    """The median over prompts of the time that these stages took together."""
+    spent = [sum(stages[name]["seconds"] for name in names if name in stages) for stages in run["prompts"].values()]
+    return 1000 * statistics.median(spent) if spent else 0.0
+
+
+def count(run: Mapping[str, Any], name: str) -> int:
+    """How many prompts or candidates went through a stage."""
+    return run["stages"].get(name, {}).get("items", 0)
+
+
+def _timings(root: Path) -> dict[str, Any]:
+    file = root / "timings.json"
+    if not file.is_file():
+        raise RunError(f"{file}: missing; finish the run first")
+    return read_json(file)
+
+
+def _cell(run: Mapping[str, Any], name: str) -> str:
+    return f"{milliseconds(run, (name,)):.1f} for {count(run, name)}" if name in run["stages"] else "-"

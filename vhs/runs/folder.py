@@ -1,0 +1,146 @@
+"""The folder of a run: where everything is, written so that an interruption leaves only whole files.
+
+A prompt's folder is filled under a hidden name and renamed when it is complete: one that exists is done.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vhs.config.run import UNRELATED_TO_RESULTS, RunConfig
+from vhs.errors import RunError
+from vhs.files import read_json, write_bytes, write_json
+from vhs.records import Prompt
+
+TOP_FILES = ("run.json", "summary.json", "summary.csv", "timings.json")
+
+
+class RunFolder:
+    """Paths of one run: `<output_path>/<name>/gen_eval_<name>/<prompt id>/samples/...`."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.root = Path(config.output_path) / config.name
+        self.pictures = self.root / f"gen_eval_{config.name}"
+
+    def prompt(self, prompt_id: int) -> Path:
+        """The folder of one prompt."""
+        return self.pictures / f"{prompt_id:05d}"
+
+    def picture(self, prompt_id: int, candidate: int, best: bool = False) -> Path:
+        """A candidate's picture; `best` is the copy that marks the winner."""
+        kind = "best" if best else "img"
+        return self.prompt(prompt_id) / "samples" / f"{kind}_{candidate:05d}.{self.config.fmt}"
+
+    def row(self, prompt_id: int, candidate: int) -> Path:
+        """A candidate's record."""
+        return self.prompt(prompt_id) / "samples" / f"{candidate:05d}_metadata.json"
+
+    def annotations(self, kind: str, process: int) -> Path:
+        """`all` or `best` annotations of one process."""
+        return self.pictures / f"{kind}_annotations_proc_{self.config.verifier_label}_id_proc_{process}.json"
+
+    def done(self, prompt_id: int) -> bool:
+        """The prompt's folder is complete."""
+        return self.prompt(prompt_id).is_dir()
+
+    def rows(self, prompt_id: int) -> list[dict[str, Any]]:
+        """The records of every candidate of a finished prompt, by candidate."""
+        return [read_json(self.row(prompt_id, candidate)) for candidate in range(self.config.num_samples)]
+
+    def winner(self, prompt_id: int) -> int:
+        """The winner of a finished prompt."""
+        found = sorted((self.prompt(prompt_id) / "samples").glob("best_*"))
+        if not found:
+            raise RunError(
+                f"{self.prompt(prompt_id)}: no samples/best_*; the folder was changed: run again with cont: false"
+            )
+        return int(found[0].stem.removeprefix("best_"))
+
+    def write_prompt(
+        self, prompt: Prompt, winner: int, pictures: Mapping[int, bytes], rows: Iterable[Mapping[str, Any]]
+    ) -> None:
+        """Everything about one prompt, at once. `pictures` are encoded files by candidate, the winner among them.
+
+        Raises RunError where the disk refuses; the folder is then as it was before.
+        """
+        draft = self.pictures / f".{prompt.id:05d}.part"
+        try:
+            self._fill(draft, prompt, winner, pictures, rows)
+            self._put(draft, self.prompt(prompt.id))
+        except OSError as error:
+            raise RunError(f"{self.prompt(prompt.id)}: cannot be written ({error.strerror}); check the disk") from None
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def _fill(
+        self, draft: Path, prompt: Prompt, winner: int, pictures: Mapping[int, bytes], rows: Iterable[Mapping[str, Any]]
+    ) -> None:
+        shutil.rmtree(draft, ignore_errors=True)
+        samples = draft / "samples"
+        samples.mkdir(parents=True)
+        for candidate, data in pictures.items():
+            write_bytes(samples / self.picture(prompt.id, candidate).name, data)
+        write_bytes(samples / self.picture(prompt.id, winner, best=True).name, pictures[winner])
+        for candidate, row in enumerate(rows):
+            write_json(samples / self.row(prompt.id, candidate).name, row)
+        record = json.dumps(prompt.metadata or {"prompt": prompt.text}, ensure_ascii=False)
+        write_bytes(draft / "metadata.jsonl", f"{record}\n".encode())
+
+    def _put(self, draft: Path, final: Path) -> None:
+        """Renames `draft` to `final`; what was there before is set aside until then."""
+        former = self.pictures / f".{final.name}.former"
+        if final.exists():
+            os.replace(final, former)
+        os.replace(draft, final)
+        shutil.rmtree(former, ignore_errors=True)
+
+    def clean(self) -> None:
+        """Removes what an interruption left half done; a prompt that was being replaced gets its former folder back."""
+        for former in self.pictures.glob(".*.former"):
+            final = self.pictures / former.stem.removeprefix(".")
+            shutil.rmtree(former) if final.exists() else os.replace(former, final)
+        for draft in self.pictures.glob(".*.part"):
+            shutil.rmtree(draft, ignore_errors=True)
+        for draft in [*self.root.glob(".*.tmp"), *self.pictures.glob(".*.tmp")]:
+            draft.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Deletes a run, and nothing in its folder that a run does not write."""
+        shutil.rmtree(self.pictures, ignore_errors=True)
+        for file in [
+            *(self.root / name for name in TOP_FILES),
+            *self.root.glob("contact_sheet*.png"),
+            *self.root.glob(".timings_*"),
+        ]:
+            file.unlink(missing_ok=True)
+
+    def manifest(self) -> dict[str, Any] | None:
+        """run.json, or None before the first run."""
+        file = self.root / "run.json"
+        return read_json(file) if file.is_file() else None
+
+
+def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], ignore: Iterable[str] = ()) -> list[str]:
+    """What differs between two manifests and changes results, as `key: old, now new`; what `new` lacks is left out."""
+    before, after = old.get("config", {}), new["config"]
+    keys = sorted({*before, *after} - UNRELATED_TO_RESULTS - set(ignore))
+    lines = [f"{key}: {before.get(key)}, now {after.get(key)}" for key in keys if before.get(key) != after.get(key)]
+    if "sha256" in new.get("prompts", {}) and old.get("prompts", {}).get("sha256") != new["prompts"]["sha256"]:
+        lines.append(f"annotation: {after.get('annotation')} has other content than before")
+    was, now = old.get("checkpoints", {}), new.get("checkpoints", {})
+    lines += [
+        f"{key}: {now[key]['path']} has other content than before"
+        for key in now
+        if key not in ignore and key in was and was[key] != now[key]
+    ]
+    if old.get("seeds") != new.get("seeds", old.get("seeds")) and not lines:
+        lines.append(
+            f"processes: {old['seeds'].get('processes')}, now {new['seeds'].get('processes')} (noise: published)"
+        )
+    return lines

@@ -1,0 +1,79 @@
+"""run.json: what a run is, known before its first picture, so that its results can be traced and continued."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+from vhs.checkpoints.hashes import file_hash
+from vhs.config.run import RunConfig
+from vhs.paths import PROJECT, find
+from vhs.processes import Shard
+from vhs.records import Prompt
+from vhs.seeding import published_seeds
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "huggingface_hub",
+    "open_clip_torch",
+    "peft",
+    "safetensors",
+    "numpy",
+    "pillow",
+)
+NOT_OF_A_RUN = {"cont", "re_eval"}
+"""Keys that say what to do with a folder, not what is in it."""
+
+
+def describe(config: RunConfig, prompts: Sequence[Prompt], silent: str | None, shard: Shard) -> dict[str, Any]:
+    """What run.json says apart from the checkpoints. `silent` says why GenEval does not run (None: it does)."""
+    seeds = {"run": config.seed, "noise": config.noise}
+    if config.noise == "published":
+        seeds |= {"candidates": published_seeds(config.seed, config.num_samples), "processes": shard.count}
+    return {
+        "config": {
+            **{key: value for key, value in config.model_dump(mode="json").items() if key not in NOT_OF_A_RUN},
+            "device": config.device.split(":")[0],
+        },
+        "prompts": {
+            "file": config.annotation,
+            "sha256": file_hash(find(config.annotation)),
+            "count": len(prompts),
+            "judged": sum(prompt.judged for prompt in prompts) if silent is None else 0,
+        },
+        "geneval": {"runs": silent is None, "reason": silent or ""},
+        "seeds": seeds,
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "git": _git(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any]:
+    """Commit of the project's folder, and whether tracked files differ from it; nulls outside a repository."""
+    head = _git_output("rev-parse", "HEAD")
+    changed = (
+        head and subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=PROJECT, capture_output=True).returncode != 0
+    )
+    return {"commit": head, "changed": changed if head else None}
+
+
+def _git_output(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,1 @@
+"""Everything before a training: collected features, statistics, labels and captions."""

@@ -1,0 +1,97 @@
+"""Captions of collected pictures: by an image-text model with the paper's prompt, or by what a detector sees."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from vhs.processes import Shard
+from vhs.records import Detection
+from vhs.training.data.labels import Progress, line_of, write_rows
+from vhs.training.data.store import CollectedSet
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from vhs.geneval.evaluate import GenEval
+
+Captioner = Callable[[Sequence["Image"]], list[str]]
+WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten"}
+
+
+def write_captions(
+    data: CollectedSet,
+    captioner: Captioner,
+    file: str = "captions.jsonl",
+    *,
+    source: str = "",
+    batch: int = 16,
+    process: Shard = Shard(),
+    progress: Progress = lambda done: None,
+) -> None:
+    """Captions every picture of a set; pictures that get an empty caption get no line. See `labels.write_rows`."""
+
+    def lines(indices: Sequence[int]) -> list[str]:
+        captions = captioner([data.picture(index) for index in indices])
+        return [line_of(data, index, caption=text) for index, text in zip(indices, captions, strict=True) if text]
+
+    write_rows(data, range(len(data)), lines, file, source=source, batch=batch, process=process, progress=progress)
+
+
+def detector_captioner(judge: GenEval, min_score: float | None = None) -> Captioner:
+    """Sentences about what GenEval's detector finds above `min_score` (absent: the judge's own threshold), each object
+    with its colour as the classifier names it."""
+    from vhs.geneval.colors import ColorQuery
+    from vhs.geneval.picture import to_rgb
+
+    threshold = judge.thresholds.confidence if min_score is None else min_score
+
+    def captions(pictures: Sequence[Image]) -> list[str]:
+        pictures = [to_rgb(picture) for picture in pictures]
+        found = [
+            [one for one in objects if one.score > threshold] for objects in judge.detector.detect(pictures, threshold)
+        ]
+        queries = [
+            ColorQuery(picture, one, one.label)
+            for picture, objects in zip(pictures, found, strict=True)
+            for one in objects
+        ]
+        colors = iter(judge.colors.classify(queries))
+        return [sentence([(one, next(colors)) for one in objects]) for objects in found]
+
+    return captions
+
+
+def sentence(objects: Sequence[tuple[Detection, str]]) -> str:
+    """What is seen, in one sentence without a full stop; empty when nothing is.
+
+    Two objects are said with their relation, equal ones with their number, others as a list from left to right.
+    """
+    ordered = sorted(objects, key=lambda seen: (_centre(seen[0])[0], _centre(seen[0])[1]))
+    kinds = Counter((color, one.label) for one, color in ordered)
+    if len(ordered) == 2 and len(kinds) == 2:
+        return _related(*ordered)
+    phrases = [_phrase(color, label, count) for (color, label), count in kinds.items()]
+    return " and ".join(filter(None, [", ".join(phrases[:-1]), *phrases[-1:]]))
+
+
+def _related(first: tuple[Detection, str], second: tuple[Detection, str]) -> str:
+    """The left one left of the right one, or the upper one above the lower one, whichever they are further apart in."""
+    (x0, y0), (x1, y1) = _centre(first[0]), _centre(second[0])
+    beside = abs(x1 - x0) >= abs(y1 - y0)
+    if not beside and y1 < y0:
+        first, second = second, first
+    (a, color_a), (b, color_b) = first, second
+    return f"{_phrase(color_a, a.label, 1)} {'left of' if beside else 'above'} {_phrase(color_b, b.label, 1)}"
+
+
+def _phrase(color: str, label: str, count: int) -> str:
+    if count > 1:
+        return f"{WORDS.get(count, count)} {color} {label}{'es' if label.endswith('s') else 's'}"
+    return f"{'an' if color[0] in 'aeiou' else 'a'} {color} {label}"
+
+
+def _centre(one: Detection) -> tuple[float, float]:
+    x0, y0, x1, y1 = one.box
+    return (x0 + x1) / 2, (y0 + y1) / 2

@@ -1,0 +1,252 @@
+"""Collecting: K variants of every prompt through the generator, their hidden states, latents and pictures to disk.
+
+A sample's noise comes from (seed, prompt id, candidate) alone, so a set does not depend on shards, processes or where
+a run was interrupted. Shards are written by a second thread while the generator goes on.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vhs.errors import RunError
+from vhs.pictures import encode
+from vhs.processes import Shard
+from vhs.records import Prefix, Prompt, TextEmbedding
+from vhs.seeding import candidate_seed
+from vhs.training.data.data_config import CollectConfig
+from vhs.training.data.store import Layout, begin, shard_path, write_shard
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from vhs.generators.base import Generator, GeneratorInfo
+
+GIB = 1024**3
+PICTURE_BYTES_PER_PIXEL = {"png": 2.0, "jpg": 0.4}
+"""For the estimate: photographs compress to about this much."""
+Tower = Callable[[Sequence["Image"]], torch.Tensor]
+
+
+@dataclass
+class Report:
+    """What a collection did, and where its time went (seconds)."""
+
+    samples: int = 0
+    total_s: float = 0.0
+    generator_s: float = 0.0
+    bytes_written: int = 0
+    waiting_s: float = field(default=0.0)
+
+    @property
+    def generator_share(self) -> float:
+        return self.generator_s / self.total_s if self.total_s else 0.0
+
+    def line(self) -> str:
+        rate = self.samples / self.total_s if self.total_s else 0.0
+        return (
+            f"{self.samples} samples in {self.total_s:.1f} s ({rate:.1f}/s), {self.bytes_written / GIB:.3f} GiB; "
+            f"generator {100 * self.generator_share:.0f} % of the time, waiting for the disk {self.waiting_s:.1f} s"
+        )
+
+
+def plan(
+    info: GeneratorInfo,
+    prompts: int,
+    config: CollectConfig,
+    settings: Mapping[str, Any],
+    clip_shape: Sequence[int] | None = None,
+) -> Layout:
+    """What the set will hold. `settings` are the generator's. Raises ConfigError for a block that does not exist."""
+    features: dict[str, Sequence[int]] = {}
+    for block in sorted(config.blocks):
+        info.require_block(block, "blocks")
+        features[f"hidden_{block}"] = (info.tokens, info.width)
+    if config.latent:
+        features["latent"] = tuple(info.latent_shape)
+    if config.clip:
+        assert clip_shape is not None, "the tower's output shape is needed"
+        features["clip"] = tuple(clip_shape)
+    own = {"seed": config.seed, "clip": config.clip, "clip_layer": config.clip_layer if config.clip else None}
+    return Layout(
+        features,
+        config.dtype,
+        prompts,
+        config.candidates,
+        config.prompts_per_shard,
+        config.pictures,
+        {**settings, **own},
+    )
+
+
+def bytes_per_sample(layout: Layout, image_size: tuple[int, int]) -> int:
+    """Features exactly, pictures by a rule of thumb."""
+    each = torch.empty((), dtype=getattr(torch, layout.dtype)).element_size()
+    picture = PICTURE_BYTES_PER_PIXEL.get(layout.pictures or "", 0.0) * prod(image_size)
+    return sum(prod(shape) for shape in layout.features.values()) * each + int(picture)
+
+
+def check_disk(folder: Path, layout: Layout, image_size: tuple[int, int], reserve_gib: float) -> str:
+    """One line that says what the rest of the set will take. Raises RunError when the disk has not that much."""
+    each = bytes_per_sample(layout, image_size)
+    waiting = [shard for shard in range(layout.shards) if not shard_path(folder, shard).exists()]
+    samples = sum(len(layout.prompts_of(shard)) for shard in waiting) * layout.candidates
+    place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    line = f"{samples} samples of {_size(each)} are {_size(samples * each)}; {_size(free)} free in {place}"
+    if samples * each > free - reserve_gib * GIB:
+        raise RunError(
+            f"{folder}: {line}, of which {reserve_gib:g} GiB stay free (reserve_gib); "
+            "keep fewer blocks, prompts or candidates, or another disk"
+        )
+    return line
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def collect(
+    generator: Generator,
+    prompts: Sequence[Prompt],
+    config: CollectConfig,
+    layout: Layout,
+    *,
+    process: Shard = Shard(),
+    tower: Tower | None = None,
+    progress: Callable[[int], None] = lambda samples: None,
+) -> Report:
+    """Makes this process's part of the shards that are not there yet, and returns what it took.
+
+    `tower` maps pictures to features (N, tokens, width) where `config.clip` asks for them; `progress` is told the
+    samples of each finished prompt. Raises RunError for a feature that is not finite, naming the sample.
+    """
+    folder = Path(config.output)
+    report, started = Report(), time.perf_counter()
+    todo = set(begin(folder, layout, prompts, process.first))
+    process.wait()
+    pending: list[Future[Path]] = []
+    with ThreadPoolExecutor(max_workers=1) as writer:
+        for shard in [shard for shard in range(layout.shards)[process.index :: process.count] if shard in todo]:
+            columns: dict[str, list[torch.Tensor]] = {}
+            pictures: list[bytes] = []
+            for position in layout.prompts_of(shard):
+                made, files = _variants(generator, prompts[position], config, layout, tower, report)
+                for name, tensor in made.items():
+                    columns.setdefault(name, []).append(tensor)
+                pictures += files
+                report.samples += layout.candidates
+                progress(layout.candidates)
+            waited = time.perf_counter()
+            while len(pending) > 1:
+                report.bytes_written += pending.pop(0).result().stat().st_size
+            report.waiting_s += time.perf_counter() - waited
+            tensors = {name: torch.cat(parts) for name, parts in columns.items()}
+            pending.append(writer.submit(write_shard, folder, shard, tensors, pictures))
+        report.bytes_written += sum(future.result().stat().st_size for future in pending)
+    report.total_s = time.perf_counter() - started
+    return report
+
+
+def _variants(
+    generator: Generator, prompt: Prompt, config: CollectConfig, layout: Layout, tower: Tower | None, report: Report
+) -> tuple[dict[str, torch.Tensor], list[bytes]]:
+    """One prompt's tensors, candidates first, in the stored dtype on the CPU, and its pictures as files."""
+    count = layout.candidates
+    noise = generator.noise([candidate_seed(config.seed, prompt.id, candidate) for candidate in range(count)])
+    with _timed(report, generator.info.device):
+        text = generator.encode([prompt.text])[0]
+        made, prefix = _hidden_states(generator, noise, text, sorted(config.blocks), config.micro_batch)
+        pictures: list[Image] = []
+        if config.latent or config.pictures or config.clip:
+            latents = (
+                generator.finish(prefix, config.micro_batch)
+                if prefix
+                else (generator.generate(noise, text, config.micro_batch))
+            )
+            if config.latent:
+                made["latent"] = latents
+            if config.pictures or config.clip:
+                pictures = generator.decode(latents, config.micro_batch)
+    if config.clip:
+        assert tower is not None
+        made["clip"] = tower(pictures)
+    stored = {name: _stored(tensor, layout, prompt, name) for name, tensor in made.items()}
+    stored["prompt"] = torch.full((count,), prompt.id)
+    stored["candidate"] = torch.arange(count)
+    return stored, [encode(picture, config.pictures) for picture in pictures] if config.pictures else []
+
+
+def _hidden_states(
+    generator: Generator, noise: torch.Tensor, text: TextEmbedding, blocks: Sequence[int], micro_batch: int | None
+) -> tuple[dict[str, torch.Tensor], Prefix | None]:
+    """Outputs (N, tokens, width) of every block in one pass, stopped after the last of them, by feature name."""
+    if not blocks:
+        return {}, None
+    *earlier, last = blocks
+    with _watched(generator, earlier) as seen:
+        prefix = generator.prefix(noise, text, last, micro_batch)
+    step = generator.info.step  # a micro-batch passes a block once per step: the last pass is the captured step's
+    states = {f"hidden_{block}": torch.cat(parts[step - 1 :: step]) for block, parts in seen.items()}
+    return {**states, f"hidden_{last}": prefix.hidden}, prefix
+
+
+@contextmanager
+def _watched(generator: Any, blocks: Sequence[int]) -> Iterator[dict[int, list[torch.Tensor]]]:
+    """Keeps the output of each of `blocks`, a tensor per forward pass, for as long as the context lasts."""
+    seen: dict[int, list[torch.Tensor]] = {block: [] for block in blocks}
+    hooks = [
+        generator.transformer.transformer_blocks[block].register_forward_hook(
+            lambda module, inputs, output, kept=kept: kept.append(output)
+        )
+        for block, kept in seen.items()
+    ]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _timed(report: Report, device: str) -> Iterator[None]:
+    """Adds the context's time to the generator's share, waiting for the device at its end."""
+    started = time.perf_counter()
+    yield
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    report.generator_s += time.perf_counter() - started
+
+
+def _stored(tensor: torch.Tensor, layout: Layout, prompt: Prompt, name: str) -> torch.Tensor:
+    expected = (layout.candidates, *layout.features[name])
+    assert tensor.shape == expected, f"{name}: {tuple(tensor.shape)} instead of {expected}"
+    stored = tensor.to(getattr(torch, layout.dtype))
+    finite = torch.isfinite(stored).flatten(1).all(dim=1)
+    if not finite.all():
+        candidate = int((~finite).nonzero()[0])
+        cause = "NaN or infinite" if not torch.isfinite(tensor[candidate]).all() else f"out of {layout.dtype}'s range"
+        raise RunError(
+            f"prompt {prompt.id:05d} candidate {candidate}: {name} is {cause}; "
+            "the shards written so far are kept" + ("; use dtype: bfloat16" if "range" in cause else "")
+        )
+    return stored.cpu()
+
+
+def first(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
+    """The first `limit` prompts, or all."""
+    return list(itertools.islice(prompts, limit))

@@ -1,0 +1,175 @@
+"""Verdicts and captions beside a collected set: one JSON object a line, one line a sample.
+
+labels.jsonl    {"prompt_id", "candidate", "correct", "reason"}     written by label.py from GenEval's verdicts
+captions.jsonl  {"prompt_id", "candidate", "caption"}               written by label.py from an image-text model
+more.jsonl      {"prompt_id", "candidate", "prompt", "correct"}     verdicts on other prompts than the sample's own
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from vhs.errors import ConfigError, RunError
+from vhs.files import write_bytes
+from vhs.processes import Shard
+from vhs.training.data.store import CollectedSet
+
+PART = 1000
+"""Samples between two saved parts of a file that is being made."""
+
+Progress = Callable[[int], None]
+Judge = Callable[[list, list[Mapping[str, Any]]], list]
+
+
+def read_rows(data: CollectedSet, file: str, key: str, kind: type) -> dict[int, Any]:
+    """`key` of every line of `file`, by sample index.
+
+    Raises ConfigError that names file and line for a line that is not whole, a sample that was not collected, or a
+    sample with two values.
+    """
+    found: dict[int, Any] = {}
+    for where, index, (value,) in _rows(data, file, {key: kind}):
+        if found.setdefault(index, value) != value:
+            raise ConfigError(f"{where}: {data.name(index)} was already given another {key}")
+    return found
+
+
+def _rows(
+    data: CollectedSet, file: str, keys: Mapping[str, type], remedy: str = "write it with verifier_scripts/label.py"
+) -> Iterator[tuple[str, int, list[Any]]]:
+    """Place, sample index and the values of `keys` of every line."""
+    path = data.folder / file
+    if not path.exists():
+        raise ConfigError(f"{path}: no such file; {remedy}")
+    positions = {prompt.id: position for position, prompt in enumerate(data.prompts)}
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        where = f"{path}:{number}"
+        yield where, *_row(line, where, positions, data.layout.candidates, keys)
+
+
+def _row(
+    line: str, where: str, positions: Mapping[int, int], candidates: int, keys: Mapping[str, type]
+) -> tuple[int, list[Any]]:
+    try:
+        row = json.loads(line)
+        prompt, candidate, values = row["prompt_id"], row["candidate"], [row[key] for key in keys]
+    except (ValueError, KeyError, TypeError):
+        needed = ", ".join(["prompt_id", "candidate", *keys])
+        raise ConfigError(f"{where}: a JSON object with {needed} is needed") from None
+    for (key, kind), value in zip(keys.items(), values, strict=True):
+        if not isinstance(value, kind):
+            raise ConfigError(f"{where}: {key} is {value!r}; {kind.__name__} is needed")
+    if prompt not in positions or not isinstance(candidate, int) or not 0 <= candidate < candidates:
+        raise ConfigError(f"{where}: prompt {prompt} candidate {candidate} has no features in the set")
+    return positions[prompt] * candidates + candidate, values
+
+
+def read_more_labels(data: CollectedSet, file: str) -> list[tuple[int, str, bool]]:
+    """(sample index, prompt, verdict) of every line: what a picture is worth as an answer to other prompts than its own."""
+    keys = {"prompt": str, "correct": bool}
+    rows = _rows(data, file, keys, "more_labels names a file of your own (docs/training.md); leave it out for none")
+    return [(index, prompt, correct) for _, index, (prompt, correct) in rows]
+
+
+def read_labels(data: CollectedSet, file: str = "labels.jsonl") -> dict[int, bool]:
+    """The verdict on every sample whose prompt GenEval can judge, by sample index.
+
+    Raises ConfigError when one of them has none.
+    """
+    labels = read_rows(data, file, "correct", bool)
+    without = [i for i in range(len(data)) if i not in labels and data.prompt(i).judged]
+    if without:
+        raise ConfigError(
+            f"{data.folder / file}: {len(without)} samples without a label, first "
+            f"{data.name(without[0])}; run label.py again"
+        )
+    return labels
+
+
+def read_captions(data: CollectedSet, file: str | None) -> dict[int, str]:
+    """The caption of every sample, by sample index; without a file it is the prompt."""
+    if file is None:
+        return {index: data.prompt(index).text for index in range(len(data))}
+    captions = read_rows(data, file, "caption", str)
+    if not captions:
+        raise ConfigError(f"{data.folder / file}: no captions in it; run label.py again")
+    return captions
+
+
+def write_labels(
+    data: CollectedSet,
+    judge: Judge,
+    file: str = "labels.jsonl",
+    *,
+    source: str = "",
+    batch: int = 64,
+    process: Shard = Shard(),
+    progress: Progress = lambda done: None,
+) -> dict[str, int]:
+    """Judges the pictures of a set and writes the verdicts. `judge(pictures, metadatas)` gives Verdicts.
+
+    Prompts that GenEval cannot judge get no line. Returns counts: yes, no, unjudged.
+    """
+    judged = [index for index in range(len(data)) if data.prompt(index).judged]
+
+    def lines(indices: Sequence[int]) -> list[str]:
+        verdicts = judge([data.picture(i) for i in indices], [data.prompt(i).metadata for i in indices])
+        return [
+            line_of(data, index, correct=bool(verdict.correct), reason=verdict.reason)
+            for index, verdict in zip(indices, verdicts, strict=True)
+        ]
+
+    write_rows(data, judged, lines, file, source=source, batch=batch, process=process, progress=progress)
+    if not process.first:
+        return {}
+    yes = sum(read_rows(data, file, "correct", bool).values())
+    return {"yes": yes, "no": len(judged) - yes, "unjudged": len(data) - len(judged)}
+
+
+def write_rows(
+    data: CollectedSet,
+    indices: Sequence[int],
+    lines: Callable[[Sequence[int]], list[str]],
+    file: str,
+    *,
+    source: str = "",
+    batch: int = 64,
+    process: Shard = Shard(),
+    progress: Progress = lambda done: None,
+) -> None:
+    """Writes `file` with the lines of all samples, `batch` at a time, in parts that a stopped run goes on from.
+
+    Processes share the parts; the file appears when all are there, in place of an older one. `source` says what the
+    lines come from. Raises RunError when the parts there are of another source.
+    """
+    parts = data.folder / f"{file}.parts"
+    note = parts / "source.txt"
+    if note.exists() and note.read_text() != source:
+        raise RunError(
+            f"{parts}: parts of another run ({note.read_text()}), now {source}; remove the folder to start over"
+        )
+    process.wait()
+    if process.first:
+        write_bytes(note, source.encode())
+    chunks = [indices[start : start + PART] for start in range(0, len(indices), PART)]
+    paths = [parts / f"{number:06d}.jsonl" for number in range(len(chunks))]
+    for number in process.of(range(len(chunks))):
+        if not paths[number].exists():
+            made: list[str] = []
+            for start in range(0, len(chunks[number]), batch):
+                made += lines(chunks[number][start : start + batch])
+                progress(len(made) - start)
+            write_bytes(paths[number], "".join(made).encode())
+    process.wait()
+    if process.first:
+        write_bytes(data.folder / file, b"".join(path.read_bytes() for path in paths))
+        shutil.rmtree(parts)
+
+
+def line_of(data: CollectedSet, index: int, **values: Any) -> str:
+    """One line of a labels or captions file."""
+    candidate = index % data.layout.candidates
+    return json.dumps({"prompt_id": data.prompt(index).id, "candidate": candidate, **values}, ensure_ascii=False) + "\n"

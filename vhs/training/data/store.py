@@ -1,0 +1,229 @@
+"""A collected set on disk: every candidate's features, sharded, with an index that says what must be there.
+
+    index.json                     what is stored: features and their shapes, candidates a prompt, shards, settings
+    prompts.jsonl                  {"id", "prompt", "metadata"} a line; sample i is candidate i % K of prompt i // K
+    shards/shard_00000.safetensors the samples of `prompts_per_shard` prompts: one tensor (n, ...) per feature, `prompt`
+                                   and `candidate` (n,); pictures as the bytes of their files, back to back
+
+The index is written first and a shard appears whole, so what is missing is always known.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vhs.errors import ConfigError, RunError
+from vhs.files import write_bytes, write_json
+from vhs.pictures import decode
+from vhs.records import Prompt
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMAT = 1
+PICTURE, OFFSETS = "picture_bytes", "picture_offsets"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a collected set holds. `features` maps a name (`hidden_7`, `latent`, `clip`) to one sample's shape.
+
+    `settings` is everything else that decides the values; a set is only continued under the same.
+    """
+
+    features: Mapping[str, Sequence[int]]
+    dtype: str
+    prompts: int
+    candidates: int
+    prompts_per_shard: int
+    pictures: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def samples(self) -> int:
+        return self.prompts * self.candidates
+
+    @property
+    def shards(self) -> int:
+        return -(-self.prompts // self.prompts_per_shard)
+
+    def prompts_of(self, shard: int) -> range:
+        """Positions of the prompts whose samples are in `shard`."""
+        start = shard * self.prompts_per_shard
+        return range(start, min(start + self.prompts_per_shard, self.prompts))
+
+
+def shard_path(folder: Path, shard: int) -> Path:
+    return folder / "shards" / f"shard_{shard:05d}.safetensors"
+
+
+def begin(folder: Path, layout: Layout, prompts: Sequence[Prompt], first: bool = True) -> list[int]:
+    """Starts or continues a set and returns the shards still to be made; the `first` process writes index and prompts.
+
+    Raises RunError, naming the difference, when the folder holds a set made with other settings.
+    """
+    index = json.loads(json.dumps(asdict(layout)))
+    lines = "".join(json.dumps({"id": p.id, "prompt": p.text, "metadata": p.metadata}) + "\n" for p in prompts)
+    if (folder / "index.json").exists():
+        _same(folder, index, lines)
+    elif first:
+        write_bytes(folder / "prompts.jsonl", lines.encode())
+        write_json(folder / "index.json", index)
+    return [shard for shard in range(layout.shards) if not shard_path(folder, shard).exists()]
+
+
+def _same(folder: Path, index: dict, lines: str) -> None:
+    old = read_index(folder)
+    settings = {**old.pop("settings")}, {**index.pop("settings")}
+    for was, now in ((old, index), settings):
+        for key in sorted(was.keys() | now.keys()):
+            if was.get(key) != now.get(key):
+                raise RunError(
+                    f"{folder}: holds a set with {key}: {was.get(key)!r}, now {now.get(key)!r}; "
+                    "choose another output folder, or remove this one"
+                )
+    if (folder / "prompts.jsonl").read_text() != lines:
+        raise RunError(f"{folder}: holds a set of other prompts; choose another output folder, or remove this one")
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """index.json as written. Raises ConfigError when it is not there or not one."""
+    path = folder / "index.json"
+    try:
+        index = json.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); a folder written by collect.py is needed"
+        ) from None
+    except ValueError:
+        raise ConfigError(f"{path}: not valid JSON; collect the set again") from None
+    if not isinstance(index, dict) or index.get("format") != FORMAT:
+        raise ConfigError(f"{path}: not an index of format {FORMAT}; collect the set again with this version")
+    return index
+
+
+def write_shard(folder: Path, shard: int, tensors: Mapping[str, torch.Tensor], pictures: Sequence[bytes] = ()) -> Path:
+    """Writes one shard, whole or not at all; `pictures` are files, one a sample. Raises RunError on a full disk."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    if pictures:
+        tensors[PICTURE] = torch.frombuffer(bytearray(b"".join(pictures)), dtype=torch.uint8)
+        tensors[OFFSETS] = torch.tensor([0, *map(len, pictures)]).cumsum(0)
+    path = shard_path(folder, shard)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.tmp")
+    try:
+        save_file(tensors, draft)
+        shutil.copymode(folder / "index.json", draft)  # safetensors writes for its owner alone
+        os.replace(draft, path)
+    except (OSError, SafetensorError) as error:
+        draft.unlink(missing_ok=True)
+        raise RunError(f"{path}: cannot be written ({error}); the shards before it are kept") from None
+    return path
+
+
+class CollectedSet:
+    """A finished set, read through memory maps: opening one of any size costs nothing, samples are read when asked for.
+
+    Raises ConfigError when a shard that the index lists is missing or cannot be read.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.layout = Layout(**read_index(self.folder))
+        self.prompts = _read_prompts(self.folder, self.layout)
+        missing = [s for s in range(self.layout.shards) if not shard_path(self.folder, s).exists()]
+        if missing:
+            raise ConfigError(
+                f"{self.folder}/index.json: {len(missing)} of {self.layout.shards} shards are missing, first "
+                f"{shard_path(self.folder, missing[0]).name}; finish collect.py with the same configuration"
+            )
+        self._maps: dict[int, dict[str, torch.Tensor]] = {}
+
+    def __len__(self) -> int:
+        return self.layout.samples
+
+    def name(self, index: int) -> str:
+        """How a sample is called in messages."""
+        prompt, candidate = divmod(index, self.layout.candidates)
+        return f"{self.folder}: prompt {self.prompts[prompt].id:05d} candidate {candidate}"
+
+    def prompt(self, index: int) -> Prompt:
+        """The prompt that sample `index` was made from."""
+        return self.prompts[index // self.layout.candidates]
+
+    def require(self, feature: str) -> tuple[int, ...]:
+        """One sample's shape. Raises ConfigError, naming what there is, when the feature was not collected."""
+        if feature not in self.layout.features:
+            stored = ", ".join(self.layout.features) or "none"
+            raise ConfigError(f"{self.folder}: no feature {feature!r}; collected: {stored}")
+        return tuple(self.layout.features[feature])
+
+    def gather(self, feature: str, indices: Sequence[int]) -> torch.Tensor:
+        """Features (B, ...) of the samples, in their stored dtype, as a copy in memory."""
+        shape = self.require(feature)
+        rows = [self._row(index) for index in indices]
+        out = torch.empty((len(rows), *shape), dtype=getattr(torch, self.layout.dtype))
+        for position, (shard, row) in enumerate(rows):
+            out[position] = self._map(shard)[feature][row]
+        return out
+
+    def picture(self, index: int) -> Image:
+        """The picture of a sample, RGB. Raises ConfigError when none were collected."""
+        if not self.layout.pictures:
+            raise ConfigError(f"{self.folder}: no pictures; collect again with pictures: png")
+        shard, row = self._row(index)
+        tensors = self._map(shard)
+        start, end = tensors[OFFSETS][row : row + 2].tolist()
+        return decode(tensors[PICTURE][start:end].numpy().tobytes(), self.name(index))
+
+    def batches(self, feature: str, size: int = 256) -> Iterable[torch.Tensor]:
+        """All samples of a feature, in order, at most `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self.gather(feature, range(start, min(start + size, len(self))))
+
+    def _row(self, index: int) -> tuple[int, int]:
+        return divmod(index, self.layout.prompts_per_shard * self.layout.candidates)
+
+    def _map(self, shard: int) -> dict[str, torch.Tensor]:
+        if shard not in self._maps:
+            from safetensors import SafetensorError
+            from safetensors.torch import load_file
+
+            path = shard_path(self.folder, shard)
+            try:
+                tensors = load_file(path)
+            except (SafetensorError, OSError) as error:
+                raise ConfigError(
+                    f"{path}: truncated or corrupt ({str(error).splitlines()[0]}); remove it and run collect.py again"
+                ) from None
+            rows = len(self.layout.prompts_of(shard)) * self.layout.candidates
+            short = [name for name in self.layout.features if name not in tensors or len(tensors[name]) != rows]
+            if short:
+                raise ConfigError(
+                    f"{path}: {rows} samples of {short[0]} are needed; remove it and run collect.py again"
+                )
+            self._maps[shard] = tensors
+        return self._maps[shard]
+
+
+def _read_prompts(folder: Path, layout: Layout) -> list[Prompt]:
+    path = folder / "prompts.jsonl"
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); collect the set again") from None
+    if len(rows) != layout.prompts:
+        raise ConfigError(f"{path}: {len(rows)} prompts, the index says {layout.prompts}; collect the set again")
+    return [Prompt(row["id"], row["prompt"], row["metadata"]) for row in rows]
