@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vhs.errors import VHSError  # noqa: E402
+from vhs.errors import VHSError
 
 
 def judge(args: argparse.Namespace) -> dict:
@@ -49,7 +49,13 @@ def memory(args: argparse.Namespace) -> dict:
     print(f"{'GiB':10}{'tensors':>10}{'offload: none':>16}{'offload: model':>16}", file=sys.stderr)
     for name, row in figures["stages"].items():
         print(f"{name:10}{row['tensors']:10.2f}{row['none']:16.2f}{row['model']:16.2f}", file=sys.stderr)
-    return {"stage": "memory", "candidates": args.candidates, "micro_batch": args.micro_batch, "dtype": args.dtype, **figures}
+    return {
+        "stage": "memory",
+        "candidates": args.candidates,
+        "micro_batch": args.micro_batch,
+        "dtype": args.dtype,
+        **figures,
+    }
 
 
 def main() -> None:
@@ -65,7 +71,9 @@ def main() -> None:
     one.add_argument("--side", type=int, help="pixels (default: 1024, or the configuration's test size)")
     one.add_argument("--repeats", type=int, default=3)
     one.add_argument("--device", default="auto")
-    one = stages.add_parser("memory", help="peak memory of the published models per offload setting, counted on the meta device")
+    one = stages.add_parser(
+        "memory", help="peak memory of the published models per offload setting, counted on the meta device"
+    )
     one.set_defaults(run=memory)
     one.add_argument("--candidates", type=int, default=32, help="N of best-of-N (default: %(default)s)")
     one.add_argument("--micro-batch", type=int, default=8, help="candidates at once (default: %(default)s)")

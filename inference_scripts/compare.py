@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vhs.errors import VHSError  # noqa: E402
-from vhs.runs.compare import compare  # noqa: E402
+from vhs.errors import VHSError
+from vhs.runs.compare import compare
 
 
 def main() -> int:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vhs.config.run import load_config  # noqa: E402
-from vhs.errors import VHSError  # noqa: E402
+from vhs.config.run import load_config
+from vhs.errors import VHSError
 
 
 def main() -> int:

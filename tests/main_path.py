@@ -36,7 +36,9 @@ def main() -> None:
 
     files: set[str] = set()
     deepest: list[str] = []
-    forward = SanaTransformer2DModel.forward.__wrapped__ if hasattr(SanaTransformer2DModel.forward, "__wrapped__") else None
+    forward = (
+        SanaTransformer2DModel.forward.__wrapped__ if hasattr(SanaTransformer2DModel.forward, "__wrapped__") else None
+    )
     code = (forward or SanaTransformer2DModel.forward).__code__
 
     def watch(frame: FrameType, event: str, argument: Any) -> None:
@@ -52,7 +54,13 @@ def main() -> None:
         prompts = Path(folder) / "one.json"
         prompts.write_text(json.dumps(json.loads((ROOT / "data" / "tiny_prompts.json").read_text())[:1]))
         script = str(ROOT / "inference_scripts" / "run.py")
-        sys.argv = [script, "--config", str(ROOT / "configs" / "tiny.yaml"), f"annotation={prompts}", f"output_path={folder}"]
+        sys.argv = [
+            script,
+            "--config",
+            str(ROOT / "configs" / "tiny.yaml"),
+            f"annotation={prompts}",
+            f"output_path={folder}",
+        ]
         sys.path.insert(0, str(ROOT))
         sys.setprofile(watch)
         try:

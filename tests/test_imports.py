@@ -81,7 +81,9 @@ def test_the_check_sees_a_wrong_import(tmp_path: Path) -> None:
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import vhs.runs.tables\n"
         "def f():\n    from vhs.runs.runner import run\n    from vhs import select\n"
     )
-    assert imports(file) == {"vhs.runs.runner", "vhs.select"} and layer("vhs.runs.runner") > layer("vhs.generators.base")
+    assert imports(file) == {"vhs.runs.runner", "vhs.select"} and layer("vhs.runs.runner") > layer(
+        "vhs.generators.base"
+    )
 
 
 def test_light_modules_load_no_heavy_library() -> None:

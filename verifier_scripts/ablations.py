@@ -16,12 +16,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vhs.errors import VHSError  # noqa: E402
+from vhs.errors import VHSError
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="name or key=value", help="ablations, and keys that replace every training's")
+    parser.add_argument(
+        "names", nargs="*", metavar="name or key=value", help="ablations, and keys that replace every training's"
+    )
     parser.add_argument("--table", action="store_true", help="show what there is and run nothing")
     arguments = parser.parse_args()
     from vhs.training import ablations
@@ -30,7 +32,9 @@ def main() -> int:
         rows = ablations.choose([name for name in arguments.names if "=" not in name])
         if not arguments.table:
             for row in rows:
-                ablations.run(row, [name for name in arguments.names if "=" in name], lambda line: print(line, file=sys.stderr))
+                ablations.run(
+                    row, [name for name in arguments.names if "=" in name], lambda line: print(line, file=sys.stderr)
+                )
         print(ablations.table(rows))
     except VHSError as error:
         print(f"error: {error}", file=sys.stderr)

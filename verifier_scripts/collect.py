@@ -15,13 +15,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vhs.training.commands import command, run_collect  # noqa: E402
-from vhs.training.config import load_config  # noqa: E402
-from vhs.training.data.data_config import CollectConfig  # noqa: E402
+from vhs.training.commands import command, run_collect
+from vhs.training.config import load_config
+from vhs.training.data.data_config import CollectConfig
 
 
 def main() -> int:
-    return command(__doc__, partial(load_config, CollectConfig), run_collect, "the shards that are done stay, the same command goes on")
+    return command(
+        __doc__,
+        partial(load_config, CollectConfig),
+        run_collect,
+        "the shards that are done stay, the same command goes on",
+    )
 
 
 if __name__ == "__main__":

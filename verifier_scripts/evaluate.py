@@ -12,8 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vhs.training.commands import command, run_evaluate  # noqa: E402
-from vhs.training.config import EvaluateConfig, load_config  # noqa: E402
+from vhs.training.commands import command, run_evaluate
+from vhs.training.config import EvaluateConfig, load_config
 
 
 def main() -> int:

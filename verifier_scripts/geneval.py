@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vhs.errors import VHSError  # noqa: E402
+from vhs.errors import VHSError
 
 
 def arguments() -> argparse.Namespace:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vhs.training.commands import command, run_normalize  # noqa: E402
-from vhs.training.config import load_config  # noqa: E402
-from vhs.training.data.data_config import NormalizeConfig  # noqa: E402
+from vhs.training.commands import command, run_normalize
+from vhs.training.config import load_config
+from vhs.training.data.data_config import NormalizeConfig
 
 
 def main() -> int:

@@ -15,12 +15,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vhs.training.commands import command, run_train  # noqa: E402
-from vhs.training.config import TrainConfig, load_config  # noqa: E402
+from vhs.training.commands import command, run_train
+from vhs.training.config import TrainConfig, load_config
 
 
 def main() -> int:
-    return command(__doc__, partial(load_config, TrainConfig), run_train, "go on from the last saved state with cont=true")
+    return command(
+        __doc__, partial(load_config, TrainConfig), run_train, "go on from the last saved state with cont=true"
+    )
 
 
 if __name__ == "__main__":

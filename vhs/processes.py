@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Shard:
+class Process:
     """Process `index` of `count`; `local` is its number on its machine; `wait` returns when all have called it."""
 
     index: int = 0
@@ -29,12 +29,12 @@ class Shard:
         return list(items[start : start + size + (index < extra)])
 
 
-def current_shard() -> Shard:
+def current_process() -> Process:
     """This process among those that `accelerate launch` started, or the only one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Shard()
+        return Process()
     import torch
     from accelerate import PartialState
 
     state = PartialState(cpu=not torch.cuda.is_available())
-    return Shard(state.process_index, state.num_processes, state.local_process_index, state.wait_for_everyone)
+    return Process(state.process_index, state.num_processes, state.local_process_index, state.wait_for_everyone)

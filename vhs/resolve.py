@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vhs.config.run import RunConfig
 from vhs.errors import CheckpointError, ConfigError
 from vhs.paths import find
-from vhs.processes import Shard
+from vhs.processes import Process
 from vhs.verifiers.registry import VerifierEntry, load_registry, resolve_verifier
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Choice:
     resize_vocabulary: bool = False
 
 
-def settle(config: RunConfig, shard: Shard = Shard()) -> RunConfig:
+def settle(config: RunConfig, shard: Process = Process()) -> RunConfig:
     """The configuration with a concrete device and precision, and with paths where their files are."""
     paths = {key: str(find(value)) for key in PATH_KEYS if (value := getattr(config, key)) is not None}
     colors = config.color_classifier
@@ -54,7 +54,7 @@ def settle(config: RunConfig, shard: Shard = Shard()) -> RunConfig:
     return on_device(config, shard).changed(**paths, color_classifier=colors)
 
 
-def on_device(config: RunConfig, shard: Shard = Shard()) -> RunConfig:
+def on_device(config: RunConfig, shard: Process = Process()) -> RunConfig:
     """The configuration with `auto` replaced: CUDA where there is one, float32 on the CPU and bfloat16 elsewhere."""
     device = config.device
     if device == "auto":

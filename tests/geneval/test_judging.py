@@ -18,7 +18,7 @@ from vhs.geneval.evaluate import GenEval
 from vhs.geneval.folders import export, find_pictures
 from vhs.geneval.judging import Work, judge_folder
 from vhs.geneval.results import Results, read_rows
-from vhs.processes import Shard
+from vhs.processes import Process
 from vhs.records import TAGS
 from vhs.tinyworld.scenes import make_scene, render, sample_prompts
 
@@ -229,7 +229,7 @@ def test_two_processes_share_the_work_and_the_first_writes(folder, judge_config,
     """Two threads and a barrier stand for the processes of `accelerate launch`."""
     whole, _ = go(folder, judge_config)
     barrier, own = threading.Barrier(2, timeout=60), threading.local()
-    monkeypatch.setattr(judging, "current_shard", lambda: Shard(own.index, 2, own.index, barrier.wait))
+    monkeypatch.setattr(judging, "current_process", lambda: Process(own.index, 2, own.index, barrier.wait))
     lengths = []
     append = Results.append
     monkeypatch.setattr(Results, "append", lambda self, rows: lengths.append(len(rows)) or append(self, rows))

@@ -13,13 +13,13 @@ pytest.importorskip(
     "mmdet", reason="mmdet is not in this environment; `make test-mmdet` runs these tests in .venv-mmdet"
 )
 
-from vhs.errors import CheckpointError  # noqa: E402
-from vhs.geneval import mmdet_checkpoint as mm  # noqa: E402
-from vhs.geneval.detector import Mask2Former  # noqa: E402
-from vhs.geneval.instances import top_pairs  # noqa: E402
-from vhs.geneval.metadata import read_names  # noqa: E402
-from vhs.geneval.mmdet_backend import MMDetDetector, build_model  # noqa: E402
-from vhs.geneval.preprocess import prepare  # noqa: E402
+from vhs.errors import CheckpointError
+from vhs.geneval import mmdet_checkpoint as mm
+from vhs.geneval.detector import Mask2Former
+from vhs.geneval.instances import top_pairs
+from vhs.geneval.metadata import read_names
+from vhs.geneval.mmdet_backend import MMDetDetector, build_model
+from vhs.geneval.preprocess import prepare
 
 NAMES = read_names(Path(__file__).parents[2] / "data" / "object_names.txt")
 TOLERANCE = 1e-4

@@ -9,7 +9,7 @@ import pytest
 from vhs.config.run import load_config
 from vhs.errors import ConfigError
 from vhs.geneval.settings import JudgeConfig, judge_config, on_device, settle
-from vhs.processes import Shard
+from vhs.processes import Process
 
 
 def test_without_anything_it_is_genevals_own_detector(tmp_path):
@@ -60,5 +60,5 @@ def test_what_cannot_be_is_refused_at_once(tmp_path, overrides, message):
 
 
 def test_each_process_has_its_own_gpu():
-    assert on_device("cuda", Shard(3, 4, 1)) == "cuda:1"
-    assert on_device("cuda") == "cuda" and on_device("cpu", Shard(1, 2, 1)) == "cpu"
+    assert on_device("cuda", Process(3, 4, 1)) == "cuda:1"
+    assert on_device("cuda") == "cuda" and on_device("cpu", Process(1, 2, 1)) == "cpu"

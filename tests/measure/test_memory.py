@@ -43,7 +43,9 @@ def test_it_counts_on_a_real_device_too():
     assert len(kept) == 3
 
 
-@pytest.mark.parametrize("needs, offload, expected", [(None, "none", 15), (None, "model", 6), ("autoencoder", "model", 14)])
+@pytest.mark.parametrize(
+    "needs, offload, expected", [(None, "none", 15), (None, "model", 6), ("autoencoder", "model", 14)]
+)
 def test_offloading_keeps_the_transformer_and_the_verifier(needs, offload, expected):
     weights = {"text_encoder": 1, "transformer": 2, "verifier": 4, "autoencoder": 8}
     assert resident(weights, StageMemory("any", needs, 0), offload) == expected

@@ -31,5 +31,7 @@ def test_it_learns_to_match_and_its_vision_half_loads_as_a_tower(tmp_path):
     processor.save_pretrained(tmp_path)
     features = load_tower(str(tmp_path), -2, "cpu")(clip_vision.pictures_of(scenes[:2]))
     with torch.no_grad():
-        states = model.eval().vision_model(batch["pixel_values"][:2], output_hidden_states=True).hidden_states[-2][:, 1:]
+        states = (
+            model.eval().vision_model(batch["pixel_values"][:2], output_hidden_states=True).hidden_states[-2][:, 1:]
+        )
     assert features.shape == (2, 64, 96) and torch.allclose(features, states, atol=1e-5)

@@ -67,12 +67,16 @@ def test_muon_trains_matrices_and_1x1_convolutions_and_resumes_bit_for_bit(work)
     def train(module, steps):
         muon = recipe.matrices_of(module)
         assert [p.shape for p in muon] == [(6, 4, 1, 1), (2, 54)]
-        return recipe.train("stage", module, _image_loss(module), steps=steps, peak=1e-2, warmup=2, muon=muon, weight_decay=0)
+        return recipe.train(
+            "stage", module, _image_loss(module), steps=steps, peak=1e-2, warmup=2, muon=muon, weight_decay=0
+        )
 
     start = _convolutions()
     whole = train(_convolutions(), 6)
     change = (whole[0].weight - start[0].weight).detach().flatten(1)
-    assert torch.linalg.svdvals(change).min() > 0.2 * torch.linalg.svdvals(change).max(), "Muon's steps are near orthogonal"
+    assert torch.linalg.svdvals(change).min() > 0.2 * torch.linalg.svdvals(change).max(), (
+        "Muon's steps are near orthogonal"
+    )
     (work / "stage" / "state.pt").unlink()
 
     halfway = _convolutions()
@@ -130,7 +134,7 @@ def test_a_relation_is_asked_both_ways_of_the_same_scene():
     record = caption_record("position", ["star", "moon"], relation="left of")
     scene, rng = make_scene(record, seed=3), np.random.default_rng(0)
     asked = [language_model.order_record(scene, rng) for _ in range(40)]
-    said = {r["prompt"][len("a photo of "):]: true_verdict(r, scene).correct for r in asked if r is not None}
+    said = {r["prompt"][len("a photo of ") :]: true_verdict(r, scene).correct for r in asked if r is not None}
     assert said == {"a star left of a moon": True, "a moon left of a star": False,
                     "a moon right of a star": True, "a star right of a moon": False}  # fmt: skip
     assert language_model.order_record(make_scene(caption_record("single_object", ["star"]), seed=3), rng) is None

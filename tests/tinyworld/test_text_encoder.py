@@ -32,7 +32,11 @@ def test_the_slots_of_a_caption_are_those_of_its_metadata(tag):
 
 def test_places_are_the_tokens_of_the_shapes():
     tokens = text_encoder.tokenizer()
-    texts = ["a photo of three crosses", "a photo of an orange star and a blue ring", "a photo of a moon left of a circle"]
+    texts = [
+        "a photo of three crosses",
+        "a photo of an orange star and a blue ring",
+        "a photo of a moon left of a circle",
+    ]
     ids, _, places, truth = text_encoder.table(tokens, texts)
     words = [[tokens.decode(ids[i, place]).strip() for place in places[i]] for i in range(3)]
     assert words == [["crosses", "crosses"], ["star", "ring"], ["moon", "circle"]]

@@ -70,7 +70,12 @@ def environment() -> dict[str, str]:
     assert shipped["distributed_type"] == "FSDP"
     keys = {key.upper(): str(value) for key, value in shipped["fsdp_config"].items()}
     keys["FSDP_TRANSFORMER_CLS_TO_WRAP"] = keys.pop("FSDP_TRANSFORMER_LAYER_CLS_TO_WRAP")
-    fixed = {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "ACCELERATE_USE_FSDP": "true", "OMP_NUM_THREADS": "1"}
+    fixed = {
+        "PYTHONPATH": str(ROOT),
+        "ACCELERATE_USE_CPU": "true",
+        "ACCELERATE_USE_FSDP": "true",
+        "OMP_NUM_THREADS": "1",
+    }
     return os.environ | keys | fixed
 
 

@@ -73,7 +73,9 @@ def test_further_verdicts_are_trained_on_but_never_on_a_prompt_that_is_evaluated
     assert len({tuple(ids) for ids in last}) == len({row["prompt"] for row in wanted})
     train(config(data=[str(folder)], more_labels="more.jsonl", max_steps=2))
     (folder / "more.jsonl").write_text('{"prompt_id": 100, "candidate": 1, "correct": true}\n')
-    with pytest.raises(ConfigError, match=r"more.jsonl:1: a JSON object with prompt_id, candidate, prompt, correct is needed"):
+    with pytest.raises(
+        ConfigError, match=r"more.jsonl:1: a JSON object with prompt_id, candidate, prompt, correct is needed"
+    ):
         Trainer(config(data=[str(folder)], more_labels="more.jsonl"))
     with pytest.raises(ConfigError, match=r"none.jsonl: no such file; more_labels names a file of your own"):
         Trainer(config(data=[str(folder)], more_labels="none.jsonl"))

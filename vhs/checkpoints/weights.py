@@ -33,7 +33,10 @@ def check_safetensors(file: Path) -> None:
     """Raises CheckpointError unless `file` is a whole safetensors file: its header fits its length to the byte."""
     size = file.stat().st_size
     with file.open("rb") as stream:
-        start, opening = stream.read(8), stream.read(1)  # a safetensors header opens with a brace, whatever its length's bytes
+        start, opening = (
+            stream.read(8),
+            stream.read(1),
+        )  # a safetensors header opens with a brace, whatever its length's bytes
         if opening != b"{" and (start[:2] == b"PK" or start[:1] == b"\x80"):
             raise CheckpointError(f"{file}: is a pickle under another name; safetensors is expected")
         if start.startswith(b"version "):

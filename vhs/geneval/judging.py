@@ -22,7 +22,7 @@ from vhs.geneval.results import Results, Row, make_row
 from vhs.geneval.rules import Thresholds
 from vhs.geneval.settings import JudgeConfig, settle
 from vhs.geneval.summary import format_table, outcomes_of, summarize
-from vhs.processes import Shard, current_shard
+from vhs.processes import Process, current_process
 from vhs.records import Verdict
 
 
@@ -44,7 +44,7 @@ def judge_folder(work: Work, config: JudgeConfig, say: Callable[[str], None] = p
 
     Raises a VHSError, before a model loads where that can be known.
     """
-    shard = current_shard()
+    shard = current_process()
     say = say if shard.first else lambda line: None
     config = settle(config, shard)
     names = read_names(config.object_names)
@@ -86,7 +86,7 @@ def describe_judge(config: JudgeConfig) -> dict[str, Any]:
     }
 
 
-def _judge(items: Sequence[Item], judge: GenEval, work: Work, results: Results, done: int, shard: Shard) -> None:
+def _judge(items: Sequence[Item], judge: GenEval, work: Work, results: Results, done: int, shard: Process) -> None:
     from tqdm import tqdm
 
     total = done + len(items)

@@ -15,7 +15,7 @@ from vhs.errors import ConfigError
 from vhs.files import read_json
 from vhs.geneval.mmdet_names import PUBLISHED
 from vhs.paths import find
-from vhs.processes import Shard
+from vhs.processes import Process
 
 
 class JudgeConfig(BaseModel):
@@ -55,7 +55,7 @@ def judge_config(images: Path, config: str | None = None, overrides: Iterable[st
     return build(JudgeConfig, values | given, dict.fromkeys(given, "command line"), source)
 
 
-def settle(config: JudgeConfig, shard: Shard = Shard()) -> JudgeConfig:
+def settle(config: JudgeConfig, shard: Process = Process()) -> JudgeConfig:
     """With a concrete device and with paths where their files are. Raises ConfigError for a file that is missing."""
     changed: dict[str, Any] = {"device": on_device(config.device, shard)}
     for key in ("segmentation_ckpt_path", "segmentation_config_path", "object_names"):
@@ -72,7 +72,7 @@ def settle(config: JudgeConfig, shard: Shard = Shard()) -> JudgeConfig:
     return config.model_copy(update=changed)
 
 
-def on_device(device: str, shard: Shard = Shard()) -> str:
+def on_device(device: str, shard: Process = Process()) -> str:
     """`auto` replaced, and each process on its own GPU."""
     if device == "auto":
         import torch

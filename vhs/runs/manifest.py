@@ -11,7 +11,7 @@ from typing import Any
 from vhs.checkpoints.hashes import file_hash
 from vhs.config.run import RunConfig
 from vhs.paths import PROJECT, find
-from vhs.processes import Shard
+from vhs.processes import Process
 from vhs.records import Prompt
 from vhs.seeding import published_seeds
 
@@ -32,7 +32,7 @@ NOT_OF_A_RUN = {"cont", "re_eval"}
 """Keys that say what to do with a folder, not what is in it."""
 
 
-def describe(config: RunConfig, prompts: Sequence[Prompt], silent: str | None, shard: Shard) -> dict[str, Any]:
+def describe(config: RunConfig, prompts: Sequence[Prompt], silent: str | None, shard: Process) -> dict[str, Any]:
     """What run.json says apart from the checkpoints. `silent` says why GenEval does not run (None: it does)."""
     seeds = {"run": config.seed, "noise": config.noise}
     if config.noise == "published":

@@ -13,7 +13,7 @@ from vhs.errors import RunError
 from vhs.files import read_json, write_json
 from vhs.paths import find
 from vhs.pictures import decode
-from vhs.processes import Shard, current_shard
+from vhs.processes import Process, current_process
 from vhs.prompts import read_prompts
 from vhs.records import Prompt
 from vhs.runs import manifest
@@ -46,7 +46,7 @@ class Job:
     config: RunConfig
     prompts: list[Prompt]
     order: list[list[int]]
-    shard: Shard
+    shard: Process
     folder: RunFolder
     silent: str | None
 
@@ -66,7 +66,7 @@ def run(config: RunConfig, say: Say = print, bar: bool = True) -> str:
     `say` gets one line at a time. Raises a VHSError before any model loads where that can be known, KeyboardInterrupt
     when interrupted; what is finished by then stays, and `cont: true` goes on from there.
     """
-    shard = current_shard()
+    shard = current_process()
     config = parts.on_device(config, shard)
     job = plan(config, shard)
     say = say if shard.first else lambda line: None
@@ -87,7 +87,7 @@ def run(config: RunConfig, say: Say = print, bar: bool = True) -> str:
     return finish(job.folder, job.prompts, job.order) if shard.first else ""
 
 
-def plan(config: RunConfig, shard: Shard = Shard()) -> Job:
+def plan(config: RunConfig, shard: Process = Process()) -> Job:
     """Reads and checks the prompts and cuts them into slices; loads nothing."""
     silent = silent_because(config)
     prompts = read_prompts(find(config.annotation), None if silent else _metadata_check(config))

@@ -16,7 +16,7 @@ from vhs.seeding import PublishedNoise
 if TYPE_CHECKING:
     from vhs.best_of_n import BestOfN
     from vhs.config.run import RunConfig
-    from vhs.processes import Shard
+    from vhs.processes import Process
     from vhs.records import Prompt, Score
     from vhs.stages import StageTimes
     from vhs.verifiers.base import Verifier
@@ -34,7 +34,7 @@ class Made:
 class Generated:
     """Candidates from a generator, chosen by its verifier."""
 
-    def __init__(self, best_of_n: BestOfN, config: RunConfig, prompts: int, shard: Shard) -> None:
+    def __init__(self, best_of_n: BestOfN, config: RunConfig, prompts: int, shard: Process) -> None:
         self.best_of_n = best_of_n
         self.fmt = config.fmt
         self.noise = None

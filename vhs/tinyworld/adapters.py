@@ -48,14 +48,18 @@ def main() -> None:
     args = recipe.arguments(STAGE, steps=300)
     torch.manual_seed(0)
     z, x0, ids, mask = pairs(args.device)
-    pipeline = SanaSprintPipeline.from_pretrained(recipe.CKPTS / "sana_sprint", torch_dtype=torch.float32).to(args.device)
+    pipeline = SanaSprintPipeline.from_pretrained(recipe.CKPTS / "sana_sprint", torch_dtype=torch.float32).to(
+        args.device
+    )
     with torch.no_grad():
         text = torch.cat([
             pipeline.text_encoder(input_ids=i, attention_mask=m).last_hidden_state
             for i, m in zip(ids.split(256), mask.split(256), strict=True)
         ])  # fmt: skip
     transformer = pipeline.transformer.requires_grad_(False)
-    transformer.add_adapter(LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=["to_q", "to_k", "to_v", "to_out.0"]))
+    transformer.add_adapter(
+        LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=["to_q", "to_k", "to_v", "to_out.0"])
+    )
 
     def loss_of(step: int) -> torch.Tensor:
         if step == args.steps // 2:

@@ -100,7 +100,11 @@ def judge_and_describe(data: CollectedSet, evaluator: GenEval, batch: int = 64) 
     write_rows(data, everything, lambda ids: [line_of(data, i, correct=labels[i].correct, reason=labels[i].reason) for i in ids],
                "labels.jsonl", source=source)  # fmt: skip
     write_rows(
-        data, everything, lambda ids: [line_of(data, i, caption=captions[i]) for i in ids], "captions.jsonl", source=source
+        data,
+        everything,
+        lambda ids: [line_of(data, i, caption=captions[i]) for i in ids],
+        "captions.jsonl",
+        source=source,
     )
     write_rows(
         data, everything, lambda ids: [line_of(data, i, prompt=prompt, correct=fits) for i in ids for prompt, fits in more[i]],
@@ -140,7 +144,9 @@ def other_records(scene: Scene, rng: np.random.Generator) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m vhs.tinyworld.candidates")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--part", type=int, default=0, help="this part of the prompts, so that several cores can share them")
+    parser.add_argument(
+        "--part", type=int, default=0, help="this part of the prompts, so that several cores can share them"
+    )
     parser.add_argument("--parts", type=int, default=1)
     parser.add_argument("--held-out", action="store_true", help="held-out prompts instead, to evaluate on")
     args = parser.parse_args()

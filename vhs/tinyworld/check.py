@@ -144,7 +144,8 @@ def measure_verifier(rows: Rows, only: Callable[[str], bool] = lambda tag: True)
     }
     per_group["gain"] = {g: per_group["best_of_8"][g] - per_group["single"][g] for g in per_group["single"]}
     return {
-        name: metrics.bootstrap(list(values.values()), [prompt for prompt, _ in values]) for name, values in per_group.items()
+        name: metrics.bootstrap(list(values.values()), [prompt for prompt, _ in values])
+        for name, values in per_group.items()
     }
 
 

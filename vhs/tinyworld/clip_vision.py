@@ -40,7 +40,9 @@ def pictures_of(scenes: list[Scene]) -> list[Image.Image]:
     return [render(scene)[0] for scene in scenes]
 
 
-def inputs(scenes: list[Scene], tokenizer: Qwen2Tokenizer, processor: CLIPImageProcessor, seed: int) -> dict[str, torch.Tensor]:
+def inputs(
+    scenes: list[Scene], tokenizer: Qwen2Tokenizer, processor: CLIPImageProcessor, seed: int
+) -> dict[str, torch.Tensor]:
     """Pixels (B, 3, 64, 64), and ids and mask (B, 40) of the scenes' descriptions."""
     rng = np.random.default_rng([seed, 17])
     texts = [describe(scene, rng) + tokenizer.eos_token for scene in scenes]
@@ -68,11 +70,21 @@ def main() -> None:
     def loss_of(step: int) -> torch.Tensor:
         batch = inputs(recipe.fresh_scenes(STAGE, step, BATCH), tokenizer, processor, step)
         with recipe.autocast(args.device):
-            return model(**{name: value.to(args.device) for name, value in batch.items()}, return_loss=True).loss.float()
+            return model(
+                **{name: value.to(args.device) for name, value in batch.items()}, return_loss=True
+            ).loss.float()
 
     evaluate = lambda step: {"found": round(found(model, tokenizer, processor, 200), 4)}  # noqa: E731
     recipe.train(
-        STAGE, model, loss_of, steps=args.steps, peak=1e-3, warmup=100, average=0.995, evaluate=evaluate, evaluate_every=250
+        STAGE,
+        model,
+        loss_of,
+        steps=args.steps,
+        peak=1e-3,
+        warmup=100,
+        average=0.995,
+        evaluate=evaluate,
+        evaluate_every=250,
     )
     recipe.log(STAGE, final_found=round(found(model.cpu().eval(), tokenizer, processor, 500), 4))
     model.vision_model.half().save_pretrained(FOLDER)

@@ -87,7 +87,9 @@ def save(model) -> None:
     """Write the folder that open_clip loads as `local-dir:`."""
     folder = recipe.CKPTS / "color_clip"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": MODEL, "preprocess_cfg": PREPROCESS}, indent=2))
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": MODEL, "preprocess_cfg": PREPROCESS}, indent=2)
+    )
     save_file({name: value.half().contiguous() for name, value in model.state_dict().items()},
               folder / "open_clip_model.safetensors")  # fmt: skip
 

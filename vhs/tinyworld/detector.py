@@ -92,7 +92,9 @@ def main() -> None:
         evaluate=evaluate, evaluate_every=500,
     )  # fmt: skip
     model.eval().cpu()
-    recipe.log(STAGE, final_exact_above_0_5=exact(model, held_out, 0.5), final_exact_above_0_9=exact(model, held_out, 0.9))
+    recipe.log(
+        STAGE, final_exact_above_0_5=exact(model, held_out, 0.5), final_exact_above_0_9=exact(model, held_out, 0.9)
+    )
     model.half().save_pretrained(recipe.CKPTS / "detector")
 
 

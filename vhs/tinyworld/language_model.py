@@ -210,10 +210,17 @@ def batch(step: int, tokenizer: Qwen2Tokenizer) -> tuple[torch.Tensor, torch.Ten
     seeds = [recipe.scene_seed(STAGE, step * BATCH + i) for i in range(BATCH)]
     rows = [_row(example(seed, tokenizer), tokenizer, seed) for seed in seeds]
     shape = (BATCH, max(len(targets) for _, targets in rows))
-    ids, weights = np.zeros((*shape, word_grid.WORDS), dtype=np.int64), np.zeros((*shape, word_grid.WORDS), dtype=np.float32)
+    ids, weights = (
+        np.zeros((*shape, word_grid.WORDS), dtype=np.int64),
+        np.zeros((*shape, word_grid.WORDS), dtype=np.float32),
+    )
     targets = np.zeros(shape, dtype=np.float32)
     for i, (words, values) in enumerate(rows):
-        ids[i, : len(values)], weights[i, : len(values)], targets[i, 1 : len(values)] = words.ids, words.weights, values[1:]
+        ids[i, : len(values)], weights[i, : len(values)], targets[i, 1 : len(values)] = (
+            words.ids,
+            words.weights,
+            values[1:],
+        )
     return torch.from_numpy(ids), torch.from_numpy(weights), torch.from_numpy(targets)
 
 
@@ -263,7 +270,9 @@ def held_out_order(i: int) -> tuple[Scene, dict]:
     record = known[int(np.random.default_rng([i, 8]).integers(len(known)))]
     second, first = record["include"]
     relation = first["position"][0]
-    shown = record if i % 2 else caption_record("position", [first["class"], second["class"]], relation=OPPOSITE[relation])
+    shown = (
+        record if i % 2 else caption_record("position", [first["class"], second["class"]], relation=OPPOSITE[relation])
+    )
     return make_scene(shown, recipe.HELD_OUT_SEEDS + i, "train"), record
 
 
@@ -279,7 +288,10 @@ def answers_right(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, count: int
         scene, record = asked(i)
         seen = IMAGE_MARKER if drawn else describe(scene, np.random.default_rng([i, 9]))
         message = question(record["prompt"]).replace(IMAGE_MARKER, seen)
-        halves = [Words.of_text(tokenizer(half).input_ids) for half in chat_text(tokenizer, message, False).split(IMAGE_MARKER)]
+        halves = [
+            Words.of_text(tokenizer(half).input_ids)
+            for half in chat_text(tokenizer, message, False).split(IMAGE_MARKER)
+        ]
         if drawn:
             halves.insert(1, drawing(i, scene, tokenizer))
         ids, weights = (torch.from_numpy(np.concatenate([getattr(half, name) for half in halves]))[None].to(model.device)

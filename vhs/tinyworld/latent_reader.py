@@ -107,7 +107,10 @@ def main() -> None:
         parts = model(latents[-HELD_OUT:].float().to(args.device)).split(SIZES, 1)
         there = truth[-HELD_OUT:, 0] > 0
         right = torch.stack([part.argmax(1).cpu() == truth[-HELD_OUT:, k] for k, part in enumerate(parts)]).all(0)
-        return {"objects_right": round(right[there].float().mean().item(), 4), "right": round(right.float().mean().item(), 4)}
+        return {
+            "objects_right": round(right[there].float().mean().item(), 4),
+            "right": round(right.float().mean().item(), 4),
+        }
 
     recipe.train(STAGE, model, loss_of, steps=args.steps, peak=2e-3, warmup=50, evaluate=evaluate, evaluate_every=200)
     torch.save(model.state_dict(), recipe.WORK / STAGE / "model.pt")

@@ -1,7 +1,7 @@
 """Writes prompts with GenEval's metadata: by default the demo's, six of each tag, of combinations no stage trains on.
 
-    python -m vhs.tinyworld.prompts
-    python -m vhs.tinyworld.prompts --split train --count 600 --seed 1 --output outputs/tinyworld/train_prompts.json
+python -m vhs.tinyworld.prompts
+python -m vhs.tinyworld.prompts --split train --count 600 --seed 1 --output outputs/tinyworld/train_prompts.json
 """
 
 from __future__ import annotations

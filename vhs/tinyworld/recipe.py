@@ -107,11 +107,15 @@ def matrices_of(blocks: nn.Module) -> list[nn.Parameter]:
     return [p for p in blocks.parameters() if p.dim() == 2 or (p.dim() == 4 and p.shape[2:] == (1, 1))]
 
 
-def _optimizers(module: nn.Module, muon: list[nn.Parameter], peak: float, weight_decay: float) -> list[torch.optim.Optimizer]:
+def _optimizers(
+    module: nn.Module, muon: list[nn.Parameter], peak: float, weight_decay: float
+) -> list[torch.optim.Optimizer]:
     """AdamW, and Muon for the parameters `muon`, at rates that change a weight alike (Liu et al., 2025)."""
     chosen = {id(p) for p in muon}
     rest = [p for p in module.parameters() if id(p) not in chosen]
-    found: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=peak, weight_decay=weight_decay, betas=(0.9, 0.98))]
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, lr=peak, weight_decay=weight_decay, betas=(0.9, 0.98))
+    ]
     if muon:
         found.append(Muon(muon, lr=peak, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"))
     return found

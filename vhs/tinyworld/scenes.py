@@ -127,7 +127,9 @@ def article(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
-def caption_record(tag: str, shapes: Sequence[str], colors: Sequence[str] = (), count: int = 1, relation: str = "") -> dict:
+def caption_record(
+    tag: str, shapes: Sequence[str], colors: Sequence[str] = (), count: int = 1, relation: str = ""
+) -> dict:
     """GenEval's record {tag, include, exclude?, prompt} for one caption, in GenEval's templates and key order."""
     if tag == "single_object":
         return {"tag": tag, "include": [{"class": shapes[0], "count": 1}], "prompt": f"a photo of {article(shapes[0])}"}
@@ -392,7 +394,9 @@ def contrast(record: dict, rng: np.random.Generator) -> dict:
     count, relation = include[0]["count"], ""
     if tag == "position":
         shapes, relation = shapes[::-1], include[1]["position"][0]
-    changes = ["shape"] + ["color"] * bool(colors) + ["count"] * (tag == "counting") + ["relation"] * (tag == "position")
+    changes = (
+        ["shape"] + ["color"] * bool(colors) + ["count"] * (tag == "counting") + ["relation"] * (tag == "position")
+    )
     change, which = changes[rng.integers(len(changes))], rng.integers(len(shapes))
     if change == "shape":
         shapes[which] = _another(SHAPES, shapes, rng)

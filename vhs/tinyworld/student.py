@@ -54,7 +54,14 @@ def make_pairs(device: str, first: int = 0, stride: int = 1) -> None:
         for part in torch.arange(PER_SHARD).split(BATCH):
             with recipe.autocast(device):
                 x0 = teacher.sample(
-                    fast, z[part], ids[part], mask[part], empty, steps=EULER_STEPS, guided=GUIDED_STEPS, scale=GUIDANCE_SCALE
+                    fast,
+                    z[part],
+                    ids[part],
+                    mask[part],
+                    empty,
+                    steps=EULER_STEPS,
+                    guided=GUIDED_STEPS,
+                    scale=GUIDANCE_SCALE,
                 )
             parts.append(x0.float())
         save_file({"x0": torch.cat(parts).cpu().half()}, path.with_suffix(".partial"))

@@ -151,7 +151,9 @@ def shipped(device: str) -> dict[str, torch.Tensor]:
 def load(device: str) -> TextToLatent:
     """The trained teacher (averaged weights), from the work folder, or the shipped one."""
     model, path = TextToLatent(len(text_encoder.tokenizer())).to(device), recipe.WORK / STAGE / "model.pt"
-    model.load_state_dict(torch.load(path, weights_only=True, map_location=device) if path.exists() else shipped(device))
+    model.load_state_dict(
+        torch.load(path, weights_only=True, map_location=device) if path.exists() else shipped(device)
+    )
     return model.eval()
 
 

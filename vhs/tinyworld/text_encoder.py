@@ -120,7 +120,9 @@ def main() -> None:
     tokens = tokenizer()
     model = Reader(len(tokens)).to(args.device)
     by_tag = {tag: [record["prompt"] for record in records(tag, "train")] for tag in TAGS}
-    ids, mask, places, truth = (t.to(args.device) for t in table(tokens, [text for tag in TAGS for text in by_tag[tag]]))
+    ids, mask, places, truth = (
+        t.to(args.device) for t in table(tokens, [text for tag in TAGS for text in by_tag[tag]])
+    )
     odds = torch.cat([torch.full((len(by_tag[tag]),), TAG_WEIGHTS[tag] / len(by_tag[tag])) for tag in TAGS])
     held = [record["prompt"] for tag in ("colors", "position", "color_attr") for record in records(tag, "test")]
     held_table = [t.to(args.device) for t in table(tokens, held)]

@@ -19,12 +19,12 @@ from tqdm import tqdm
 from vhs.config.run import RunConfig, load_config
 from vhs.errors import ConfigError, VHSError
 from vhs.paths import find
-from vhs.processes import current_shard
+from vhs.processes import current_process
 from vhs.training.config import EvaluateConfig, TrainConfig
 from vhs.training.data.data_config import CollectConfig, NormalizeConfig
 
 if TYPE_CHECKING:
-    from vhs.processes import Shard
+    from vhs.processes import Process
     from vhs.training.data.store import CollectedSet
     from vhs.verifiers.llava import LlavaVerifier
 
@@ -34,7 +34,9 @@ GENERATOR_KEYS_LEFT_OUT = frozenset({"micro_batch", "offload", "device"})
 """Keys of the generator that change how fast it runs, not what it gives (but by rounding)."""
 
 
-def command(doc: str, load: Callable[[str, Sequence[str]], Any], run: Callable[[Any, Say], str], interrupted: str) -> int:
+def command(
+    doc: str, load: Callable[[str, Sequence[str]], Any], run: Callable[[Any, Say], str], interrupted: str
+) -> int:
     """A script of verifier_scripts/: its arguments, `run` on the configuration that `load` reads, its exit code.
 
     `doc` is the script's own text, `interrupted` what to say after Ctrl-C.
@@ -62,7 +64,7 @@ def run_collect(config: CollectConfig, say: Say) -> str:
     from vhs.prompts import read_prompts
     from vhs.training.data.collect import check_disk, collect, first, plan
 
-    process = current_shard()
+    process = current_process()
     run = _generator_config(config, process)
     prompts = first(read_prompts(find(config.annotation)), config.limit)
     info = check_generator(run)
@@ -77,7 +79,7 @@ def run_collect(config: CollectConfig, say: Say) -> str:
     return report.line()
 
 
-def _generator_config(config: CollectConfig, process: Shard) -> RunConfig:
+def _generator_config(config: CollectConfig, process: Process) -> RunConfig:
     """The run's keys about its generator, on this process's device."""
     run = load_config(find(config.run), config.run_overrides)
     if run.device not in ("auto", "cuda") or process.count == 1:
@@ -132,7 +134,7 @@ def run_train(config: TrainConfig, say: Say) -> str:
     """Trains one stage and says how it ended."""
     from vhs.training.trainer import Trainer
 
-    process = current_shard()
+    process = current_process()
     if process.first and not config.cont and (config.folder / "train.json").exists():
         say(f"{config.folder}: starts over, the checkpoint there is replaced (cont: true goes on)")
     trainer = Trainer(config)

@@ -151,7 +151,7 @@ def table(found: dict[str, Any]) -> str:
     """The figures as lines for a terminal, rates in percent."""
     ci = lambda row, sign="": (
         f"{100 * row['mean']:{sign}6.1f} [{100 * row['low']:{sign}.1f}, {100 * row['high']:{sign}.1f}]"
-    )  # noqa: E731
+    )
     auc = found["within_prompt_auc"]
     lines = [
         f"{found['candidates']} candidates of {found['prompts']} prompts, {100 * found['right']:.1f} % right",

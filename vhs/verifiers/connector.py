@@ -22,8 +22,10 @@ from torch.nn import functional as F
 
 from vhs.errors import CheckpointError
 
-SUPPORTED = "linear, identity, mlp<N>x_gelu, mlp<N>x_gelu_attn_layers_<L>_heads_<H>, conv_<mlp...>, " \
-            "vit_p_<P>_d_<D>_h_<H>_l_<L>_mlp<N>x_gelu, and norm_<any but vit>"
+SUPPORTED = (
+    "linear, identity, mlp<N>x_gelu, mlp<N>x_gelu_attn_layers_<L>_heads_<H>, conv_<mlp...>, "
+    "vit_p_<P>_d_<D>_h_<H>_l_<L>_mlp<N>x_gelu, and norm_<any but vit>"
+)
 _MLP = re.compile(r"(?P<conv>conv_)?mlp(?P<depth>[1-9]\d*)x_gelu(_attn_layers_(?P<layers>\d+)_heads_(?P<heads>\d+))?")
 _VIT = re.compile(
     r"vit_p_(?P<patch>\d+)_d_(?P<width>\d+)_h_(?P<heads>\d+)_l_(?P<layers>\d+)_mlp(?P<depth>[1-9]\d*)x_gelu"

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from vhs.errors import ConfigError, RunError
 from vhs.generators.sana_sprint import SanaSprint
-from vhs.processes import Shard
+from vhs.processes import Process
 from vhs.records import Prompt
 from vhs.seeding import candidate_seed
 from vhs.training.data.collect import bytes_per_sample, check_disk, collect, plan
@@ -44,7 +44,7 @@ def settings(folder: Path, **changes) -> CollectConfig:
     return CollectConfig(**(values | changes))
 
 
-def run(generator, folder: Path, prompts=PROMPTS, process=Shard(), **changes) -> CollectedSet:
+def run(generator, folder: Path, prompts=PROMPTS, process=Process(), **changes) -> CollectedSet:
     config = settings(folder, **changes)
     report = collect(generator, prompts, config, plan(generator.info, len(prompts), config, {}), process=process)
     assert 0 < report.generator_share <= 1
@@ -91,7 +91,7 @@ def test_shards_processes_and_order_change_nothing(generator, tmp_path):
         config = settings(tmp_path / "cut", prompts_per_shard=1)
         layout = plan(generator.info, 3, config, {})
         begin(tmp_path / "cut", layout, PROMPTS)
-        collect(generator, PROMPTS, config, layout, process=Shard(rank, 2, rank))
+        collect(generator, PROMPTS, config, layout, process=Process(rank, 2, rank))
     cut = CollectedSet(tmp_path / "cut")
     for feature in ("hidden_1", "hidden_7", "latent"):
         assert torch.equal(whole.gather(feature, range(9)), cut.gather(feature, range(9)))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from vhs.processes import Shard
+from vhs.processes import Process
 from vhs.records import Detection
 from vhs.training.data.labels import Progress, line_of, write_rows
 from vhs.training.data.store import CollectedSet
@@ -27,7 +27,7 @@ def write_captions(
     *,
     source: str = "",
     batch: int = 16,
-    process: Shard = Shard(),
+    process: Process = Process(),
     progress: Progress = lambda done: None,
 ) -> None:
     """Captions every picture of a set; pictures that get an empty caption get no line. See `labels.write_rows`."""

@@ -21,7 +21,7 @@ import torch
 
 from vhs.errors import RunError
 from vhs.pictures import encode
-from vhs.processes import Shard
+from vhs.processes import Process
 from vhs.records import Prefix, Prompt, TextEmbedding
 from vhs.seeding import candidate_seed
 from vhs.training.data.data_config import CollectConfig
@@ -126,7 +126,7 @@ def collect(
     config: CollectConfig,
     layout: Layout,
     *,
-    process: Shard = Shard(),
+    process: Process = Process(),
     tower: Tower | None = None,
     progress: Callable[[int], None] = lambda samples: None,
 ) -> Report:

@@ -12,13 +12,13 @@ from tqdm import tqdm
 from vhs.errors import PromptError
 from vhs.files import write_bytes
 from vhs.paths import find
-from vhs.processes import current_shard
+from vhs.processes import current_process
 from vhs.training.data.data_config import CaptionTask, ClipScoreTask, LabelTask, MetadataTask, PromptsTask, VerdictTask
 from vhs.training.data.store import CollectedSet
 
 if TYPE_CHECKING:
     from vhs.geneval.evaluate import GenEval
-    from vhs.processes import Shard
+    from vhs.processes import Process
 
 Say = Callable[[str], None]
 
@@ -39,7 +39,7 @@ def run_verdicts(config: VerdictTask, say: Say) -> str:
     """GenEval's verdict on every picture of the sets."""
     from vhs.training.data.labels import write_labels
 
-    process, sets = current_shard(), _sets(config.data)
+    process, sets = current_process(), _sets(config.data)
     judge = _judge(config.judge, process)
     total = {"yes": 0, "no": 0, "unjudged": 0}
     with tqdm(total=sum(map(len, sets)) // process.count, desc="pictures", disable=not process.first) as bar:
@@ -61,7 +61,7 @@ def run_captions(config: CaptionTask, say: Say) -> str:
     """A caption of every picture of the sets."""
     from vhs.training.data.captions import detector_captioner, write_captions
 
-    process, sets = current_shard(), _sets(config.data)
+    process, sets = current_process(), _sets(config.data)
     if config.backend == "detector":
         captioner = detector_captioner(_judge(config.judge, process), config.min_score)
         source = f"detector {config.judge} {config.min_score}"
@@ -153,14 +153,14 @@ def _sets(folders: Iterable[str]) -> list[CollectedSet]:
     return sets
 
 
-def _judge(path: str, process: Shard) -> GenEval:
+def _judge(path: str, process: Process) -> GenEval:
     from vhs.geneval.evaluate import GenEval
     from vhs.geneval.settings import judge_config, settle
 
     return GenEval.from_config(settle(judge_config(Path(), path), process))
 
 
-def _device(device: str, process: Shard) -> str:
+def _device(device: str, process: Process) -> str:
     from vhs.geneval.settings import on_device
 
     return on_device(device, process)

@@ -14,7 +14,7 @@ from typing import Any
 
 from vhs.errors import ConfigError, RunError
 from vhs.files import write_bytes
-from vhs.processes import Shard
+from vhs.processes import Process
 from vhs.training.data.store import CollectedSet
 
 PART = 1000
@@ -106,7 +106,7 @@ def write_labels(
     *,
     source: str = "",
     batch: int = 64,
-    process: Shard = Shard(),
+    process: Process = Process(),
     progress: Progress = lambda done: None,
 ) -> dict[str, int]:
     """Judges the pictures of a set and writes the verdicts. `judge(pictures, metadatas)` gives Verdicts.
@@ -137,7 +137,7 @@ def write_rows(
     *,
     source: str = "",
     batch: int = 64,
-    process: Shard = Shard(),
+    process: Process = Process(),
     progress: Progress = lambda done: None,
 ) -> None:
     """Writes `file` with the lines of all samples, `batch` at a time, in parts that a stopped run goes on from.
