@@ -1,10 +1,12 @@
-"""Picture files as bytes: what is saved, and what is judged again from what was saved."""
+"""Picture files: read as every model here sees them (8-bit RGB, upright), and written as a run saves them."""
 
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vhs.errors import ImageError
 
@@ -24,3 +26,28 @@ def decode(data: bytes, name: str) -> Image.Image:
         return Image.open(io.BytesIO(data)).convert("RGB")
     except (OSError, ValueError, SyntaxError) as error:
         raise ImageError(f"{name}: damaged or truncated picture ({error}); make it again") from None
+
+
+def open_picture(path: str | Path) -> Image.Image:
+    """Reads a picture file as 8-bit RGB with its EXIF rotation applied.
+
+    Raises ImageError, with the file's name, where the file is missing, truncated or no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return to_rgb(image)
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such picture") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{path}: not a picture; PNG, JPEG or WebP would be right") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: damaged or truncated picture ({error}); write it again") from None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB, upright. 16-bit grey keeps its upper byte and alpha is dropped, as OpenCV's reader does."""
+    if image.mode.startswith("I"):
+        upper = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
+        image = Image.fromarray(upper.astype(np.uint8))
+    return ImageOps.exif_transpose(image).convert("RGB")

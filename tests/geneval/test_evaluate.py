@@ -12,7 +12,7 @@ from vhs.errors import CheckpointError, ConfigError, PromptError
 from vhs.geneval import rules
 from vhs.geneval.colors import ColorQuery
 from vhs.geneval.evaluate import GenEval
-from vhs.geneval.picture import to_rgb
+from vhs.pictures import to_rgb
 
 TAG = {"tag": "colors", "prompt": "p"}
 

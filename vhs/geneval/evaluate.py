@@ -12,8 +12,8 @@ from vhs.geneval import rules, selfcheck
 from vhs.geneval.colors import ColorClassifier, ColorQuery, load_colors
 from vhs.geneval.detector import Detector, Mask2Former, converted_from, load_model
 from vhs.geneval.metadata import check_metadata, read_names
-from vhs.geneval.picture import to_rgb
 from vhs.geneval.rules import Thresholds
+from vhs.pictures import to_rgb
 from vhs.records import Detection, Verdict
 
 Metadata = Mapping[str, Any]
