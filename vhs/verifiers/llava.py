@@ -24,7 +24,7 @@ from vhs.verifiers.checkpoint import (
 )
 from vhs.verifiers.connector import build_connector
 from vhs.verifiers.conversation import IMAGE_INDEX, build_inputs, check_length
-from vhs.verifiers.score import answer_ids, concatenate, says_yes, score_logits
+from vhs.verifiers.score import answer_ids, says_yes, score_logits
 
 VOCABULARY_MULTIPLE = 64
 _PICTURE_KEYS = {"swap", "hidden_dim", "flatten_vae_output", "freeze_mm_mlp_adapter", "image_aspect_ratio", "s2",
@@ -233,7 +233,7 @@ class LlavaVerifier:
         ids = build_inputs(self.tokenizer, prompt, self.use_generation_prompt)
         count = self.reader.check(features)
         step = self.micro_batch or max(count, 1)
-        return concatenate([self._score(prompt, ids, features[at : at + step]) for at in range(0, count, step)])
+        return Score.cat([self._score(prompt, ids, features[at : at + step]) for at in range(0, count, step)])
 
     def _score(self, prompt: str, ids: list[int], features: Any) -> Score:
         tokens = self.image_features(features)
