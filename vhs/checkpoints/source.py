@@ -41,8 +41,8 @@ class Source:
         return self.kind == "dataset"
 
     def require(self) -> Path:
-        """The path; a repository that is not in the Hub's cache is downloaded. Raises CheckpointError."""
-        if self.path is not None:
+        """The path; of a repository, whatever the Hub's cache lacks of it is downloaded. Raises CheckpointError."""
+        if self.path is not None and (self.repository is None or self.single_file):
             return self.path
         if self.repository is None or self.single_file:
             raise CheckpointError(f"{self.key}: {self.name} is missing; to fetch what a run needs: {DOWNLOAD}")

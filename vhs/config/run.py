@@ -163,9 +163,7 @@ class JudgeKeys(Keys):
 class DeviceKeys(Keys):
     """Device and memory."""
 
-    device: str = key(
-        "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", needed="auto, cpu, mps, cuda or cuda:<number>"
-    )
+    device: str = key("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", needed="auto, cpu, mps, cuda or cuda:<number>")
     """`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda`, `cuda:<number>` or `mps`."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = key("auto")
     """Precision; `auto` is `float32` on the CPU and `bfloat16` elsewhere."""
@@ -256,7 +254,10 @@ def _conflicts(config: RunConfig) -> Iterable[tuple[str, str]]:
         given, other = ("normalization_mean_path", "normalization_variance_path")[:: 1 if mean else -1]
         yield given, f"given without {other}; a hidden state is normalised by both or by neither"
     if config.normalization is not None and mean is not None:
-        yield "normalization", "names the folder of the two files that normalization_mean_path and ..._variance_path name"
+        yield (
+            "normalization",
+            "names the folder of the two files that normalization_mean_path and ..._variance_path name",
+        )
     if config.latent_verifier and not (config.latent_verifier_name or config.latent_verifier_path):
         yield (
             "latent_verifier",
