@@ -1,6 +1,6 @@
 """Verifiers of a user's own: any class with `score` or `compare`, named in a registry entry as `module:Class`.
 
-The module is looked for beside the registry's file first, then among installed packages. docs/verifiers.md has examples.
+The module is looked for beside the registry's file first, then among installed packages. See docs/verifiers.md.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vhs.errors import ConfigError, RunError
+from vhs.errors import ConfigError, RunError, first_line
 from vhs.records import Score
 from vhs.verifiers.base import Reads
 
@@ -110,8 +110,7 @@ def _import(name: str, folder: Path, what: str) -> Any:
     try:
         return importlib.import_module(name)
     except Exception as error:  # whatever the user's own Python raises
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConfigError(f"{what}: cannot be imported ({type(error).__name__}: {line})") from None
+        raise ConfigError(f"{what}: cannot be imported ({type(error).__name__}: {first_line(error)})") from None
     finally:
         sys.path.remove(str(folder))
 
