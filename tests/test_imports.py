@@ -24,8 +24,10 @@ LAYERS = (
     },
     {"vhs.config", "vhs.checkpoints", "vhs.prompts"},
     {"vhs.generators", "vhs.verifiers", "vhs.geneval"},
+    {"vhs.choosing"},
     {"vhs.resolve", "vhs.best_of_n"},
     {"vhs.runs", "vhs.training", "vhs.measure"},
+    {"vhs.ranking"},
     {"vhs", "vhs.tinyworld"},
 )
 

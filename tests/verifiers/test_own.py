@@ -11,7 +11,7 @@ from PIL import Image
 
 from vhs.errors import ConfigError, RunError
 from vhs.records import Score
-from vhs.verifiers.own import build, check_arguments, checked_score, load_class
+from vhs.verifiers.own import OwnVerifier, build, check_arguments, checked_score, load_class
 
 RED = '''
 import numpy as np
@@ -64,12 +64,30 @@ def found(folder: Path, name: str):
 def test_a_list_of_numbers_is_enough_and_arguments_come_from_entry_and_run(folder) -> None:
     run = {"device": "cuda:1", "dtype": "float32", "micro_batch": 4}
     verifier = build(found(folder, "Red"), {"weight": 2}, run, "red")
-    assert (verifier.reads, verifier.block, verifier.batch, verifier.inner.device) == ("image", None, "any", "cuda:1")
+    assert (verifier.reads, verifier.block, verifier.micro_batch, verifier.inner.device) == ("image", None, 4, "cuda:1")
     score = verifier.score("a cat", [Image.new("RGB", (4, 4), color) for color in ("red", "blue", "#800000")])
     assert score.score.tolist() == [510, 0, 256] and score.p_yes is None
     assert build(found(folder, "Red"), {"device": "cpu"}, run, "red").inner.device == "cpu", "the entry wins"
     pairs = build(found(folder, "Pairs"), {}, run, "pairs")
-    assert pairs.batch == "all" and pairs.compare("a cat", 1, 2) and not pairs.scores
+    assert pairs.micro_batch is None and pairs.compare("a cat", 1, 2) and not pairs.scores
+
+
+def test_a_verifier_gets_micro_batches_unless_it_must_see_all() -> None:
+    class Counts:
+        reads = "image"
+
+        def __init__(self) -> None:
+            self.seen = []
+
+        def score(self, prompt, pictures):
+            self.seen.append(len(pictures))
+            return [len(self.seen)] * len(pictures)
+
+    slices, whole = Counts(), Counts()
+    whole.batch = "all"
+    assert OwnVerifier(slices, "s", 8).score("a cat", [0] * 16).score.tolist() == [1] * 8 + [2] * 8
+    OwnVerifier(whole, "w", 8).score("a cat", [0] * 16)
+    assert (slices.seen, whole.seen) == ([8, 8], [16])
 
 
 def test_the_folder_is_importable_for_the_class_alone(folder) -> None:

@@ -39,41 +39,45 @@ def load_class(reference: str, folder: Path, where: str) -> type:
 
 
 def check_arguments(found: type, kwargs: Mapping[str, Any], where: str) -> None:
-    """Raises ConfigError where the constructor does not take `kwargs`."""
+    """Raises ConfigError where the constructor does not take `kwargs` and what it gets from the run."""
+    signature = inspect.signature(found)
     try:
-        inspect.signature(found).bind(**kwargs)
+        signature.bind(**{**{key: None for key in RUN_KEYS if key in signature.parameters}, **kwargs})
     except TypeError as error:
-        raise ConfigError(f"{where}: {found.__name__}{inspect.signature(found)}: kwargs do not fit ({error})") from None
+        raise ConfigError(f"{where}: {found.__name__}{signature}: kwargs do not fit ({error})") from None
 
 
 class OwnVerifier:
     """A user's object as a `base.Verifier`: what its `score` returns is checked and becomes a `Score`.
 
-    `batch` is "all" where it must see all candidates of a prompt at once. `compare` is None, or says of two candidates
-    of a prompt whether the first is better.
+    It gets `micro_batch` candidates at once (None: all), and always all of a prompt where its `batch` is "all".
+    `compare` is None, or says of two candidates of a prompt whether the first is better; `scores`: it has `score`.
     """
 
-    def __init__(self, inner: Any, name: str) -> None:
+    def __init__(self, inner: Any, name: str, micro_batch: int | None = None) -> None:
         self.inner, self.name = inner, name
         self.reads: Reads = inner.reads
         self.block: int | None = getattr(inner, "block", None)
         self.width: int | None = getattr(inner, "width", None)
-        self.micro_batch: int | None = getattr(inner, "micro_batch", None)
-        self.batch: str = getattr(inner, "batch", "any")
+        whole = getattr(inner, "batch", "any") == "all"
+        self.micro_batch = None if whole else micro_batch
         self.compare = getattr(inner, "compare", None)
         self.scores = hasattr(inner, "score")
 
     def score(self, prompt: str, features: Any) -> Score:
         """Scores of N candidates. Raises RunError where the user's `score` returns anything but N numbers."""
-        count = features if isinstance(features, int) else len(features)
-        return checked_score(self.inner.score(prompt, features), count, self.name)
+        if isinstance(features, int):
+            return checked_score(self.inner.score(prompt, features), features, self.name)
+        step = self.micro_batch or len(features)
+        parts = (features[start : start + step] for start in range(0, len(features), step))
+        return Score.cat([checked_score(self.inner.score(prompt, part), len(part), self.name) for part in parts])
 
 
 def build(found: type, kwargs: Mapping[str, Any], run: Mapping[str, Any], name: str) -> OwnVerifier:
     """The user's object, made from `kwargs` and what its constructor names of `run` (device, dtype, micro_batch)."""
     named = inspect.signature(found).parameters
     given = {key: value for key, value in run.items() if key in RUN_KEYS and key in named}
-    return OwnVerifier(found(**{**given, **kwargs}), name)
+    return OwnVerifier(found(**{**given, **kwargs}), name, run.get("micro_batch"))
 
 
 def checked_score(returned: Any, count: int, name: str) -> Score:

@@ -17,13 +17,12 @@ from torch import nn
 
 from vhs.batching import MicroBatches
 from vhs.errors import CheckpointError, first_line
-from vhs.pictures import open_picture, to_rgb
+from vhs.pictures import Picture, rgb
 from vhs.records import Score
 from vhs.verifiers.base import Reads
 from vhs.verifiers.clip import Preprocessing
 
 CLIP_SCALE = 100.0
-Picture = Image.Image | str | Path
 
 
 class Clip(Protocol):
@@ -55,7 +54,7 @@ class ImageVerifier:
         """Scores of N pictures (PIL or paths). Raises ImageError for a file that is none."""
         parts = []
         for part in self.batches.over(len(features)):
-            pictures = [to_rgb(one) if isinstance(one, Image.Image) else open_picture(one) for one in features[part]]
+            pictures = [rgb(one) for one in features[part]]
             with self.batches:
                 parts.append(self._score(prompt, self.clip.pictures(pictures)))
         return Score.plain(torch.cat(parts))
@@ -96,7 +95,7 @@ class TransformersClip:
 
     def __init__(self, model: nn.Module, tokenizer: Any, preprocessing: Preprocessing) -> None:
         self.model, self.tokenizer, self.preprocessing = model, tokenizer, preprocessing
-        self.logit_scale = float(model.logit_scale.float().exp())
+        self.logit_scale = model.logit_scale.detach().float().exp().item()
 
     @classmethod
     def from_folder(
@@ -142,7 +141,7 @@ class OpenClip:
 
     def __init__(self, model: nn.Module, transform: Callable[[Image.Image], torch.Tensor], tokenizer: Any) -> None:
         self.model, self.transform, self.tokenizer = model.eval(), transform, tokenizer
-        self.logit_scale = float(model.logit_scale.float().exp())
+        self.logit_scale = model.logit_scale.detach().float().exp().item()
 
     @classmethod
     def from_folder(cls, folder: Path, device: str = "cpu", dtype: str = "float32") -> OpenClip:

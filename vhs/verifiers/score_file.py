@@ -98,6 +98,22 @@ class ScoreFile:
         raise RunError(f"{self.file}: scores are looked up by prompt number; use it in a run or with rank.py")
 
 
+class PictureScores:
+    """The scores of a file, looked up by picture: what `rank` uses."""
+
+    reads: Reads = "image"
+    block = width = micro_batch = None
+
+    def __init__(self, file: Path, pictures: Sequence[Path], root: Path) -> None:
+        """Raises RunError unless the file has exactly one score for each picture (`match_pictures`)."""
+        rows = match_pictures(file, read_score_file(file), pictures, root)
+        self.by_picture = {picture.resolve(): row for picture, row in zip(pictures, rows, strict=True)}
+
+    def score(self, prompt: str, features: Sequence[str | Path]) -> Score:
+        """Scores of N paths."""
+        return as_score([self.by_picture[Path(path).resolve()] for path in features])
+
+
 def as_score(rows: Sequence[Row]) -> Score:
     """The rows of N candidates as one Score; answers where every row has them."""
     import torch

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from vhs.batching import MicroBatches
 from vhs.errors import CheckpointError, ConfigError, PromptError, first_line
-from vhs.pictures import open_picture, to_rgb
+from vhs.pictures import Picture, rgb
 from vhs.records import Score
 from vhs.verifiers.base import Reads
 
@@ -29,7 +28,6 @@ ANSWERS = {"yes": ("Yes",), "no": ("No",)}
 YES_SPELLINGS = ("Yes", "yes", " yes", " Yes")
 NO_SPELLINGS = ("No", "no", " no", " No")
 VLM_FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
-Picture = Image.Image | str | Path
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ class VisionLanguageModel:
     @torch.no_grad()
     def _probabilities(self, pictures: Sequence[Picture], questions: Sequence[str]) -> torch.Tensor:
         """`generate` for one token knows how each model counts the positions of a padded row."""
-        images = [to_rgb(one) if isinstance(one, Image.Image) else open_picture(one) for one in pictures]
+        images = [rgb(one) for one in pictures]
         texts = [chat_text(self.processor, question) for question in questions]
         bos = self.tokenizer.bos_token
         inputs = self.processor(
