@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from vhs.config.yamlfile import load
 from vhs.errors import ConfigError
 from vhs.training import ablations
-from vhs.training.config import TrainConfig, load_config
+from vhs.training.config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +35,7 @@ def result(name: str, bests: list[float], right: float = 0.5) -> None:
 
 @pytest.mark.parametrize("ablation", ablations.ABLATIONS, ids=lambda ablation: ablation.name)
 def test_every_row_trains_on_one_feature_and_is_evaluated_on_it(ablation, work):
-    trained = [load_config(TrainConfig, ablations.FOLDER / f"{file}.yaml", own) for file, *own in ablation.train]
+    trained = [load(TrainConfig, ablations.FOLDER / f"{file}.yaml", own) for file, *own in ablation.train]
     if not trained:
         config = ablations.evaluation(ablation, None)
         assert config.verifier == "ckpts/tiny/verifier_hidden_7" and Path(config.output).stem == ablation.name

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vhs.config.yamlfile import nearest
+from vhs.config.yamlfile import load, nearest
 from vhs.errors import ConfigError
 from vhs.training import metrics
 from vhs.training.commands import run_evaluate, run_train
-from vhs.training.config import EvaluateConfig, TrainConfig, load_config
+from vhs.training.config import EvaluateConfig, TrainConfig
 
 FOLDER = Path("configs/paper")
 REFERENCE = "finetune"
@@ -81,7 +81,7 @@ def evaluation(ablation: Ablation, trained: TrainConfig | None) -> EvaluateConfi
     if trained is not None:
         keys += [f"verifier={trained.folder / 'checkpoint'}", f"feature={trained.feature}"]
         keys += [f"{key}={getattr(trained, key) or 'null'}" for key in STATISTICS]
-    return load_config(EvaluateConfig, FOLDER / f"{ablation.base}.yaml", keys)
+    return load(EvaluateConfig, FOLDER / f"{ablation.base}.yaml", keys)
 
 
 def result_path(ablation: Ablation) -> Path:
@@ -95,7 +95,7 @@ def run(ablation: Ablation, overrides: Iterable[str], say: Say) -> None:
         return
     config = None
     for file, *own in ablation.train:
-        config = load_config(TrainConfig, FOLDER / f"{file}.yaml", [*own, *overrides, "cont=true"])
+        config = load(TrainConfig, FOLDER / f"{file}.yaml", [*own, *overrides, "cont=true"])
         say(f"{ablation.name}: {run_train(config, say)}")
     say(run_evaluate(evaluation(ablation, config), say))
 
