@@ -10,11 +10,11 @@ from vhs.errors import ConfigError, RunError
 from vhs.pictures import encode
 from vhs.records import Detection, Prompt, Verdict
 from vhs.training.data.captions import detector_captioner, sentence, write_captions
-from vhs.training.data.data_config import VerdictTask
 from vhs.training.data.label_commands import run_label
 from vhs.training.data.labels import read_captions, read_labels, write_labels, write_rows
 from vhs.training.data.language import ClipScorer
 from vhs.training.data.store import CollectedSet, Layout, begin, write_shard
+from vhs.training.data.tasks import VerdictTask
 
 
 def write_pictures(folder, count=3, candidates=2):
