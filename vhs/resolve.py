@@ -23,7 +23,8 @@ from vhs.processes import Process
 from vhs.prompts import read_prompts
 from vhs.records import Prompt
 from vhs.seeding import published_order
-from vhs.verifiers.spec import VerifierSpec, resolve_verifier
+from vhs.select import Rule
+from vhs.verifiers.spec import VerifierSpec, resolve_by_name, resolve_verifier
 
 if TYPE_CHECKING:
     from vhs.generators.base import Generator
@@ -41,11 +42,23 @@ class ResolvedModels:
     micro_batch: int
     generator: GeneratorSpec | None
     verifier: VerifierSpec
+    reranker: VerifierSpec | None = None
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """Every file and folder that they read."""
-        return (*(self.generator.sources if self.generator else ()), *self.verifier.sources)
+        second = self.reranker.sources if self.reranker else ()
+        return (
+            *(self.generator.sources if self.generator else ()),
+            *self.verifier.sources,
+            *(replace(source, key=f"rerank: {source.key}") for source in second),
+        )
+
+    @property
+    def verifier_settings(self) -> list[dict[str, Any]]:
+        """What the registry says of the verifiers, where that is more than the keys of the configuration."""
+        found = (getattr(spec, "settings", None) for spec in (self.verifier, self.reranker))
+        return [settings for settings in found if settings]
 
     def load_generator(self) -> Generator:
         """The generator, on the device. Raises CheckpointError."""
@@ -57,6 +70,10 @@ class ResolvedModels:
         """The verifier, on the device; None: candidate 0 wins. Raises CheckpointError."""
         _hide_loading_bars()
         return self.verifier.load(self.device, self.dtype, self.micro_batch)
+
+    def load_reranker(self) -> Verifier | None:
+        """The second verifier of a cascade, None without one. Raises CheckpointError."""
+        return self.reranker.load(self.device, self.dtype, self.micro_batch) if self.reranker else None
 
 
 @dataclass(frozen=True)
@@ -117,6 +134,8 @@ def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all
     slices = _slices(config, len(prompts), process.count)
     if fetch == "all" and judge is not None:
         judge = judge.fetched()
+    if fetch != "nothing" and hasattr(models.verifier, "require"):
+        models.verifier.require(prompts, config.num_samples, _picture_of(pictures, config.fmt))
     run = ResolvedRun(config, process, models, annotation, pictures, tuple(prompts), slices, judge, skipped)
     if process.first and fetch == "all":
         return replace(run, hashes={source.key: source.hash() for source in run.sources})
@@ -141,7 +160,37 @@ def resolve_models(config: RunConfig, process: Process = Process(), fetch: Fetch
             f"imgs_path: the verifier reads {verifier.reads} features, which pictures do not have; "
             "choose one that reads pictures, or latent_verifier: false with generation_mode: dev"
         )
-    return ResolvedModels(device, dtype, config.micro_batch, generator, verifier)
+    _require_scores(verifier, config.rule if config.rerank is None else Rule())
+    reranker = _reranker(config, offline, fetch) if config.rerank else None
+    return ResolvedModels(device, dtype, config.micro_batch, generator, verifier, reranker)
+
+
+def _reranker(config: RunConfig, offline: bool, fetch: Fetch) -> VerifierSpec:
+    """The second verifier of a cascade."""
+    name = config.rerank.verifier
+    spec = resolve_by_name(name, config, offline)
+    if spec.reads != "image":
+        what = "nothing" if spec.reads == "nothing" else f"{spec.reads} features"
+        raise ConfigError(f"rerank: {name} reads {what}; the second verifier of a cascade reads pictures")
+    _require_scores(spec, config.rule)
+    return spec.fetched(None) if fetch == "all" else spec
+
+
+def _require_scores(spec: VerifierSpec, rule: Rule) -> None:
+    """A verifier that only compares needs a tournament, a draw among the yes answers one that answers."""
+    if rule.name == "random_yes" and not getattr(spec, "says_yes", True):
+        raise ConfigError(
+            f"selection: random_yes needs a verifier that answers yes or no; {spec.kind} gives a score only"
+        )
+    if getattr(spec, "compares", False) and rule.name != "tournament":
+        raise ConfigError(f"selection: {spec.name} has no score, it only compares; set selection: {{tournament: 1}}")
+
+
+def _picture_of(folder: Path | None, fmt: str) -> Callable[[int, int], Path] | None:
+    """Where a candidate's picture is, of pictures that are read from a folder."""
+    if folder is None:
+        return None
+    return lambda prompt_id, candidate: folder / f"{prompt_id:05d}" / "samples" / f"img_{candidate:05d}.{fmt}"
 
 
 def _judge(config: RunConfig, process: Process) -> tuple[GenEvalSpec | None, str | None]:

@@ -47,19 +47,28 @@ def stages(run: ResolvedRun) -> list[str]:
             *([f"score: {EVERY}"] if reads == "image" else []),
             *([f"judge: {EVERY}"] if judged else []),
         ]
-    late = EVERY if config.generation_mode == "dev" else ONE
+    picks = ONE if config.rule.k == 1 else f"the {config.rule.k} picks"
+    late = EVERY if config.generation_mode == "dev" else picks
+    decoded = f"the {config.rerank.keep} that are kept" if config.rerank and late != EVERY else late
     early = {
         "hidden": [
             f"prefix, to the verifier's block: {EVERY}",
             f"score: {EVERY}",
-            f"finish, from that block on: {late}",
-            f"decode: {late}",
+            f"finish, from that block on: {decoded}",
+            f"decode: {decoded}",
         ],
-        "latent": [f"generate: {EVERY}", f"score: {EVERY}", f"decode: {late}"],
+        "latent": [f"generate: {EVERY}", f"score: {EVERY}", f"decode: {decoded}"],
         "image": [f"generate: {EVERY}", f"decode: {EVERY}", f"score: {EVERY}"],
-        "nothing": [f"generate: {late}", f"decode: {late}"],
+        "nothing": [f"generate: {decoded}", f"decode: {decoded}"],
     }[reads]
-    return ["encode the text: once", *early, f"save: {late}", *([f"judge by GenEval: {late}"] if judged else [])]
+    second = [f"score by {config.rerank.verifier}: the {config.rerank.keep} that are kept"] if config.rerank else []
+    return [
+        "encode the text: once",
+        *early,
+        *second,
+        f"save: {late}",
+        *([f"judge by GenEval: {late}"] if judged else []),
+    ]
 
 
 def verifiers(registry: str | None = None) -> str:

@@ -45,7 +45,8 @@ def run(config: RunConfig, say: Say = print, bar: bool = True) -> str:
     times = StageTimes(_device_wait(run))
     verifier = run.models.load_verifier()
     if config.generates:
-        source = Generated(BestOfN.of(config, run.models.load_generator(), verifier, times=times), run)
+        models = run.models.load_generator(), verifier, run.models.load_reranker()
+        source = Generated(BestOfN.of(config, *models, times=times), run)
     else:
         source = Saved(run, folder, verifier, times)
     judge = run.judge.load() if run.judge else None
@@ -59,7 +60,7 @@ def run(config: RunConfig, say: Say = print, bar: bool = True) -> str:
             outcome = source(prompt)
             rows = _rows(folder, prompt, outcome, judge, times)
             with times.stage("save", 0):
-                folder.write_prompt(prompt, outcome.winner, outcome.files, rows)
+                folder.write_prompt(prompt, outcome.picks[0], outcome.files, rows)
             timings[f"{prompt.id:05d}"] = times.as_dict()
     finally:
         _keep_timings(folder, process.index, timings)
@@ -132,6 +133,8 @@ def _rows(
                 "filename": str(folder.picture(prompt.id, index)),
                 "p_yes": said["p_yes"],
                 "p_no": said["p_no"],
+                **{name: said[name] for name in ("rerank_score",) if name in said},
+                **({"pick": _place(outcome.picks, index)} if folder.config.rule.k > 1 else {}),
             }
         )
     if judge is None or not prompt.judged:
@@ -144,6 +147,11 @@ def _rows(
     for index, verdict in zip(outcome.files, verdicts, strict=True):
         rows[index] |= {"tag": prompt.metadata["tag"], "correct": verdict.correct, "reason": verdict.reason}
     return rows
+
+
+def _place(picks: tuple[int, ...], candidate: int) -> int | None:
+    """Where a candidate stands among several picks, from 0; None for one that was not kept."""
+    return picks.index(candidate) if candidate in picks else None
 
 
 def _keep_timings(folder: RunFolder, process: int, timings: dict[str, Any]) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vhs import select
-from vhs.best_of_n import require_finite
+from vhs.choosing import score_and_choose
 from vhs.errors import ImageError, RunError
 from vhs.pictures import decode, encode
-from vhs.seeding import PublishedNoise
+from vhs.seeding import PublishedNoise, candidate_seed
 
 if TYPE_CHECKING:
     from vhs.best_of_n import BestOfN
@@ -22,9 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class PromptOutcome:
-    """One prompt's winner, the verifier's answers per candidate (see `answers`), and encoded pictures by candidate."""
+    """One prompt's picks, the winner first, the verifier's answers per candidate (see `answers`), and encoded pictures
+    by candidate."""
 
-    winner: int
+    picks: tuple[int, ...]
     answers: list[dict[str, Any]]
     files: dict[int, bytes]
 
@@ -53,7 +53,10 @@ class Generated:
         result = self.best_of_n(prompt, noise=self.noise)
         with self.best_of_n.times.stage("save", len(result.images)):
             files = {index: encode(image, self.fmt) for index, image in result.images.items()}
-        return PromptOutcome(result.best_index, answers(result.score, result.num_samples), files)
+        said = answers(result.score, result.num_samples)
+        if result.rerank_scores is not None:
+            said = [row | {"rerank_score": result.rerank_scores.get(index)} for index, row in enumerate(said)]
+        return PromptOutcome(result.picks, said, files)
 
 
 class Saved:
@@ -66,7 +69,8 @@ class Saved:
         self.config = run.config
         self.pictures = run.imgs_path
         self.folder = folder
-        self.verifier = verifier if verifier is not None and verifier.reads == "image" else None
+        scores = verifier is not None and run.config.rerank is None and _scores_pictures(verifier)
+        self.verifier = verifier if scores else None
         self.times = times
 
     def __call__(self, prompt: Prompt) -> PromptOutcome:
@@ -74,14 +78,20 @@ class Saved:
         whole = len(files) == self.config.num_samples
         if self.verifier is not None and whole:
             with self.times.stage("score", len(files)):
-                score = self.verifier.score(prompt.text, [decode(files[index], str(prompt.id)) for index in files])
-            require_finite(prompt, score)
-            winner = select.argmax(score.score.tolist(), self.config.tie).index
-            return PromptOutcome(winner, answers(score, len(files)), files)
+                pictures = [decode(files[index], str(prompt.id)) for index in files]
+                seed = candidate_seed(self.config.seed, prompt.id, -1)
+                score, chosen = score_and_choose(
+                    self.verifier, prompt, pictures, self.config.rule, self.config.tie, seed
+                )
+            return PromptOutcome(chosen.picks, answers(score, len(files)), files)
         if self.pictures is not None:
-            return PromptOutcome(0, answers(None, len(files)), files)
-        kept = [{key: row.get(key) for key in answers(None, 1)[0]} for row in self.folder.rows(prompt.id)]
-        return PromptOutcome(self.folder.winner(prompt.id), kept, files)
+            return PromptOutcome((0,), answers(None, len(files)), files)
+        rows = self.folder.rows(prompt.id)
+        names = [*answers(None, 1)[0], *(("rerank_score",) if "rerank_score" in rows[0] else ())]
+        kept = [{name: row.get(name) for name in names} for row in rows]
+        places = sorted((row["pick"], index) for index, row in enumerate(rows) if row.get("pick") is not None)
+        picks = tuple(index for _, index in places) or (self.folder.winner(prompt.id),)
+        return PromptOutcome(picks, kept, files)
 
     def _files(self, prompt: Prompt) -> dict[int, bytes]:
         """Encoded pictures by candidate: all of them from `imgs_path`, those that the run saved otherwise."""
@@ -98,6 +108,11 @@ class Saved:
             if not path.is_file():
                 raise ImageError(f"{path}: missing; imgs_path, num_samples and fmt name this picture")
         return {index: path.read_bytes() for index, path in enumerate(paths)}
+
+
+def _scores_pictures(verifier: Verifier) -> bool:
+    """It reads them, or knows their scores from a file."""
+    return verifier.reads == "image" or hasattr(verifier, "score_prompt")
 
 
 def answers(score: Score | None, count: int) -> list[dict[str, Any]]:
