@@ -60,7 +60,9 @@ def run_folder(folder, tmp_path):
 
 def go(folder, config, **options):
     said = []
-    rows = judge_folder(JudgeOptions(folder, folder / "results.jsonl", self_check=False, **options), config, said.append)
+    rows = judge_folder(
+        JudgeOptions(folder, folder / "results.jsonl", self_check=False, **options), config, said.append
+    )
     return rows, "\n".join(said)
 
 
@@ -179,7 +181,9 @@ def test_of_a_run_the_winners_are_judged_or_every_candidate(run_folder, judge_co
     assert [Path(row["filename"]).name for row in rows] == ["best_00001.png"] * 6
     assert "1 prompts without GenEval's metadata not judged" in said
     rows = judge_folder(
-        JudgeOptions(run_folder, run_folder / "all.jsonl", every=True, self_check=False), judge_config, lambda line: None
+        JudgeOptions(run_folder, run_folder / "all.jsonl", every=True, self_check=False),
+        judge_config,
+        lambda line: None,
     )
     assert len(rows) == 12
 

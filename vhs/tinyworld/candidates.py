@@ -33,9 +33,9 @@ from vhs.tinyworld.scenes import (
     sample_prompts,
 )  # fmt: skip
 from vhs.training.commands import run_collect
-from vhs.training.data.tasks import CollectConfig
 from vhs.training.data.labels import line_of, write_rows
 from vhs.training.data.store import CollectedSet
+from vhs.training.data.tasks import CollectConfig
 
 STAGE = "candidates"
 PROMPTS, HELD_OUT_PROMPTS, PER_PROMPT = 5200, 1200, 8
