@@ -17,7 +17,7 @@ LAYERS = (
     {"vhs.generators", "vhs.verifiers", "vhs.geneval"},
     {"vhs.resolve", "vhs.best_of_n"},
     {"vhs.runs", "vhs.training", "vhs.measure"},
-    {"vhs", "vhs.tinyworld"},
+    {"vhs", "vhs.__main__", "vhs.commands", "vhs.tinyworld"},
 )
 
 

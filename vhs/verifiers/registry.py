@@ -1,4 +1,4 @@
-"""Verifiers by name: the registry in inference_scripts/latent_verifier_dict.py, read as data."""
+"""Verifiers by name: the registry in inference_scripts/latent_verifier_dict.py, or the package's own, read as data."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from vhs.errors import ConfigError
-from vhs.paths import PROJECT
+from vhs.paths import IN_CHECKOUT, PROJECT
 
-REGISTRY_FILE = PROJECT / "inference_scripts" / "latent_verifier_dict.py"
+REGISTRY_FILE = (PROJECT / "inference_scripts" if IN_CHECKOUT else Path(__file__).parent) / "latent_verifier_dict.py"
 KINDS = ("llava", "random", "none")
 
 
