@@ -19,6 +19,6 @@ def download(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     arguments = parser.parse_intermixed_args(words)
     from vhs.checkpoints.download import fetch_all
     from vhs.config.run import load_config
-    from vhs.resolve import settle
+    from vhs.resolve import resolve
 
-    fetch_all(settle(load_config(arguments.config, arguments.overrides)))
+    fetch_all(resolve(load_config(arguments.config, arguments.overrides), fetch="configs").downloads)

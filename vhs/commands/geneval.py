@@ -59,19 +59,19 @@ def _export(args: argparse.Namespace) -> None:
 def _judge(args: argparse.Namespace) -> None:
     """`--images`: verdicts, results file and table."""
     from vhs.geneval.folders import prompt_folders
-    from vhs.geneval.settings import judge_config
+    from vhs.geneval.spec import judge_config
 
     prompt_folders(args.images)
     overrides = [*args.overrides, *([f"detector={args.detector}"] if args.detector else [])]
     config = judge_config(args.images, args.config, overrides)
     from transformers.utils import logging
 
-    from vhs.geneval.judging import Work, judge_folder
+    from vhs.geneval.judging import JudgeOptions, judge_folder
 
     logging.disable_progress_bar()
     out = args.out or args.images / ("results_all.jsonl" if args.all else "results.jsonl")
     judge_folder(
-        Work(
+        JudgeOptions(
             args.images,
             out,
             every=args.all,

@@ -18,11 +18,11 @@ def collect(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     The same command goes on after an interruption. Keys are explained in docs/training.md.
     """
     file, overrides = _configuration(parser, words)
+    from vhs.config.yamlfile import load
     from vhs.training.commands import run_collect
-    from vhs.training.config import load_config
-    from vhs.training.data.data_config import CollectConfig
+    from vhs.training.data.tasks import CollectConfig
 
-    _show(run_collect, load_config(CollectConfig, file, overrides))
+    _show(run_collect, load(CollectConfig, file, overrides))
 
 
 def normalize(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -32,11 +32,11 @@ def normalize(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     vhs normalize --config configs/train/normalize_tiny.yaml feature=hidden_5
     """
     file, overrides = _configuration(parser, words)
+    from vhs.config.yamlfile import load
     from vhs.training.commands import run_normalize
-    from vhs.training.config import load_config
-    from vhs.training.data.data_config import NormalizeConfig
+    from vhs.training.data.tasks import NormalizeConfig
 
-    _show(run_normalize, load_config(NormalizeConfig, file, overrides))
+    _show(run_normalize, load(NormalizeConfig, file, overrides))
 
 
 def label(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -49,8 +49,8 @@ def label(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     The key `task` of the configuration says which; docs/training.md explains them.
     """
     file, overrides = _configuration(parser, words)
-    from vhs.training.data.data_config import load_label_config
     from vhs.training.data.label_commands import run_label
+    from vhs.training.data.tasks import load_label_config
 
     _show(run_label, load_label_config(file, overrides))
 
@@ -65,10 +65,11 @@ def train(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     `cont=true` goes on from the last saved state. Keys are explained in docs/training.md.
     """
     file, overrides = _configuration(parser, words)
+    from vhs.config.yamlfile import load
     from vhs.training.commands import run_train
-    from vhs.training.config import TrainConfig, load_config
+    from vhs.training.config import TrainConfig
 
-    _show(run_train, load_config(TrainConfig, file, overrides))
+    _show(run_train, load(TrainConfig, file, overrides))
 
 
 def evaluate(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -78,10 +79,11 @@ def evaluate(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     vhs evaluate --config configs/train/captions_tiny.yaml
     """
     file, overrides = _configuration(parser, words)
+    from vhs.config.yamlfile import load
     from vhs.training.commands import run_evaluate
-    from vhs.training.config import EvaluateConfig, load_config
+    from vhs.training.config import EvaluateConfig
 
-    _show(run_evaluate, load_config(EvaluateConfig, file, overrides))
+    _show(run_evaluate, load(EvaluateConfig, file, overrides))
 
 
 def ablations(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -89,21 +91,26 @@ def ablations(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 
         vhs ablations                      # what is missing of all
         vhs ablations block_5 input_ae     # of these
+        vhs ablations --show block_5       # its trainings and its evaluation as whole YAML
         vhs ablations --table              # the table alone
 
-    Each is the files `configs/paper/<name>*.yaml`; figures go to outputs/paper/<name>.json, and a row that has them is
+    Each is a row of vhs/training/ablations.py; figures go to outputs/paper/<name>.json, and a row that has them is
     not run again. docs/training.md says what they need: candidates, statistics, adapters.
     """
     parser.add_argument(
         "names", nargs="*", metavar="name or key=value", help="ablations, and keys that replace every training's"
     )
+    parser.add_argument("--show", action="store_true", help="print every key of the configurations and run nothing")
     parser.add_argument("--table", action="store_true", help="show what there is and run nothing")
     arguments = parser.parse_intermixed_args(words)
     from vhs.training import ablations
 
     rows = ablations.choose([name for name in arguments.names if "=" not in name])
+    overrides = [name for name in arguments.names if "=" in name]
+    if arguments.show:
+        return print("---\n".join(ablations.show(row, overrides) for row in rows), end="")
     for row in () if arguments.table else rows:
-        ablations.run(row, [name for name in arguments.names if "=" in name], _say)
+        ablations.run(row, overrides, _say)
     print(ablations.table(rows))
 
 
