@@ -26,7 +26,7 @@ LAYERS = (
     {"vhs.generators", "vhs.verifiers", "vhs.geneval"},
     {"vhs.resolve", "vhs.best_of_n"},
     {"vhs.runs", "vhs.training", "vhs.measure"},
-    {"vhs", "vhs.tinyworld"},
+    {"vhs", "vhs.__main__", "vhs.commands", "vhs.tinyworld"},
 )
 
 
@@ -43,7 +43,7 @@ def layer(module: str) -> int:
 
 def imports(file: Path) -> set[str]:
     """Modules of the project that a file imports when it runs; imports for type checkers do not count."""
-    tree = ast.parse(file.read_text())
+    tree = ast.parse(file.read_text(encoding="utf-8"))
     checked = {
         id(inner)
         for node in ast.walk(tree)

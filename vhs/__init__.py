@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from vhs.best_of_n import BestOfN
 
 __all__ = ["BestOfN"]
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

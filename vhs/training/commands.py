@@ -1,4 +1,4 @@
-"""What the commands in verifier_scripts/ do: from a configuration to files, with words on the way.
+"""What the commands of training do: from a configuration to files, with words on the way.
 
 Each takes its configuration and `say`, which shows a line; each returns its closing line (collecting: one a process;
 otherwise the first process's).
@@ -6,10 +6,8 @@ otherwise the first process's).
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +16,7 @@ from tqdm import tqdm
 
 from vhs.config.run import RunConfig, load_config
 from vhs.device import resolve_device, resolve_dtype
-from vhs.errors import ConfigError, VHSError
+from vhs.errors import ConfigError
 from vhs.paths import find
 from vhs.processes import current_process
 from vhs.training.config import EvaluateConfig, TrainConfig
@@ -33,30 +31,6 @@ Say = Callable[[str], None]
 
 GENERATOR_KEYS_LEFT_OUT = frozenset({"micro_batch", "offload", "device"})
 """Keys of the generator that change how fast it runs, not what it gives (but by rounding)."""
-
-
-def command(
-    doc: str, load: Callable[[str, Sequence[str]], Any], run: Callable[[Any, Say], str], interrupted: str
-) -> int:
-    """A script of verifier_scripts/: its arguments, `run` on the configuration that `load` reads, its exit code.
-
-    `doc` is the script's own text, `interrupted` what to say after Ctrl-C.
-    """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", required=True, help="YAML file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration keys that replace the file's")
-    arguments = parser.parse_intermixed_args()
-    try:
-        line = run(load(arguments.config, arguments.overrides), lambda line: print(line, file=sys.stderr))
-        if line:
-            print(line)
-    except VHSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"interrupted; {interrupted}", file=sys.stderr)
-        return 130
-    return 0
 
 
 def run_collect(config: CollectConfig, say: Say) -> str:
