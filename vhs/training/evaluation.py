@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from vhs.bootstrap import RESAMPLES, bootstrap
 from vhs.errors import ConfigError
 from vhs.training import metrics
 from vhs.training.data.labels import read_labels
@@ -88,7 +89,7 @@ def _others(positions: Sequence[int], seed: int) -> dict[int, int]:
 
 
 def figures(
-    rows: Rows, ns: Sequence[int], *, selection: str = "argmax", resamples: int = 2000, seed: int = 0
+    rows: Rows, ns: Sequence[int], *, selection: str = "argmax", resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Any]:
     """Accuracy, AUC, calibration, histogram, best-of-N; every rate from 0 to 1, intervals over prompts.
 
@@ -103,7 +104,7 @@ def figures(
     scores = rows.scores if selection == "argmax" else _random_yes(rows, seed)
     clusters = dict(zip(rows.groups, rows.texts, strict=True))
     aucs = metrics.group_aucs(rows.groups, scores, rows.verdicts)
-    interval = lambda values, names: asdict(metrics.bootstrap(values, names, resamples, seed))  # noqa: E731
+    interval = lambda values, names: asdict(bootstrap(values, names, resamples, seed))  # noqa: E731
     both = 0 < rows.verdicts.sum() < len(rows.verdicts)
     curve = metrics.best_of_n_curve(rows.groups, scores, rows.verdicts, ns, True, clusters, resamples, seed)
     return {

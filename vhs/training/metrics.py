@@ -7,20 +7,11 @@ candidates of a group are in the order of their index, because ties go to the fi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import comb
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean and its 95 % bootstrap interval; `count` is the number of values behind the mean."""
-
-    mean: float
-    low: float
-    high: float
-    count: int
+from vhs.bootstrap import RESAMPLES, bootstrap
 
 
 def auc(scores: Sequence[float], verdicts: Sequence[bool]) -> float:
@@ -122,7 +113,7 @@ def best_of_n_curve(
     ns: Sequence[int],
     expected: bool = True,
     clusters: dict | None = None,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[dict]:
     """A row per n: {n, verifier: Interval, oracle: Interval, gain: Interval}, rates from 0 to 1.
@@ -146,25 +137,6 @@ def best_of_n_curve(
             }
         )
     return rows
-
-
-def bootstrap(
-    values: Sequence[float], clusters: Sequence | None = None, resamples: int = 2000, seed: int = 0, level: float = 0.95
-) -> Interval:
-    """The mean of `values` and its percentile interval, resampling whole clusters (prompts) with replacement."""
-    values = np.asarray(values, dtype=np.float64)
-    if not len(values):
-        return Interval(float("nan"), float("nan"), float("nan"), 0)
-    _, member = (
-        np.unique(np.asarray(list(map(str, clusters))), return_inverse=True)
-        if clusters is not None
-        else (None, np.arange(len(values)))
-    )
-    sums, counts = np.bincount(member, weights=values), np.bincount(member)
-    draws = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=resamples)
-    means = (draws @ sums) / (draws @ counts)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(values.mean()), float(low), float(high), len(values))
 
 
 # ---------------------------------------------------------------------------------------- accuracy and calibration

@@ -24,8 +24,8 @@ from vhs.pictures import encode
 from vhs.processes import Process
 from vhs.records import Prefix, Prompt, TextEmbedding
 from vhs.seeding import candidate_seed
-from vhs.training.data.tasks import CollectConfig
 from vhs.training.data.store import Layout, begin, shard_path, write_shard
+from vhs.training.data.tasks import CollectConfig
 
 if TYPE_CHECKING:
     from PIL.Image import Image
