@@ -201,7 +201,7 @@ def test_a_step_on_a_gpu_stays_there(config, changes):
     with fake_gpu() as gpu:
         batch = type(batch)(**{name: gpu.from_tensor(tensor).to("cuda") for name, tensor in vars(batch).items()})
         model = moved(trainer.model, gpu)
-        logits = model(trainer.reading(batch.features), batch.after, batch.rows, batch.columns)
+        logits = model(trainer.preprocess(batch.features), batch.after, batch.rows, batch.columns)
         values = trainer.loss.values(logits, batch.targets, batch.labels)
     assert values.device.type == "cuda" and values.shape == batch.targets.shape
 
@@ -216,10 +216,13 @@ def test_gradient_checkpointing_changes_nothing(config):
 
 
 def test_latents_and_normalisation_are_read_as_the_verifier_reads_them(config, tmp_path):
-    from vhs.training.data.normalization import moments_of, save_statistics
+    from vhs.training.data.normalization import Moments, save_statistics
 
     data = CollectedSet(config().data[0])
-    mean, variance = save_statistics(moments_of(data.batches("hidden_7")), tmp_path, "hidden_7")
+    moments = Moments()
+    for batch in data.batches("hidden_7"):
+        moments.update(batch)
+    mean, variance = save_statistics(moments, tmp_path, "hidden_7")
     paths = {"normalization_mean_path": str(mean), "normalization_variance_path": str(variance)}
     for changes in (paths, {"feature": "latent"}):
         trainer = Trainer(config(loss="cross_entropy", max_steps=1, **changes))

@@ -148,8 +148,8 @@ def run(ablation: Ablation, overrides: Iterable[str], say: Say) -> None:
         return
     config = None
     for config in trainings(ablation, overrides):
-        say(f"{ablation.name}: {run_train(config, say)}")
-    say(run_evaluate(evaluation(ablation, config), say))
+        say(f"{ablation.name}: {run_train(config, say).line()}")
+    say(run_evaluate(evaluation(ablation, config), say).line())
 
 
 def difference(found: dict[str, Any], reference: dict[str, Any]) -> Interval:

@@ -33,11 +33,11 @@ from vhs.training.dataset import Batch, TrainingData, check_shapes, load_data, o
 from vhs.training.losses import Loss, balanced_weights
 from vhs.training.metrics import within_prompt_auc
 from vhs.training.model import (
-    build_reading,
-    load_start,
+    build_preprocessing,
+    load_initial_checkpoint,
     parameter_groups,
     prepare,
-    read_start,
+    read_initial_checkpoint,
     save,
     to_device,
 )
@@ -57,6 +57,11 @@ class Result:
     best_step: int
     best: dict[str, float]
     seconds: float
+
+    def line(self) -> str:
+        """For the terminal."""
+        best = ", ".join(f"{key} {value:.4f}" for key, value in self.best.items())
+        return f"{self.checkpoint}: of step {self.best_step}{f' ({best})' if best else ''}, {self.seconds:.0f} s"
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup_ratio: float) -> float:
@@ -87,16 +92,18 @@ class Trainer:
         self.config = config
         shape = check_shapes([CollectedSet(folder) for folder in config.data], config.feature)
         self.width = shape[0] if len(shape) == 3 else shape[-1]
-        self.start = read_start(config, shape)
-        self.reading = build_reading(config, shape, self.start.projector_type)
-        self.tokenizer = load_tokenizer(self.start.folder)
+        self.initial = read_initial_checkpoint(config, shape)
+        self.preprocess = build_preprocessing(config, shape, self.initial.projector_type)
+        self.tokenizer = load_tokenizer(self.initial.folder)
         self.train_data, self.eval_data = load_data(config, self.tokenizer)
         self._check_context(shape)
         self.loss = build_loss(config, self.train_data.labels)
         self.accelerator = state.build_accelerator(config)
         self._check_batch()
         sharded = self.accelerator.distributed_type == DistributedType.FSDP
-        model = prepare(*load_start(self.start, config, self.width), config, self.train_data.texts.before, sharded)
+        model = prepare(
+            *load_initial_checkpoint(self.initial, config, self.width), config, self.train_data.texts.before, sharded
+        )
         optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.999))
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self._affirms = says_yes(self.tokenizer)
@@ -110,7 +117,7 @@ class Trainer:
             position = next(i for i, s in enumerate(data.samples) if int(data.texts.lengths[s.text]) == longest)
             sample = data.samples[position]
             text = data.sets[sample.source].prompt(sample.index).text
-            check_length([0] * (len(data.texts.before) + 1 + longest), tokens, self.start.context, text)
+            check_length([0] * (len(data.texts.before) + 1 + longest), tokens, self.initial.context, text)
 
     def _check_batch(self) -> None:
         world = self.accelerator.num_processes
@@ -163,7 +170,7 @@ class Trainer:
     def _losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Weighted losses (M,) and logits (M, vocabulary) of the batch's predictions, on the device."""
         batch = to_device(batch, self.accelerator.device)
-        logits = self.model(self.reading(batch.features), batch.after, batch.rows, batch.columns)
+        logits = self.model(self.preprocess(batch.features), batch.after, batch.rows, batch.columns)
         return self.loss.values(logits, batch.targets, batch.labels), logits
 
     def _loaded(self, data: TrainingData, parts: Sequence[list[int]]) -> Iterator[tuple[list[int], Batch]]:
@@ -264,7 +271,9 @@ class Trainer:
         tensors: dict[str, Any] = self.accelerator.get_state_dict(self.model)
         if self.accelerator.is_main_process:
             model = self.accelerator.unwrap_model(self.model)
-            save(tensors, model, self.tokenizer, self.config, self.start, self.width, self.config.folder / "checkpoint")
+            save(
+                tensors, model, self.tokenizer, self.config, self.initial, self.width, self.config.folder / "checkpoint"
+            )
         self.accelerator.wait_for_everyone()
 
 

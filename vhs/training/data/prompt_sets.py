@@ -1,4 +1,4 @@
-"""Prompt sets that the paper used, as prompt files of this project; plain files are read by vhs.prompts."""
+"""The prompt sets that the paper trained on, read from their own files; plain prompt files are read by vhs.prompts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def read_llava(path: str | Path) -> list[Item]:
     return _some(items, path)
 
 
-READERS = {"reflect_dit": read_reflect_dit, "llava": read_llava}
+FORMATS = {"reflect_dit": read_reflect_dit, "llava": read_llava}
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
