@@ -152,8 +152,10 @@ trainer.accelerator.end_training()
 
 
 @pytest.mark.slow
-def test_two_processes_with_half_the_batch_give_the_same_gradients(config, tmp_path):
-    settings = config(reduction="weighted_mean", micro_batch=3, max_steps=1)
+def test_two_processes_with_half_the_batch_give_the_same_gradients(config, tmp_path, write_set):
+    """They evaluate 7 samples in micro-batches of 3: two forward passes of one process, and one of the other."""
+    odd = write_set(tmp_path / "odd", prompts=5, candidates=7)
+    settings = config(data=[str(odd)], reduction="weighted_mean", micro_batch=3, max_steps=1)
     single = Trainer(settings)
     single.accumulate(0)
     whole = gradients(single)

@@ -11,7 +11,7 @@ from math import comb
 
 import numpy as np
 
-from vhs.bootstrap import RESAMPLES, bootstrap
+from vhs.bootstrap import RESAMPLES, Interval, bootstrap
 
 
 def auc(scores: Sequence[float], verdicts: Sequence[bool]) -> float:
@@ -123,7 +123,10 @@ def best_of_n_curve(
     """
     single = best_of_n(groups, scores, verdicts, 1, expected=True)
     names = [clusters[group] if clusters else group for group in single]
-    interval = lambda values: bootstrap(values, names, resamples, seed)  # noqa: E731
+
+    def interval(values: Sequence[float]) -> Interval:
+        return bootstrap(values, names, resamples, seed)
+
     rows = []
     for n in ns:
         picked = best_of_n(groups, scores, verdicts, n, expected)
@@ -145,14 +148,17 @@ def best_of_n_curve(
 def accuracy(says_yes: Sequence[bool], verdicts: Sequence[bool]) -> dict[str, float]:
     """Agreement with the verdicts: over all rows, over the right ones, over the wrong ones, and the mean of the two."""
     says, right = np.asarray(says_yes, dtype=bool), np.asarray(verdicts, dtype=bool)
-    mean = lambda part: float(part.mean()) if len(part) else float("nan")  # noqa: E731
-    of_right, of_wrong = mean(says[right]), mean(~says[~right])
+    of_right, of_wrong = _mean(says[right]), _mean(~says[~right])
     return {
-        "accuracy": mean(says == right),
+        "accuracy": _mean(says == right),
         "of_right": of_right,
         "of_wrong": of_wrong,
         "balanced": (of_right + of_wrong) / 2,
     }
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def calibration(p_yes: Sequence[float], verdicts: Sequence[bool], bins: int = 10) -> dict:
@@ -177,5 +183,7 @@ def histogram(scores: Sequence[float], verdicts: Sequence[bool], bins: int = 20)
     """Counts of the score on [-1, 1], right and wrong candidates apart."""
     scores, right = np.asarray(scores, dtype=np.float64), np.asarray(verdicts, dtype=bool)
     edges = np.linspace(-1, 1, bins + 1)
-    count = lambda part: np.histogram(part, edges)[0].tolist()  # noqa: E731
-    return {"edges": edges.tolist(), "right": count(scores[right]), "wrong": count(scores[~right])}
+    counts = {
+        name: np.histogram(scores[part], edges)[0].tolist() for name, part in (("right", right), ("wrong", ~right))
+    }
+    return {"edges": edges.tolist(), **counts}
