@@ -183,7 +183,5 @@ def histogram(scores: Sequence[float], verdicts: Sequence[bool], bins: int = 20)
     """Counts of the score on [-1, 1], right and wrong candidates apart."""
     scores, right = np.asarray(scores, dtype=np.float64), np.asarray(verdicts, dtype=bool)
     edges = np.linspace(-1, 1, bins + 1)
-    counts = {
-        name: np.histogram(scores[part], edges)[0].tolist() for name, part in (("right", right), ("wrong", ~right))
-    }
-    return {"edges": edges.tolist(), **counts}
+    of_right, of_wrong = (np.histogram(scores[part], edges)[0].tolist() for part in (right, ~right))
+    return {"edges": edges.tolist(), "right": of_right, "wrong": of_wrong}
