@@ -21,6 +21,7 @@ LAYERS = (
         "vhs.pictures",
         "vhs.device",
         "vhs.batching",
+        "vhs.bootstrap",
     },
     {"vhs.config", "vhs.checkpoints", "vhs.prompts"},
     {"vhs.generators", "vhs.verifiers", "vhs.geneval"},

@@ -22,7 +22,7 @@ def collect(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     from vhs.training.commands import run_collect
     from vhs.training.data.tasks import CollectConfig
 
-    _show(run_collect, load(CollectConfig, file, overrides))
+    _show(run_collect, load(CollectConfig, file, overrides), each_process=True)
 
 
 def normalize(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -122,10 +122,13 @@ def _configuration(parser: argparse.ArgumentParser, words: Iterable[str]) -> tup
     return arguments.config, arguments.overrides
 
 
-def _show(run: Callable[[Any, Callable[[str], None]], str], config: Any) -> None:
-    """Runs with progress on standard error, and prints the closing line that the first process returns."""
-    if line := run(config, _say):
-        print(line)
+def _show(run: Callable[[Any, Callable[[str], None]], Any], config: Any, each_process: bool = False) -> None:
+    """Runs with progress on standard error, and prints the closing line: the first process's, or `each_process`'s."""
+    from vhs.processes import current_process
+
+    done = run(config, _say)
+    if done is not None and (each_process or current_process().first):
+        print(done.line())
 
 
 def _say(line: str) -> None:

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vhs.bootstrap import RESAMPLES, percentile_interval
 from vhs.records import TAGS
-
-RESAMPLES = 2000
 
 
 class Outcome(NamedTuple):
@@ -122,8 +121,7 @@ class _Draws:
 
 
 def _figure(value: float, draws: np.ndarray, images: int, prompts: int) -> Figure:
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return Figure(float(value), float(low), float(high), images, prompts)
+    return Figure(float(value), *percentile_interval(draws), images, prompts)
 
 
 def _by_tag(outcomes: Iterable[Outcome]) -> dict[str, list[tuple[float, int]]]:

@@ -6,7 +6,6 @@ a run was interrupted. Shards are written by a second thread while the generator
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -241,8 +240,3 @@ def _stored(tensor: torch.Tensor, layout: Layout, prompt: Prompt, name: str) -> 
             "the shards written so far are kept" + ("; use dtype: bfloat16" if "range" in cause else "")
         )
     return stored.cpu()
-
-
-def first(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
-    """The first `limit` prompts, or all."""
-    return list(itertools.islice(prompts, limit))
