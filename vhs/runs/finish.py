@@ -14,7 +14,6 @@ from vhs.files import read_json, write_bytes, write_json
 from vhs.records import Prompt
 from vhs.runs.contact_sheet import save_contact_sheets
 from vhs.runs.folder import RunFolder
-from vhs.runs.report.page import write_report
 from vhs.runs.tables import Run, closing_table, summary
 from vhs.stages import total
 
@@ -25,6 +24,8 @@ def finish(folder: RunFolder, prompts: Sequence[Prompt], order: Sequence[Sequenc
 
     `order` has one list of prompt ids per process, in the order in which it worked.
     """
+    from vhs.runs.report.page import write_report  # brings matplotlib, which no run needs before its end
+
     rows = {prompt.id: folder.rows(prompt.id) for prompt in prompts}
     winners = {prompt.id: folder.winner(prompt.id) for prompt in prompts}
     _write_annotations(folder, order, rows, winners)

@@ -21,7 +21,7 @@ BINS = 40
 
 @dataclass(frozen=True)
 class Judged:
-    """The prompts of which every candidate has a score and a verdict: two arrays (prompts, candidates), and the tags."""
+    """The prompts of which every candidate has a score and a verdict: arrays (prompts, candidates), and their tags."""
 
     scores: np.ndarray
     right: np.ndarray
@@ -48,7 +48,7 @@ def _known(row: Mapping[str, Any]) -> bool:
 
 
 def prompt_draws(tags: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """(resamples, prompts): how often each prompt is drawn, with replacement within its tag, as `summary.json` draws."""
+    """(resamples, prompts): how often each prompt is drawn, with replacement within its tag, as in summary.json."""
     rng, names = np.random.default_rng(seed), np.asarray(tags)
     draws = np.zeros((resamples, len(names)))
     for tag in dict.fromkeys(tags):

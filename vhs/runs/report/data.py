@@ -13,7 +13,7 @@ from vhs.records import Prompt
 from vhs.runs.tables import Run
 
 Boxes = Mapping[int, Sequence[Mapping[str, Any]]]
-"""Candidate -> the objects that GenEval counted in its picture: {label, score, box (x0, y0, x1, y1 in pixels), color}."""
+"""Candidate -> the objects that GenEval counted in its picture: {label, score, box (x0, y0, x1, y1, pixels), color}."""
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def cost_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def quality_over_cost_figure(lines: Mapping[str, Sequence[tuple[float, float, int]]], unit: str) -> Figure:
-    """The paper's Figure 5: share of right pictures over the cost of a prompt, a line per run, (cost, rate, n) a point."""
+    """The paper's Figure 5: right pictures over the cost of a prompt, a line per run, (cost, rate, n) a point."""
     figure, axes = _canvas()
     for (name, points), color in zip(lines.items(), CYCLE * (1 + len(lines) // len(CYCLE)), strict=False):
         cost, rate, ns = zip(*points, strict=True)

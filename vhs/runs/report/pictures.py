@@ -67,5 +67,5 @@ def _encode(image: Image.Image, side: int, quality: int) -> Thumbnail:
     small = image.convert("RGB")
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
-    small.save(stream, "WEBP", quality=quality, method=4)
+    small.save(stream, "WEBP", quality=quality, method=2)
     return Thumbnail(stream.getvalue(), width, height)

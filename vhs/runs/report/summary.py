@@ -9,7 +9,8 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from vhs.runs.report import analysis, figures as draw
+from vhs.runs.report import analysis
+from vhs.runs.report import figures as draw
 from vhs.runs.report.data import RunData
 from vhs.runs.tables import COLUMNS, Run
 
@@ -163,8 +164,8 @@ def _calibration(found: Mapping[str, Any]) -> dict[str, Any]:
         "name": "calibration",
         "title": "Calibration",
         "figure": draw.calibration_figure(found),
-        "caption": f"Expected calibration error {found['error']:.3f}. Area of a point: candidates in its bin; bars: 95 % "
-        "(Wilson); dotted: perfect calibration.",
+        "caption": f"Expected calibration error {found['error']:.3f}. Area of a point: candidates in its bin; bars: "
+        "95 % (Wilson); dotted: perfect calibration.",
         "table": [["p(yes)", "candidates", "right"]]
         + [
             [f"{one['low']:.1f} to {one['high']:.1f}", str(one["count"]), f"{100 * one['right']:.1f} %"]
@@ -180,7 +181,7 @@ def _costs(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "name": "cost",
         "title": "Time by stage",
         "figure": draw.cost_figure(rows),
-        "caption": f"Medians over prompts; the method's stages add up to {total:.0f} ms. Grey: what the experiment adds.",
+        "caption": f"Medians over prompts; the method's stages add up to {total:.0f} ms. Grey: the experiment's own.",
         "table": [["stage", "ms per prompt", "items per prompt"]]
         + [[row["stage"], f"{row['ms']:.1f}", str(row["items"])] for row in rows],
     }
