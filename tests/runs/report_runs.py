@@ -101,4 +101,6 @@ def _write_rest(folder: RunFolder, prompts: int, candidates: int) -> None:
             "geneval": {"runs": True, "reason": ""},
         },
     )
-    write_json(folder.root / "timings.json", {"prompts": {f"{i:05d}": stages for i in range(prompts)}, "stages": stages})
+    write_json(
+        folder.root / "timings.json", {"prompts": {f"{i:05d}": stages for i in range(prompts)}, "stages": stages}
+    )

@@ -139,14 +139,13 @@ def cost_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def quality_over_cost_figure(lines: Mapping[str, Sequence[tuple[float, float, int]]], unit: str) -> Figure:
-    """The paper's Figure 5: right pictures over the cost of a prompt, a line per run, (cost, rate, n) a point."""
+    """The paper's Figure 5: right pictures over the cost of a prompt, a line per run of points (cost, rate, n)."""
     figure, axes = _canvas()
     for (name, points), color in zip(lines.items(), CYCLE * (1 + len(lines) // len(CYCLE)), strict=False):
-        cost, rate, ns = zip(*points, strict=True)
+        cost, rate, _ = zip(*points, strict=True)
         axes.plot(cost, rate, color=color, linewidth=2, marker="o", markersize=4, label=name)
-        axes.annotate(
-            f"n = {ns[-1]}", (cost[-1], rate[-1]), (0, 6), textcoords="offset points", ha="center", fontsize=7
-        )
+    for cost, rate, n in next(iter(lines.values())):
+        axes.annotate(str(n), (cost, rate), (0, 6), textcoords="offset points", ha="center", fontsize=7)
     axes.margins(y=0.12)
     axes.set_xlabel(unit)
     axes.set_ylabel("right pictures")
