@@ -15,7 +15,7 @@ LAYERS = (
     {"vhs.files", "vhs.processes", "vhs.seeding", "vhs.select", "vhs.stages", "vhs.pictures"},
     {"vhs.config", "vhs.checkpoints", "vhs.prompts"},
     {"vhs.generators", "vhs.verifiers", "vhs.geneval"},
-    {"vhs.resolve", "vhs.best_of_n"},
+    {"vhs.resolve", "vhs.best_of_n", "vhs.result"},
     {"vhs.runs", "vhs.training", "vhs.measure"},
     {"vhs", "vhs.tinyworld"},
 )
