@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -68,14 +68,34 @@ class Prefix:
 class Score:
     """A verifier's answer for N candidates, on the CPU.
 
-    `p_yes`, `p_no` (N,) float32: probabilities of the two answers under the softmax over the whole vocabulary.
-    `correct` (N,) bool: the most probable token says yes. `score` (N,) float32: p_yes if correct, else -p_no.
+    `score` (N,) float32: higher is better, of any scale. The other three are None where a verifier gives no yes or no:
+    `p_yes`, `p_no` (N,) float32, the probabilities of the two answers under the softmax over the whole vocabulary, and
+    `correct` (N,) bool, the most probable token says yes. The published verifiers' score is p_yes if correct, else
+    -p_no.
     """
 
-    p_yes: torch.Tensor
-    p_no: torch.Tensor
-    correct: torch.Tensor
+    p_yes: torch.Tensor | None
+    p_no: torch.Tensor | None
+    correct: torch.Tensor | None
     score: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    @classmethod
+    def plain(cls, values: Sequence[float] | torch.Tensor) -> Score:
+        """Scores without answers, such as a reward model's."""
+        import torch
+
+        return cls(None, None, None, torch.as_tensor(values, dtype=torch.float32).detach().cpu())
+
+    @classmethod
+    def cat(cls, parts: Sequence[Score]) -> Score:
+        """The scores of consecutive micro-batches of one verifier as one."""
+        import torch
+
+        columns = zip(*((part.p_yes, part.p_no, part.correct, part.score) for part in parts), strict=True)
+        return cls(*(None if column[0] is None else torch.cat(column) for column in columns))
 
 
 @dataclass(frozen=True)

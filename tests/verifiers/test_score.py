@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from vhs.records import Score
 from vhs.verifiers.load import load_tokenizer
-from vhs.verifiers.score import answer_ids, concatenate, says_yes, score_logits
+from vhs.verifiers.score import answer_ids, says_yes, score_logits
 
 from .conftest import TOKENIZER
 
@@ -35,7 +36,13 @@ def test_words_of_the_tokenizer():
     assert {"yes", "Yes", " yes"} <= words and "no" not in words
 
 
-def test_concatenate_keeps_order():
+def test_parts_are_joined_in_order():
     parts = [score_logits(torch.randn(n, 5), 0, 1, lambda t: t == 0) for n in (2, 3)]
-    whole = concatenate(parts)
+    whole = Score.cat(parts)
     assert torch.equal(whole.score, torch.cat([parts[0].score, parts[1].score])) and whole.correct.dtype == torch.bool
+
+
+def test_scores_without_answers_are_joined_too():
+    whole = Score.cat([Score.plain([1, 2]), Score.plain(torch.tensor([3.0], dtype=torch.float64))])
+    assert whole.score.tolist() == [1, 2, 3] and whole.score.dtype == torch.float32 and len(whole) == 3
+    assert whole.p_yes is None and whole.p_no is None and whole.correct is None

@@ -28,8 +28,3 @@ def score_logits(logits: torch.Tensor, yes: int, no: int, affirms: Callable[[int
     p_yes, p_no = probabilities[:, yes].clone(), probabilities[:, no].clone()
     correct = torch.tensor([affirms(token) for token in logits.argmax(dim=-1).tolist()], dtype=torch.bool)
     return Score(p_yes=p_yes, p_no=p_no, correct=correct, score=torch.where(correct, p_yes, -p_no))
-
-
-def concatenate(scores: list[Score]) -> Score:
-    """The scores of consecutive micro-batches as one."""
-    return Score(*(torch.cat([getattr(s, name) for s in scores]) for name in ("p_yes", "p_no", "correct", "score")))
