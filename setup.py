@@ -11,6 +11,7 @@ setup(
     include_package_data=False,
     package_data={
         "vhs.generators": ["architectures/**/*.json"],
+        "vhs.runs.report": ["templates/*"],
         "vhs.verifiers": ["architectures/*.json"],
         **{folder: ["**/*"] for folder in FOLDERS},
     },

@@ -1,4 +1,4 @@
-"""Winners and times of two runs side by side: `vhs compare` in a checkout.
+"""Runs over the same prompts side by side: `vhs compare` in a checkout.
 
 python inference_scripts/compare.py outputs/tiny outputs/tiny_prod
 python inference_scripts/compare.py --help

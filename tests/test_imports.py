@@ -25,7 +25,7 @@ LAYERS = (
     },
     {"vhs.config", "vhs.checkpoints", "vhs.prompts"},
     {"vhs.generators", "vhs.verifiers", "vhs.geneval"},
-    {"vhs.resolve", "vhs.best_of_n"},
+    {"vhs.resolve", "vhs.best_of_n", "vhs.result"},
     {"vhs.runs", "vhs.training", "vhs.measure"},
     {"vhs", "vhs.__main__", "vhs.commands", "vhs.tinyworld"},
 )
