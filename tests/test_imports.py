@@ -25,8 +25,10 @@ LAYERS = (
     },
     {"vhs.config", "vhs.checkpoints", "vhs.prompts"},
     {"vhs.generators", "vhs.verifiers", "vhs.geneval"},
+    {"vhs.choosing"},
     {"vhs.resolve", "vhs.best_of_n", "vhs.result"},
     {"vhs.runs", "vhs.training", "vhs.measure"},
+    {"vhs.ranking"},
     {"vhs", "vhs.__main__", "vhs.commands", "vhs.tinyworld"},
 )
 

@@ -10,8 +10,8 @@ from vhs.errors import CheckpointError, PromptError
 from vhs.geneval import rules
 from vhs.geneval.colors import ColorQuery
 from vhs.geneval.evaluate import GenEval
-from vhs.geneval.picture import to_rgb
 from vhs.geneval.spec import resolve_judge
+from vhs.pictures import to_rgb
 
 TAG = {"tag": "colors", "prompt": "p"}
 
