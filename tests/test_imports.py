@@ -14,7 +14,7 @@ LAYERS = (
     {"vhs.errors", "vhs.records", "vhs.paths"},
     {"vhs.files", "vhs.processes", "vhs.seeding", "vhs.select", "vhs.stages", "vhs.pictures"},
     {"vhs.config", "vhs.checkpoints", "vhs.prompts"},
-    {"vhs.generators", "vhs.verifiers", "vhs.geneval"},
+    {"vhs.generators", "vhs.verifiers", "vhs.geneval", "vhs.judges"},
     {"vhs.resolve", "vhs.best_of_n"},
     {"vhs.runs", "vhs.training", "vhs.measure"},
     {"vhs", "vhs.tinyworld"},
