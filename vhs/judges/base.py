@@ -1,7 +1,7 @@
 """What a judge is, before and after it is loaded.
 
-A judge is asked after the choice is made, so nothing that it says changes which candidate wins. Each picture is judged by
-every judge that a run names, and each judge has a summary of its own.
+A judge is asked after the choice is made, so nothing that it says changes which candidate wins. Each picture is judged
+by every judge that a run names, and each judge has a summary of its own.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from vhs.checkpoints.source import Source
 
 Record = Mapping[str, Any]
-"""What a prompt file says of a prompt: `prompt`, and whatever its benchmark adds (GenEval's `tag` and `include`, GenEval 2's
-`vqa_list`, DrawBench's `Category`)."""
+"""What a prompt file says of a prompt: `prompt`, and whatever its benchmark adds (GenEval's `tag` and `include`,
+GenEval 2's `vqa_list`, DrawBench's `Category`)."""
 Measures = Mapping[str, Sequence[tuple[str, float]]]
 """Table -> (row, value from 0 to 1) of one picture. The first table's values are what a perfect pick would maximise."""
 
@@ -66,7 +66,7 @@ class JudgeSpec(Protocol):
 
 @dataclass(frozen=True)
 class Marks:
-    """A judgement that is one number: `score`, from 0 to 1 and higher is better, and whatever else its row should keep."""
+    """One number, `score`, from 0 to 1 where higher is better, and whatever else the picture's row should keep."""
 
     score: float
     details: Mapping[str, Any] = field(default_factory=dict)

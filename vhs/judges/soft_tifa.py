@@ -1,8 +1,8 @@
-"""Soft-TIFA (GenEval 2, arXiv 2512.16853), the arithmetic: a prompt's questions, the spellings of their answers, and means.
+"""The arithmetic of Soft-TIFA (GenEval 2, arXiv 2512.16853): questions, spellings of their answers, means.
 
 A picture's soft score on a question is the probability that a vision-language model answers it rightly. AM is the
-arithmetic mean of a picture's scores and tells of single facts, GM the geometric mean and tells of whole prompts. Nothing
-here loads a model or reads a file.
+arithmetic mean of a picture's scores and tells of single facts, GM the geometric mean and tells of whole prompts.
+Nothing here loads a model or reads a file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vhs.errors import PromptError
 
 ASKED = "{question} Answer in one word."
 YES = ("Yes", "yes", " yes", " Yes")
-DIGITS = {word: str(i) for i, word in enumerate("zero one two three four five six seven eight nine ten".split())}
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 DATA = (
     "geneval2_data.jsonl of github.com/facebookresearch/GenEval2 has them (CC BY-NC 4.0, so it is not shipped here); "
     "give its path as annotation"
@@ -38,12 +38,12 @@ class Question:
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """The accepted answers. The model's probabilities of their first tokens are added up, once for each spelling, so
-        that a token that two of them begin with counts twice, as in the official evaluation."""
+        """The accepted answers. The probabilities of their first tokens are added up, once for each spelling, so that a
+        token that two of them begin with counts twice, as in the official evaluation."""
         if self.answer == "Yes":
             return YES
-        word, digit = self.answer, DIGITS[self.answer]
-        return (word, word.capitalize(), f" {word}", f" {word.capitalize()}", digit, f" {digit}")
+        word, digit = self.answer, NUMBERS.index(self.answer)
+        return (word, word.capitalize(), f" {word}", f" {word.capitalize()}", f"{digit}", f" {digit}")
 
 
 def questions_of(record: Mapping[str, Any], where: str) -> tuple[Question, ...]:
@@ -61,7 +61,7 @@ def questions_of(record: Mapping[str, Any], where: str) -> tuple[Question, ...]:
     if not isinstance(record.get("atom_count"), int):
         raise PromptError(f"{where}: atom_count is {record.get('atom_count')!r}; a whole number would be right")
     for _, answer in pairs:
-        if answer != "Yes" and answer not in DIGITS:
+        if answer != "Yes" and answer not in NUMBERS:
             raise PromptError(f"{where}: answer {answer!r}; 'Yes' or a number word ('zero' to 'ten') would be right")
     return tuple(Question(*pair, str(skill)) for pair, skill in zip(pairs, skills, strict=True))
 
