@@ -21,17 +21,18 @@ from vhs.errors import VHSError
 
 def judge(args: argparse.Namespace) -> dict:
     """Pictures per second of GenEval, per detector library."""
-    from vhs.geneval.evaluate import GenEval
-    from vhs.geneval.settings import judge_config, on_device, settle
+    from vhs.device import resolve_device
+    from vhs.geneval.spec import judge_config, resolve_judge
     from vhs.measure.judge import measure, random_judges, smooth_pictures
 
     if args.random_weights:
-        device, side = on_device(args.device), args.side or 1024
+        device, side = resolve_device(args.device), args.side or 1024
         judges = random_judges(args.detectors, device)
     else:
-        config = settle(judge_config(Path("."), args.config, [f"device={args.device}"]))
-        device, side = config.device, args.side or min(config.detector_size)
-        judges = {name: GenEval.from_config(config.model_copy(update={"detector": name})) for name in args.detectors}
+        config = judge_config(Path("."), args.config, [f"device={args.device}"])
+        device, side = resolve_device(config.device), args.side or min(config.detector_size)
+        specs = {name: resolve_judge(config.model_copy(update={"detector": name}), device) for name in args.detectors}
+        judges = {name: spec.fetched().load() for name, spec in specs.items()}
     pictures = smooth_pictures(args.pictures, side)
     figures = {}
     for name, one in judges.items():

@@ -25,9 +25,9 @@ def main() -> int:
     arguments = parser.parse_intermixed_args()
     try:
         from vhs.checkpoints.download import fetch_all
-        from vhs.resolve import settle
+        from vhs.resolve import resolve
 
-        fetch_all(settle(load_config(arguments.config, arguments.overrides)))
+        fetch_all(resolve(load_config(arguments.config, arguments.overrides), fetch="configs").downloads)
     except VHSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -12,11 +12,22 @@ import pytest
 ROOT = Path(__file__).parents[1] / "vhs"
 LAYERS = (
     {"vhs.errors", "vhs.records", "vhs.paths"},
-    {"vhs.files", "vhs.processes", "vhs.seeding", "vhs.select", "vhs.stages", "vhs.pictures"},
+    {
+        "vhs.files",
+        "vhs.processes",
+        "vhs.seeding",
+        "vhs.select",
+        "vhs.stages",
+        "vhs.pictures",
+        "vhs.device",
+        "vhs.batching",
+    },
     {"vhs.config", "vhs.checkpoints", "vhs.prompts"},
     {"vhs.generators", "vhs.verifiers", "vhs.geneval", "vhs.judges"},
+    {"vhs.choosing"},
     {"vhs.resolve", "vhs.best_of_n"},
     {"vhs.runs", "vhs.training", "vhs.measure"},
+    {"vhs.ranking"},
     {"vhs", "vhs.tinyworld"},
 )
 

@@ -15,25 +15,24 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import TYPE_CHECKING, Any, assert_never
 
 from vhs import select
 from vhs.config.run import RunConfig, load_config
 from vhs.errors import RunError
-from vhs.generators.memory import MicroBatches
-from vhs.records import Prefix, Prompt, Score, Selection, TextEmbedding
+from vhs.records import Prompt, Score, Selection, TextEmbedding
+from vhs.resolve import resolve_models
 from vhs.seeding import candidate_seed
 from vhs.stages import StageTimes
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
 
     from vhs.generators.base import Generator
     from vhs.verifiers.base import Verifier
 
-NoiseSource = Callable[[Prompt, int], torch.Tensor]
+NoiseSource = Callable[[Prompt, int], "torch.Tensor"]
 
 
 @dataclass
@@ -63,7 +62,7 @@ class Result:
 
     @property
     def scores(self) -> list[float]:
-        """One score a candidate; empty without a verifier."""
+        """One score per candidate; empty without a verifier."""
         return [] if self.score is None else self.score.score.tolist()
 
     @property
@@ -86,13 +85,12 @@ class BestOfN:
         num_samples: int = 8,
         seed: int = 42,
         mode: str = "prod",
-        micro_batch: int | None = 8,
         selection: str = "argmax",
         tie: str = "first",
         times: StageTimes | None = None,
     ) -> None:
-        """Keywords are the configuration's keys; `mode` is `generation_mode`. Raises ConfigError where generator and
-        verifier do not fit."""
+        """Keywords are the configuration's keys; `mode` is `generation_mode`. Generator and verifier take the candidates
+        in micro-batches of their own. Raises ConfigError where the two do not fit."""
         if verifier is not None and verifier.reads == "hidden":
             generator.info.require_block(verifier.block)
             generator.info.require_width(verifier.width)
@@ -101,11 +99,9 @@ class BestOfN:
         self.num_samples = num_samples
         self.seed = seed
         self.mode = mode
-        self.micro_batch = micro_batch
         self.selection = selection
         self.tie = tie
         self.times = times or StageTimes()
-        self._scored = MicroBatches(micro_batch, "candidates to score")
 
     @classmethod
     def from_config(cls, config: str | Path | RunConfig, overrides: Mapping[str, Any] | None = None) -> BestOfN:
@@ -114,25 +110,23 @@ class BestOfN:
 
         Raises ConfigError or CheckpointError.
         """
-        from vhs.resolve import load_generator, load_verifier, settle
-
         overrides = {"generation_mode": "prod", **(overrides or {})}
         config = config.changed(**overrides) if isinstance(config, RunConfig) else load_config(config, overrides)
-        config = settle(config)
-        return cls.of(config, load_generator(config), load_verifier(config))
+        models = resolve_models(config)
+        return cls.of(config, models.load_generator(), models.load_verifier())
 
     @classmethod
-    def of(cls, config: RunConfig, generator: Generator, verifier: Verifier | None) -> BestOfN:
-        """The same from parts that are loaded already."""
+    def of(cls, config: RunConfig, generator: Generator, verifier: Verifier | None, **keywords: Any) -> BestOfN:
+        """The same from models that are loaded already."""
         return cls(
             generator,
             verifier,
             num_samples=config.num_samples,
             seed=config.seed,
             mode=config.generation_mode,
-            micro_batch=config.micro_batch,
             selection=config.selection,
             tie=config.tie,
+            **keywords,
         )
 
     def __call__(
@@ -150,51 +144,48 @@ class BestOfN:
         """
         prompt = Prompt(0, prompt) if isinstance(prompt, str) else prompt
         count, seed = num_samples or self.num_samples, self.seed if seed is None else seed
-        source = noise or (lambda one, n: self.generator.noise([candidate_seed(seed, one.id, i) for i in range(n)]))
-        draws = source(prompt, count)
+        draws = (noise or self._seeded(seed))(prompt, count)
+        everyone = candidates or self.mode == "dev"
         with self.times.stage("encode"):
             text = self.generator.encode([prompt.text])[0]
-        state, score = self._score(prompt, draws, text)
-        chosen = self._select(prompt, score, seed)
-        wanted = list(range(count)) if candidates or self.mode == "dev" else [chosen.index]
-        pictures = self._pictures(state, text, wanted)
-        return Result(
-            prompt,
-            count,
-            chosen,
-            pictures,
-            score,
-            lambda: self._pictures(self._start(draws, text)[0], text, list(range(count))),
-        )
+        match self.verifier.reads if self.verifier else "nothing":
+            case "hidden":
+                with self.times.stage("prefix", count):
+                    prefix = self.generator.prefix(draws, text, self.verifier.block)
+                score, chosen, wanted = self._choose(prompt, prefix.hidden, count, seed, everyone)
+                with self.times.stage("finish", len(wanted)):
+                    latents = self.generator.finish(prefix[wanted])
+                pictures = self._decode(latents)
+            case "latent":
+                latents = self._generate(draws, text)
+                score, chosen, wanted = self._choose(prompt, latents, count, seed, everyone)
+                pictures = self._decode(latents[wanted])
+            case "image":
+                decoded = self._decode(self._generate(draws, text))
+                score, chosen, wanted = self._choose(prompt, decoded, count, seed, everyone)
+                pictures = [decoded[index] for index in wanted]
+            case "nothing":
+                score, chosen, wanted = self._choose(prompt, count, count, seed, everyone)
+                pictures = self._decode(self._generate(draws[wanted], text))
+            case unknown:
+                assert_never(unknown)
+        images = dict(zip(wanted, pictures, strict=True))
+        return Result(prompt, count, chosen, images, score, lambda: self(prompt, count, seed, True, noise).images)
 
-    def _start(self, draws: torch.Tensor, text: TextEmbedding) -> tuple[Any, Any]:
-        """(state to go on from, what the verifier reads) of N candidates; the state is noise, Prefix, latents or
-        pictures."""
-        reads = "nothing" if self.verifier is None else self.verifier.reads
-        if reads == "nothing":
-            return draws, len(draws)
-        if reads == "hidden":
-            with self.times.stage("prefix", len(draws)):
-                prefix = self.generator.prefix(draws, text, self.verifier.block, self.micro_batch)
-            return prefix, prefix.hidden
-        latents = self._generate(draws, text)
-        if reads == "latent":
-            return latents, latents
-        pictures = self._decode(latents)
-        return pictures, pictures
+    def _seeded(self, seed: int) -> NoiseSource:
+        return lambda prompt, count: self.generator.noise([candidate_seed(seed, prompt.id, i) for i in range(count)])
 
-    def _score(self, prompt: Prompt, draws: torch.Tensor, text: TextEmbedding) -> tuple[Any, Score | None]:
-        state, features = self._start(draws, text)
-        if self.verifier is None:
-            return state, None
-        with self.times.stage("score", len(draws)):
-            if isinstance(features, int):
+    def _choose(
+        self, prompt: Prompt, features: Any, count: int, seed: int, everyone: bool
+    ) -> tuple[Score | None, Selection, list[int]]:
+        """Scores of the candidates, the winner, and whose pictures are wanted."""
+        score = None
+        if self.verifier is not None:
+            with self.times.stage("score", count):
                 score = self.verifier.score(prompt.text, features)
-            else:
-                parts = self._scored.map(lambda piece: self.verifier.score(prompt.text, features[piece]), len(draws))
-                score = _joined(parts)
-        require_finite(prompt, score)
-        return state, score
+            require_finite(prompt, score)
+        chosen = self._select(prompt, score, seed)
+        return score, chosen, list(range(count)) if everyone else [chosen.index]
 
     def _select(self, prompt: Prompt, score: Score | None, seed: int) -> Selection:
         if score is None:
@@ -203,25 +194,13 @@ class BestOfN:
             return select.random_yes(score.correct.tolist(), candidate_seed(seed, prompt.id, -1))
         return select.argmax(score.score.tolist(), self.tie)
 
-    def _pictures(self, state: Any, text: TextEmbedding, wanted: list[int]) -> dict[int, Image]:
-        """Pictures of the wanted candidates, from wherever they stopped."""
-        if isinstance(state, list):
-            return {index: state[index] for index in wanted}
-        reads = "nothing" if self.verifier is None else self.verifier.reads
-        if isinstance(state, Prefix):
-            with self.times.stage("finish", len(wanted)):
-                latents = self.generator.finish(state[wanted], self.micro_batch)
-        else:
-            latents = self._generate(state[wanted], text) if reads == "nothing" else state[wanted]
-        return dict(zip(wanted, self._decode(latents), strict=True))
-
     def _generate(self, draws: torch.Tensor, text: TextEmbedding) -> torch.Tensor:
         with self.times.stage("generate", len(draws)):
-            return self.generator.generate(draws, text, self.micro_batch)
+            return self.generator.generate(draws, text)
 
     def _decode(self, latents: torch.Tensor) -> list[Image]:
         with self.times.stage("decode", len(latents)):
-            return self.generator.decode(latents, self.micro_batch)
+            return self.generator.decode(latents)
 
 
 def require_finite(prompt: Prompt, score: Score) -> None:
@@ -229,13 +208,6 @@ def require_finite(prompt: Prompt, score: Score) -> None:
     for index, value in enumerate(score.score.tolist()):
         if not math.isfinite(value):
             raise RunError(
-                f"prompt {prompt.id} ({prompt.text!r}): candidate {index} has score {value:g}; the weights of the "
-                "verifier or the generator do not stand this precision, or are damaged: try dtype: float32"
+                f"prompt {prompt.id} ({prompt.text!r}): candidate {index} has score {value:g}; the verifier or the "
+                "generator overflows at this precision, or its weights are damaged: try dtype: float32"
             )
-
-
-def _joined(parts: list[Score]) -> Score:
-    """The scores of consecutive slices as one."""
-    return Score(
-        *(torch.cat([getattr(part, name) for part in parts]) for name in ("p_yes", "p_no", "correct", "score"))
-    )

@@ -1,4 +1,4 @@
-"""Files as a run leaves them: written whole or not at all, read with errors that name them."""
+"""Files of a run and of a checkpoint: written whole or not at all, read with errors that name them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,27 @@ import os
 from pathlib import Path
 from typing import Any
 
-from vhs.errors import RunError
+from vhs.errors import CheckpointError, RunError, VHSError
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file of a run. Raises RunError that names it."""
+def read_json(path: Path, error: type[VHSError] = RunError, remedy: str = "run again with cont: false") -> Any:
+    """A JSON file. Raises `error`, naming the file, with the remedy."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); run again with cont: false") from None
+    except FileNotFoundError:
+        raise error(f"{path}: is missing; {remedy}") from None
+    except (OSError, ValueError, RecursionError) as problem:
+        raise error(f"{path}: is not valid JSON ({problem}); {remedy}") from None
+
+
+def read_json_object(
+    path: Path, error: type[VHSError] = CheckpointError, remedy: str = "download the checkpoint again"
+) -> dict[str, Any]:
+    """A JSON file that holds an object, a checkpoint's config.json for example. Raises `error`, naming the file."""
+    value = read_json(path, error, remedy)
+    if not isinstance(value, dict):
+        raise error(f"{path}: is not a JSON object; {remedy}")
+    return value
 
 
 def write_json(path: Path, value: Any) -> None:

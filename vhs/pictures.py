@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vhs.errors import ImageError
 
+Picture = Image.Image | str | Path
 PILLOW_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 
 
@@ -51,3 +53,22 @@ def to_rgb(image: Image.Image) -> Image.Image:
         upper = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
         image = Image.fromarray(upper.astype(np.uint8))
     return ImageOps.exif_transpose(image).convert("RGB")
+
+
+class Pictures(Sequence):
+    """Pictures and picture files as upright 8-bit RGB, each read when it is asked for: a thousand are never in memory
+    at once. Raises ImageError, as `open_picture` does."""
+
+    def __init__(self, pictures: Sequence[Picture]) -> None:
+        self.given = list(pictures)
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+    def __getitem__(self, which):
+        return [rgb(one) for one in self.given[which]] if isinstance(which, slice) else rgb(self.given[which])
+
+
+def rgb(picture: Picture) -> Image.Image:
+    """A picture, or what a file holds, as upright 8-bit RGB. Raises ImageError, as `open_picture` does."""
+    return to_rgb(picture) if isinstance(picture, Image.Image) else open_picture(picture)

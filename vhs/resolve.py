@@ -1,123 +1,167 @@
-"""From a configuration to its parts: what they are, whether they fit each other, and the loaded models."""
+"""Settles a configuration once: which models, files, device, precision and prompts it means, before anything is loaded.
+
+Below this module nobody looks at `auto`, the registry, a search path or the Hub again: specs know their files and load
+themselves.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from vhs.checkpoints.source import Source
 from vhs.config.run import RunConfig
-from vhs.errors import CheckpointError, ConfigError
+from vhs.device import resolve_device, resolve_dtype
+from vhs.errors import ConfigError
+from vhs.generators.spec import GeneratorSpec, resolve_generator
+from vhs.geneval.metadata import check_metadata
+from vhs.geneval.spec import GenEvalSpec, resolve_judge
 from vhs.paths import find
 from vhs.processes import Process
-from vhs.verifiers.registry import VerifierEntry, load_registry, resolve_verifier
+from vhs.prompts import read_prompts
+from vhs.records import Prompt
+from vhs.seeding import published_order
+from vhs.verifiers.spec import VerifierSpec, resolve_verifier
 
 if TYPE_CHECKING:
-    from vhs.generators.base import Generator, GeneratorInfo
-    from vhs.geneval.evaluate import GenEval
+    from vhs.generators.base import Generator
     from vhs.verifiers.base import Verifier
 
-PATH_KEYS = (
-    "ckpt",
-    "annotation",
-    "latent_verifier_path",
-    "vision_tower",
-    "normalization_mean_path",
-    "normalization_variance_path",
-    "tokenizer_path",
-    "lora_weights",
-    "sana_lora_weights",
-    "object_names",
-    "segmentation_ckpt_path",
-    "segmentation_config_path",
-)
-LOCAL_DIR = "local-dir:"
-DOWNLOAD = "python inference_scripts/download.py --config <your config>"
+Fetch = Literal["all", "configs", "nothing"]
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Which verifier a configuration means: a registry entry, keys of the configuration, or both (keys win)."""
+class ResolvedModels:
+    """The generator and the verifier of a configuration, on a device. `generator` is None where pictures are read."""
 
-    kind: str
-    path: str | None = None
-    vision_tower: str | None = None
-    resize_vocabulary: bool = False
+    device: str
+    dtype: str
+    micro_batch: int
+    generator: GeneratorSpec | None
+    verifier: VerifierSpec
 
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Every file and folder that they read."""
+        return (*(self.generator.sources if self.generator else ()), *self.verifier.sources)
 
-def settle(config: RunConfig, shard: Process = Process()) -> RunConfig:
-    """The configuration with a concrete device and precision, and with paths where their files are."""
-    paths = {key: str(find(value)) for key in PATH_KEYS if (value := getattr(config, key)) is not None}
-    colors = config.color_classifier
-    if colors.startswith(LOCAL_DIR):
-        colors = LOCAL_DIR + str(find(colors.removeprefix(LOCAL_DIR)))
-    return on_device(config, shard).changed(**paths, color_classifier=colors)
+    def load_generator(self) -> Generator:
+        """The generator, on the device. Raises CheckpointError."""
+        assert self.generator is not None, "pictures are read, nothing generates"
+        _hide_loading_bars()
+        return self.generator.load()
 
-
-def on_device(config: RunConfig, shard: Process = Process()) -> RunConfig:
-    """The configuration with `auto` replaced: CUDA where there is one, float32 on the CPU and bfloat16 elsewhere."""
-    device = config.device
-    if device == "auto":
-        import torch
-
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and shard.count > 1:
-        device = f"cuda:{shard.local}"
-    dtype = config.dtype if config.dtype != "auto" else "float32" if device == "cpu" else "bfloat16"
-    return config.changed(device=device, dtype=dtype)
+    def load_verifier(self) -> Verifier | None:
+        """The verifier, on the device; None: candidate 0 wins. Raises CheckpointError."""
+        _hide_loading_bars()
+        return self.verifier.load(self.device, self.dtype, self.micro_batch)
 
 
-def verifier_choice(config: RunConfig) -> Choice:
-    """Raises ConfigError for a name that the registry does not have and no path replaces."""
-    if not config.latent_verifier:
-        return Choice("none")
-    name, path = config.latent_verifier_name, config.latent_verifier_path
-    known = name is not None and (path is None or name in load_registry())
-    entry = resolve_verifier(name) if known else VerifierEntry(name or "")
-    resize = entry.resize_vocabulary if config.resize_vocabulary is None else config.resize_vocabulary
-    return Choice(entry.kind, path or entry.latent_verifier_path, config.vision_tower or entry.vision_tower, resize)
+@dataclass(frozen=True)
+class ResolvedRun:
+    """A run as this process will work on it.
+
+    `config` is the configuration as given; its plain values (seed, number of candidates, formats) are read from there.
+    `annotation` and `imgs_path` are its prompt file and folder of pictures, where they are.
+    `slices` has the ids of each process's prompts, in its order. `judge_skipped` says why GenEval does not run (None: it
+    does, with `judge`). `hashes` has what run.json records of each file and folder by key, in the first process.
+    """
+
+    config: RunConfig
+    process: Process
+    models: ResolvedModels
+    annotation: Path
+    imgs_path: Path | None
+    prompts: tuple[Prompt, ...]
+    slices: tuple[tuple[int, ...], ...]
+    judge: GenEvalSpec | None
+    judge_skipped: str | None
+    hashes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def mine(self) -> list[Prompt]:
+        """The prompts of this process, in its order."""
+        return [self.prompts[index] for index in self.slices[self.process.index]]
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Every file and folder that the run reads."""
+        return (*self.models.sources, *(self.judge.sources if self.judge else ()))
+
+    @property
+    def downloads(self) -> tuple[Source, ...]:
+        """The sources, and what open_clip would fetch by itself."""
+        return (*self.sources, *(self.judge.open_clip_weights() if self.judge else ()))
+
+    @property
+    def rejudges(self) -> bool:
+        """The run's own pictures are judged again."""
+        return self.config.re_eval and not self.config.imgs_path
 
 
-def load_generator(config: RunConfig) -> Generator:
-    """The generator of a settled configuration. Raises ConfigError or CheckpointError."""
-    from vhs.generators import load_generator as load
+def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all") -> ResolvedRun:
+    """Finds, checks and, where the Hub has it, fetches all that a run needs; loads no model.
 
-    _hide_loading_bars()
-    return load(config)
-
-
-def load_verifier(config: RunConfig) -> Verifier | None:
-    """The verifier of a settled configuration, None where it has none. Raises ConfigError or CheckpointError."""
-    choice = verifier_choice(config)
-    if choice.kind == "none":
-        return None
-    if choice.kind == "random":
-        from vhs.verifiers import RandomVerifier
-
-        return RandomVerifier(config.seed)
-    from vhs.verifiers import load_verifier as load
-
-    _hide_loading_bars()
-    adapted = {key: getattr(config, key) for key in ("tokenizer_path", "lora_weights") if getattr(config, key)}
-    return load(
-        choice.path,
-        vision_tower=choice.vision_tower,
-        normalization_mean_path=config.normalization_mean_path,
-        normalization_variance_path=config.normalization_variance_path,
-        use_generation_prompt=config.use_generation_prompt,
-        resize_vocabulary=choice.resize_vocabulary,
-        dtype=config.dtype,
-        device=config.device,
-        micro_batch=config.micro_batch,
-        **adapted,
-    )
+    With `fetch` `configs`, JSON files of the Hub alone are fetched (the download command's first look), with `nothing` not
+    even they (a dry run); what is not here is no error then. Raises a VHSError for what cannot run, cheap checks first.
+    """
+    judge, skipped = _judge(config, process)
+    annotation, pictures = find(config.annotation), find(config.imgs_path) if config.imgs_path else None
+    prompts = read_prompts(annotation, _record_check(judge))
+    if judge is not None and not any(prompt.judged for prompt in prompts):
+        skipped = f"no prompt in {config.annotation} has GenEval's metadata; pictures are made and scored"
+        judge = None
+    models = resolve_models(config, process, fetch)
+    slices = _slices(config, len(prompts), process.count)
+    if fetch == "all" and judge is not None:
+        judge = judge.fetched()
+    run = ResolvedRun(config, process, models, annotation, pictures, tuple(prompts), slices, judge, skipped)
+    if process.first and fetch == "all":
+        return replace(run, hashes={source.key: source.hash() for source in run.sources})
+    return run
 
 
-def load_judge(config: RunConfig) -> GenEval:
-    """The evaluator of a settled configuration that `judges`. Raises ConfigError or CheckpointError."""
-    from vhs.geneval.evaluate import GenEval
+def resolve_models(config: RunConfig, process: Process = Process(), fetch: Fetch = "all") -> ResolvedModels:
+    """The generator and verifier of a configuration, checked against each other. See `resolve`."""
+    device = resolve_device(config.device, process)
+    dtype = resolve_dtype(config.dtype, device)
+    offline = fetch == "nothing"
+    generator = resolve_generator(config, device, dtype, offline) if config.generates else None
+    verifier = resolve_verifier(config, offline)
+    if fetch == "all":
+        generator = generator.fetched() if generator else None
+        verifier = verifier.fetched(generator.info.tokens if generator else None)
+    if generator is not None and generator.info is not None and verifier.block is not None:
+        generator.info.require_block(verifier.block)
+        generator.info.require_width(verifier.width)
+    if verifier.reads in ("hidden", "latent") and config.imgs_path:
+        raise ConfigError(
+            f"imgs_path: the verifier reads {verifier.reads} features, which pictures do not have; "
+            "choose one that reads pictures, or latent_verifier: false with generation_mode: dev"
+        )
+    return ResolvedModels(device, dtype, config.micro_batch, generator, verifier)
 
-    return GenEval.from_config(config)
+
+def _judge(config: RunConfig, process: Process) -> tuple[GenEvalSpec | None, str | None]:
+    """The judge, or why there is none."""
+    if config.dataset != "geneval":
+        return None, f"dataset is {config.dataset}"
+    if config.segmentation_ckpt_path is None:
+        return None, "the configuration names no detector (segmentation_ckpt_path)"
+    return resolve_judge(config, resolve_device(config.device, process)), None
+
+
+def _record_check(judge: GenEvalSpec | None) -> Callable[[Mapping[str, Any], str], None] | None:
+    """What refuses a record that the judge's rules cannot judge with its detector's classes."""
+    return None if judge is None else lambda record, where: check_metadata(record, judge.names, where)
+
+
+def _slices(config: RunConfig, prompts: int, processes: int) -> tuple[tuple[int, ...], ...]:
+    if config.noise == "published":
+        return tuple(tuple(published_order(config.seed, prompts, index, processes)) for index in range(processes))
+    return tuple(tuple(Process(index, processes).of(range(prompts))) for index in range(processes))
 
 
 def _hide_loading_bars() -> None:
@@ -127,75 +171,3 @@ def _hide_loading_bars() -> None:
 
     diffusers.disable_progress_bar()
     transformers.disable_progress_bar()
-
-
-def check(config: RunConfig) -> tuple[GeneratorInfo, Any]:
-    """What files can tell before a tensor is read: (the generator's sizes, the verifier's VerifierConfig or None).
-
-    Raises ConfigError or CheckpointError for parts that are missing or do not fit each other.
-    """
-    from vhs.generators import check_generator
-
-    for key in ("normalization_mean_path", "normalization_variance_path", "segmentation_ckpt_path", "object_names"):
-        path = getattr(config, key)
-        if path is not None and not Path(path).exists():
-            raise CheckpointError(f"{key}: {path} is missing; to fetch what a run needs: {DOWNLOAD}")
-    if config.judges:
-        _check_judge(config)
-    info = check_generator(config)
-    choice = verifier_choice(config)
-    if choice.kind != "llava":
-        return info, None
-    from vhs.verifiers import check_verifier
-
-    verifier = check_verifier(
-        choice.path,
-        choice.vision_tower,
-        config.normalization_mean_path,
-        config.normalization_variance_path,
-        info.tokens,
-    )
-    if verifier.reads == "hidden":
-        info.require_block(verifier.block)
-        info.require_width(verifier.width)
-    if verifier.reads in ("hidden", "latent") and config.imgs_path:
-        raise ConfigError(
-            f"imgs_path: the verifier reads {verifier.reads} features, which pictures do not have; "
-            "choose one that reads pictures, or latent_verifier: false with generation_mode: dev"
-        )
-    return info, verifier
-
-
-def _check_judge(config: RunConfig) -> None:
-    """The detector is the one that belongs to its class names, as far as files tell."""
-    from vhs.geneval.detector import converted_from
-    from vhs.geneval.metadata import read_names
-    from vhs.geneval.selfcheck import check_files
-
-    path = config.segmentation_ckpt_path
-    check_files(read_names(config.object_names), path, converted_from(path))
-    colors = config.color_classifier.removeprefix(LOCAL_DIR)
-    if colors != config.color_classifier and not Path(colors).is_dir():
-        raise CheckpointError(f"color_classifier: {colors} is missing; to fetch what a run needs: {DOWNLOAD}")
-
-
-def checkpoint_hashes(config: RunConfig) -> dict[str, Any]:
-    """What run.json records of every checkpoint that a settled configuration reads, by the key that names it."""
-    from vhs.checkpoints.hashes import checkpoint_hash
-    from vhs.checkpoints.hub import find_folder
-    from vhs.generators import WEIGHTS
-    from vhs.verifiers import read_verifier_config
-
-    places: dict[str, Path] = {}
-    if not (config.imgs_path or config.re_eval):
-        places["ckpt"] = find_folder(config.ckpt, "ckpt", WEIGHTS)
-    choice = verifier_choice(config)
-    if choice.kind == "llava":
-        places["latent_verifier_path"] = read_verifier_config(choice.path, choice.vision_tower).folder
-    keys = ["normalization_mean_path", "normalization_variance_path", "lora_weights", "sana_lora_weights"]
-    if config.judges:
-        keys.append("segmentation_ckpt_path")
-        if config.color_classifier.startswith(LOCAL_DIR):
-            places["color_classifier"] = Path(config.color_classifier.removeprefix(LOCAL_DIR))
-    places |= {key: Path(value) for key in keys if (value := getattr(config, key)) and Path(value).exists()}
-    return {key: checkpoint_hash(place) for key, place in places.items()}

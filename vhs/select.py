@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from vhs.records import Selection
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How the picks follow from scores: the configuration's `selection`. `k` candidates are kept."""
+
+    name: Literal["argmax", "random_yes", "top_k", "tournament"] = "argmax"
+    k: int = 1
 
 
 def argmax(scores: Sequence[float], tie: str = "first") -> Selection:

@@ -50,18 +50,18 @@ def by_hand(model: VisionLanguageModel, picture: Image.Image, question: str) -> 
 
 
 def test_answers_are_those_of_a_plain_forward_pass_whatever_the_batch(folder, pictures) -> None:
-    model = VisionLanguageModel.from_pretrained(folder)
+    model = VisionLanguageModel.load(folder)
     tokens = [model.single_tokens(vlm.YES_SPELLINGS), model.single_tokens(["2", "two"]), [5]]
     wanted = [by_hand(model, *pair) for pair in zip(pictures, QUESTIONS, strict=True)]
     sums = torch.stack([row[ids].sum() for row, ids in zip(wanted, tokens, strict=True)])
-    for model.micro_batch in (None, 2, 1):
+    for model.batches.size in (None, 2, 1):
         found = model.answer_probabilities(pictures, QUESTIONS, tokens)
         torch.testing.assert_close(found.probabilities, sums, atol=1e-6, rtol=1e-4)
         assert found.tokens.tolist() == [int(row.argmax()) for row in wanted]
 
 
 def test_pictures_and_prompts_move_the_score(folder, pictures) -> None:
-    verifier = VlmVerifier(VisionLanguageModel.from_pretrained(folder), answers=BOTH)
+    verifier = VlmVerifier(VisionLanguageModel.load(folder), answers=BOTH)
     one, other = verifier.score("a red circle", pictures), verifier.score("two blue stars, side by side", pictures)
     assert len(set(one.score.tolist())) == 3 and not torch.equal(one.score, other.score)
     assert one.score.dtype == torch.float32 and one.correct.dtype == torch.bool
@@ -72,7 +72,7 @@ def test_files_tell_that_a_model_can_answer(folder) -> None:
 
 
 def test_both_kinds_of_score_come_from_the_same_answers(gemma, pictures) -> None:
-    model = VisionLanguageModel.from_pretrained(gemma)
+    model = VisionLanguageModel.load(gemma)
     signed, soft = (
         VlmVerifier(model, answers=BOTH, score=kind).score("a cat", pictures) for kind in ("signed", "p_yes")
     )
@@ -87,7 +87,7 @@ def test_both_kinds_of_score_come_from_the_same_answers(gemma, pictures) -> None
 
 
 def test_spellings_of_one_token_are_added_up_and_others_left_out(gemma, pictures) -> None:
-    model = VisionLanguageModel.from_pretrained(gemma)
+    model = VisionLanguageModel.load(gemma)
     each = [model.single_tokens([word]) for word in vlm.YES_SPELLINGS]
     assert all(len(ids) == 1 for ids in each) and model.single_tokens(["Yes", "Yes", "splits"]) == each[0]
     found = model.answer_probabilities([pictures[0]] * 4, ["Is it red?"] * 4, each).probabilities.sum()
@@ -106,7 +106,7 @@ def test_a_tokenizer_that_splits_yes_is_refused_with_its_pieces(tmp_path) -> Non
 
 
 def test_control_tokens_and_bad_pictures_are_refused(gemma, pictures, tmp_path) -> None:
-    verifier = VlmVerifier(VisionLanguageModel.from_pretrained(gemma))
+    verifier = VlmVerifier(VisionLanguageModel.load(gemma))
     with pytest.raises(PromptError, match="contains '<start_of_image>', which .* reads as a control token"):
         verifier.score("a cat <start_of_image>", pictures)
     with pytest.raises(ImageError, match="absent.png: no such picture"):
@@ -138,7 +138,7 @@ def test_what_a_folder_lacks_is_one_line(gemma, tmp_path) -> None:
     deeper |= {"num_hidden_layers": 3, "layer_types": ["full_attention"] * 3}
     short = changed(gemma, tmp_path / "c", "config.json", text_config=deeper)
     with pytest.raises(CheckpointError, match="tensors missing: .*layers.2"):
-        VisionLanguageModel.from_pretrained(short)
+        VisionLanguageModel.load(short)
 
 
 def test_remote_code_runs_only_where_the_entry_says_so(gemma, tmp_path) -> None:

@@ -1,21 +1,14 @@
-"""Where a checkpoint's files are: a folder, or a repository of the Hugging Face Hub and its cache."""
+"""Repositories of the Hugging Face Hub and its cache."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from vhs.errors import CheckpointError
+from vhs.errors import CheckpointError, first_line
 from vhs.paths import PROJECT
 
 DOWNLOAD = "python inference_scripts/download.py --config <your config>"
-
-
-def local_folder(name: str | Path, beside: Sequence[Path] = ()) -> Path | None:
-    """The folder `name` in the working directory, then in each of `beside`, then in the project's folder; or None."""
-    places = (Path.cwd(), *beside, PROJECT)
-    folders = (place / Path(name).expanduser() for place in places)
-    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def is_hub_id(name: str) -> bool:
@@ -36,22 +29,11 @@ def cached_folder(name: str, files: Sequence[str]) -> Path | None:
         return None
 
 
-def find_folder(name: str | Path, key: str, files: Sequence[str], beside: Sequence[Path] = ()) -> Path:
-    """The folder that holds `files` of `name`: a folder on disk, else a Hub repository, downloaded where it is not
-    in the cache. `key` is the configuration key that named it.
+def download(repository: str, key: str, files: Sequence[str]) -> Path:
+    """The folder of a repository in the Hub's cache, its `files` (patterns) downloaded where they are missing.
 
-    Raises:
-        CheckpointError: no such folder or repository, no network and no cache, or a gated repository.
+    Raises CheckpointError, naming `key`: no such repository, a gated one, no network.
     """
-    folder = local_folder(name, beside)
-    if folder is not None:
-        return folder
-    if not is_hub_id(str(name)):
-        raise CheckpointError(f"{key}: {name}: no such folder; give a folder or a Hub id (owner/name)")
-    return _download(str(name), key, files)
-
-
-def _download(repository: str, key: str, files: Sequence[str]) -> Path:
     from huggingface_hub import errors as hub
     from huggingface_hub import snapshot_download
 
@@ -64,11 +46,11 @@ def _download(repository: str, key: str, files: Sequence[str]) -> Path:
         remedy = "check the spelling, or set HF_TOKEN if it is private"
         raise CheckpointError(f"{key}: {repository}: no such repository on the Hugging Face Hub; {remedy}") from None
     except hub.HfHubHTTPError as error:
-        raise CheckpointError(f"{key}: {repository}: the Hub answered: {str(error).splitlines()[0]}") from None
+        raise CheckpointError(f"{key}: {repository}: the Hub answered: {first_line(error)}") from None
     except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError):
         raise CheckpointError(
             f"{key}: {repository}: not in the Hub cache, and the Hub cannot be reached; with a network run: {DOWNLOAD}"
         ) from None
     except Exception as error:  # a full disk, a time-out in mid-file: whatever the HTTP library raises
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise CheckpointError(f"{key}: {repository}: download failed ({reason}); it goes on with: {DOWNLOAD}") from None

@@ -1,6 +1,8 @@
-"""The configuration of a run: flat keys, the published release's among them. docs/configuration.md lists every one.
+"""The configuration of a run: flat keys, the published release's among them.
 
-Relative paths are looked up in the working directory first, then in the project's folder.
+Each key says here what the rest of the project needs to know of it: what it means, its unit, whether it is a path, to
+which part of a run it belongs (the class it stands in), and whether results depend on it. `docs/configuration.md` is made
+from this file (`python -m vhs.config.page`).
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from vhs.config.yamlfile import build, combination_error, load
 from vhs.paths import find
 
+Where = Literal["file", "folder", "hub"]
+
 
 def _number(value: Any) -> Any:
     """YAML reads `1e-3` as text: take it for the number that it is."""
@@ -27,14 +31,31 @@ def _number(value: Any) -> Any:
 Number = Annotated[float, BeforeValidator(_number)]
 Size = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], Field(strict=False)]
 
-UNRELATED_TO_RESULTS = frozenset(
-    {"name", "output_path", "cont", "re_eval", "micro_batch", "offload", "intermediate_benchmarking"}
-)
-"""Keys that may differ between a run and its continuation: where and how fast, not what comes out."""
+
+def key(
+    default: Any = ...,
+    *,
+    path: Where | None = None,
+    unit: str = "",
+    results: bool = True,
+    needed: str | None = None,
+    **bounds: Any,
+) -> Any:
+    """A field of a configuration.
+
+    Args:
+        path: what the value names: a file, a folder, or `hub`, a folder or a repository of the Hugging Face Hub.
+        unit: of a number, for the documentation.
+        results: the results of a run depend on it; a run may be continued with another value where they do not.
+        needed: what a value must be, said where it is not.
+        bounds: pydantic's `ge`, `lt`, `min_length`, `pattern`, ...
+    """
+    extra = {"path": path, "unit": unit, "results": results, "needed": needed}
+    return Field(default, json_schema_extra=extra, **bounds)
 
 
-class RunConfig(BaseModel):
-    """One run of best-of-N. Unknown keys, wrong types and impossible combinations are refused."""
+class Keys(BaseModel):
+    """Unknown keys and wrong types are refused."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -45,126 +66,161 @@ class RunConfig(BaseModel):
         protected_namespaces=(),
     )
 
-    # what is made
-    name: str = Field(
+    @classmethod
+    def keys_where(cls, **properties: Any) -> tuple[str, ...]:
+        """The keys whose properties (see `key`) have these values; `path=True` is any path."""
+        return tuple(name for name, field in cls.model_fields.items() if _has(field.json_schema_extra, properties))
+
+
+def _has(extra: Any, properties: Mapping[str, Any]) -> bool:
+    extra = extra or {}
+    return all(bool(extra.get(k)) if v is True and k == "path" else extra.get(k) == v for k, v in properties.items())
+
+
+class GeneratorKeys(Keys):
+    """The generator."""
+
+    generator: Literal["Sana-Sprint"] = key("Sana-Sprint")
+    """Family of the generator."""
+    ckpt: str = key(path="hub", min_length=1)
+    """Generator weights in diffusers' layout."""
+    image_width: int = key(1024, ge=8, le=16384, unit="pixels")
+    """Width of the pictures: a multiple of 32."""
+    image_height: int = key(1024, ge=8, le=16384, unit="pixels")
+    """Height of the pictures: a multiple of 32."""
+    num_inference_steps: int = key(1, ge=1, le=8, unit="denoising steps")
+    """Denoising steps."""
+    intermediate_timesteps: Number | None = key(1.3, gt=0, lt=math.pi / 2, unit="radians (TrigFlow time)")
+    """Where the second of two steps begins, between 0 and pi/2; ignored unless there are two."""
+    guidance_scale: Number | None = key(None, ge=0)
+    """Guidance embedded in the network; absent: the pipeline's default (4.5), which the release used."""
+    use_resolution_binning: bool = key(False)
+    """Generate at the nearest size that the 1024 px generator was trained on, then resize and crop."""
+    complex_human_instruction: bool = key(True)
+    """`true`: the pipeline's long instruction goes before the prompt; `false`: the prompt alone."""
+    max_sequence_length: int = key(300, ge=1, le=8192, unit="text tokens")
+    """Text tokens that the transformer sees."""
+    text_softcapping: bool = key(False)
+    """`false`: Gemma-2 without attention soft-capping, as the release ran it; `true`: as its configuration says."""
+    sana_lora_weights: str | None = key(None, path="hub")
+    """LoRA adapter of the generator: a folder, a file, or a Hub id."""
+    hidden_step: int | None = key(None, ge=1, unit="denoising step, from 1")
+    """Step whose hidden state is read; absent: the last. Any other in `generation_mode: dev` only."""
+
+
+class VerifierKeys(Keys):
+    """The verifier."""
+
+    latent_verifier: bool = key(True)
+    """`false`: no scores, candidate 0 is taken (`num_samples: 1`, or `generation_mode: dev` to judge them all)."""
+    latent_verifier_name: str | None = key(None)
+    """Entry of the registry (`--list-verifiers`), or with `latent_verifier_path` any name. It appears in the names of the
+    annotation files."""
+    latent_verifier_path: str | None = key(None, path="hub")
+    """Verifier checkpoint, instead of the registry's."""
+    registry: str | None = key(None, path="file")
+    """Python file with a dict `LATENT_VERIFIER` of your own verifiers, beside the shipped ones. The environment variable
+    `VHS_REGISTRY` does the same for every run."""
+    vision_tower: str | None = key(None)
+    """What the verifier reads: `hidden_<block>`, `latent`, or a CLIP model id or folder; absent: the registry's, else what
+    the checkpoint says."""
+    mm_projector_type: str | None = key(None)
+    """Connector type, kept for the release's files: the checkpoint's own configuration decides."""
+    normalization: str | None = key(None, path="folder")
+    """Folder of the hidden state's statistics, `block_<l>_mean_bf16.pt` and `block_<l>_variance_bf16.pt`."""
+    normalization_mean_path: str | None = key(None, path="file")
+    """Mean of the hidden state instead: one tensor of shape (1,), (tokens,) or (1, width)."""
+    normalization_variance_path: str | None = key(None, path="file")
+    """Its variance, of the same shape; both or neither."""
+    use_generation_prompt: bool = key(True)
+    """`true`: an empty assistant turn ends the verifier's chat; the published verifiers want `false`."""
+    resize_vocabulary: bool | None = key(None)
+    """`true`: the release's rule for its published checkpoints (`[UNK]` added, embedding cut to a multiple of 64); absent:
+    the registry's, else `false`."""
+    tokenizer_path: str | None = key(None, path="hub")
+    """Tokenizer of the verifier, instead of the checkpoint's own."""
+    lora_weights: str | None = key(None, path="hub")
+    """LoRA adapter of the verifier's language model."""
+
+
+class JudgeKeys(Keys):
+    """The judge."""
+
+    segmentation_ckpt_path: str | None = key(None, path="file")
+    """The detector: mmdet's `.pth` or a transformers folder; absent: GenEval does not run, and the run says so."""
+    segmentation_config_path: str | None = key(None, path="file")
+    """mmdet configuration file; read by `detector: mmdet` only."""
+    detector: Literal["transformers", "mmdet"] = key("transformers")
+    """Library that runs the detector."""
+    object_names: str = key("data/object_names.txt", path="file", min_length=1)
+    """The detector's class names, one a line, in label order."""
+    detector_size: Size = key((1333, 800), unit="pixels")
+    """[longest, shortest] side that a picture is resized to for the detector."""
+    color_classifier: str = key("ViT-L-14", min_length=1)
+    """open_clip architecture (with OpenAI's weights), or `local-dir:<folder>`."""
+
+
+class DeviceKeys(Keys):
+    """Device and memory."""
+
+    device: str = key("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", needed="auto, cpu, mps, cuda or cuda:<number>")
+    """`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda`, `cuda:<number>` or `mps`."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = key("auto")
+    """Precision; `auto` is `float32` on the CPU and `bfloat16` elsewhere."""
+    micro_batch: int = key(8, ge=1, unit="candidates", results=False)
+    """Candidates in one forward pass. Bounds memory, changes results by rounding only; halved, with a warning, when memory
+    runs out."""
+    offload: Literal["none", "model"] = key("none", results=False)
+    """`model`: text encoder and autoencoder wait in main memory while they are not needed."""
+
+
+class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
+    """The run."""
+
+    name: str = key(
         "run",
         pattern=r"^[^/\\\s.][^/\\\s]*$",
-        json_schema_extra={"needed": "a folder name without blanks, slashes or a leading dot"},
+        needed="a folder name without blanks, slashes or a leading dot",
+        results=False,
     )
-    """Name of the run and of its folder under `output_path`; no blanks, no slashes."""
-    generator: Literal["Sana-Sprint"] = "Sana-Sprint"
-    """Family of the generator."""
-    ckpt: str = Field(min_length=1)
-    """Generator weights: Hub id or folder in diffusers' layout."""
-    num_samples: int = Field(8, ge=1)
-    """Candidates a prompt (the N of best-of-N)."""
-    seed: int = Field(42, ge=0, lt=2**63)
-    """Seed of the run; the noise follows from it."""
-    noise: Literal["candidate", "published"] = "candidate"
-    """`candidate`: noise per (seed, prompt id, candidate). `published`: the release's, by order and shard too."""
-    dataset: Literal["geneval", "custom"] = "geneval"
-    """`geneval`: records with GenEval metadata are judged. `custom`: nothing is judged."""
-    annotation: str = Field("data/evaluation_metadata.json", min_length=1)
-    """Prompt file: GenEval JSON or JSONL, CSV with a column `prompt` or `text`, plain text."""
-    image_width: int = Field(1024, ge=8)
-    """Width of the pictures."""
-    image_height: int = Field(1024, ge=8)
-    """Height of the pictures."""
-    num_inference_steps: int = Field(1, ge=1, le=8)
-    """Denoising steps."""
-    intermediate_timesteps: Number | None = Field(1.3, gt=0, lt=math.pi / 2)
-    """Time of the second of two steps; ignored unless there are two."""
-    guidance_scale: Number | None = Field(None, ge=0)
-    """Embedded guidance; absent: the pipeline's default, as in the release."""
-    use_resolution_binning: bool = False
-    """Generate at the nearest trained aspect ratio, then resize and crop."""
-    complex_human_instruction: bool = True
-    """Put the pipeline's long instruction before the prompt."""
-    max_sequence_length: int = Field(300, ge=1)
-    """Text tokens kept for the transformer."""
-    text_softcapping: bool = False
-    """Attention soft-capping in the Gemma-2 text encoder; false is what the release ran."""
-    sana_lora_weights: str | None = None
-    """LoRA adapter of the generator: Hub id, folder or file."""
-
-    # what chooses
-    latent_verifier: bool = True
-    """Score the candidates; false: candidate 0 is taken."""
-    latent_verifier_name: str | None = None
-    """Entry of `inference_scripts/latent_verifier_dict.py`; names the run's annotation files."""
-    latent_verifier_path: str | None = None
-    """Verifier checkpoint without a registry entry: Hub id or folder."""
-    vision_tower: str | None = None
-    """What the verifier reads: `hidden_<block>`, `latent`, a CLIP model id or folder; absent: the registry's."""
-    mm_projector_type: str | None = None
-    """Connector type; the checkpoint's own configuration wins."""
-    normalization_mean_path: str | None = None
-    """Mean of the hidden state: .pt or .safetensors."""
-    normalization_variance_path: str | None = None
-    """Variance of the hidden state: .pt or .safetensors."""
-    use_generation_prompt: bool = True
-    """Close the verifier's chat with an empty assistant turn."""
-    resize_vocabulary: bool | None = None
-    """The release's vocabulary rule ([UNK] added, embedding padded to 64); absent: the registry's, else false."""
-    tokenizer_path: str | None = None
-    """Tokenizer of the verifier: Hub id or folder; absent: the checkpoint's own."""
-    lora_weights: str | None = None
-    """LoRA adapter of the verifier's language model: Hub id or folder."""
-    hidden_step: int | None = Field(None, ge=1)
-    """Denoising step whose hidden state is read, from 1; absent: the last."""
-    selection: Literal["argmax", "random_yes"] = "argmax"
-    """`argmax`: highest score. `random_yes`: any candidate whose answer is yes, drawn by the seed."""
-    tie: Literal["first", "last"] = "first"
-    """Which of equal scores wins."""
-
-    # how it runs
-    generation_mode: Literal["prod", "dev"] = "prod"
-    """`prod`: only the winner is finished and decoded. `dev`: every candidate is, and saved and judged."""
-    device: str = Field(
-        "auto",
-        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
-        json_schema_extra={"needed": "auto, cpu, mps, cuda or cuda:<number>"},
-    )
-    """`auto` takes CUDA where there is one, else the CPU."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision; `auto` is float32 on the CPU and bfloat16 elsewhere."""
-    micro_batch: int = Field(8, ge=1)
-    """Candidates in one forward pass; bounds memory, changes results by rounding only."""
-    offload: Literal["none", "model"] = "none"
-    """`model`: text encoder and autoencoder wait in main memory while they are not needed."""
-    cont: bool = False
-    """Continue the run in the folder; false starts over."""
-    re_eval: bool = False
-    """Judge the pictures of a finished run again (and score them, where the verifier reads pictures)."""
-    imgs_path: str | None = None
-    """Folder of pictures to score and judge instead of generating: `<prompt id>/samples/img_00000.*`."""
-    intermediate_benchmarking: bool = False
-    """Wait for the device after every stage, so that `timings.json` splits a prompt's time exactly."""
-
-    # what is written
-    output_path: str = Field("./outputs", min_length=1)
+    """Name of the run and of its folder under `output_path`."""
+    output_path: str = key("./outputs", path="folder", min_length=1, results=False)
     """Folder of all runs."""
-    fmt: Literal["jpg", "png", "webp"] = "png"
+    annotation: str = key("data/evaluation_metadata.json", path="file", min_length=1)
+    """Prompts: GenEval JSON (a list) or JSONL, CSV or TSV with a column `prompt` or `text`, or plain text with one prompt a
+    line."""
+    dataset: Literal["geneval", "custom"] = key("geneval")
+    """`geneval`: prompts with GenEval's metadata are judged; `custom`: nothing is judged."""
+    num_samples: int = key(8, ge=1, le=65536, unit="candidates per prompt")
+    """The N of best-of-N."""
+    seed: int = key(42, ge=0, lt=2**63)
+    """Seed of the run; the noise follows from it."""
+    noise: Literal["candidate", "published"] = key("candidate")
+    """`candidate`: a candidate's noise follows from seed, prompt number and candidate number alone; `published`: the
+    release's own stream, which also depends on the order of the prompts and the number of processes."""
+    generation_mode: Literal["prod", "dev"] = key("prod")
+    """`prod`: only the winner is finished, decoded, saved and judged; `dev`: every candidate is. Both have the same
+    winner."""
+    selection: Literal["argmax", "random_yes"] = key("argmax")
+    """`argmax`: the highest score; `random_yes`: any candidate whose answer is yes, drawn by the seed."""
+    tie: Literal["first", "last"] = key("first")
+    """Which of equal scores wins."""
+    fmt: Literal["jpg", "png", "webp"] = key("png")
     """Format of the saved pictures."""
-
-    # who judges
-    segmentation_ckpt_path: str | None = None
-    """Detector weights: a transformers folder or an mmdet .pth; absent: GenEval does not run."""
-    segmentation_config_path: str | None = None
-    """mmdet configuration file; read by the mmdet detector only."""
-    detector: Literal["transformers", "mmdet"] = "transformers"
-    """Library that runs the detector."""
-    object_names: str = Field("data/object_names.txt", min_length=1)
-    """The detector's class names, one a line, in label order."""
-    detector_size: Size = (1333, 800)
-    """Longest and shortest side that a picture is resized to for the detector: [long, short]."""
-    color_classifier: str = Field("ViT-L-14", min_length=1)
-    """open_clip model name (OpenAI weights) or `local-dir:<folder>`."""
+    cont: bool = key(False, results=False)
+    """`true`: go on with the run in the folder, which must have been made with the same keys; `false`: start over."""
+    re_eval: bool = key(False, results=False)
+    """`true`: judge the pictures of a finished run again (and score them again where the verifier reads pictures); nothing
+    is generated."""
+    imgs_path: str | None = key(None, path="folder")
+    """Score and judge the pictures `<imgs_path>/<prompt id>/samples/img_00000.<fmt>`, ... instead of generating."""
+    intermediate_benchmarking: bool = key(False, results=False)
+    """`true`: wait for the GPU after every stage, so that `timings.json` splits a prompt's time exactly."""
 
     @model_validator(mode="after")
     def _combinations(self) -> RunConfig:
-        for key, message in _conflicts(self):
-            raise combination_error(key, message)
+        for name, message in _conflicts(self):
+            raise combination_error(name, message)
         return self
 
     @property
@@ -175,9 +231,9 @@ class RunConfig(BaseModel):
         return (self.latent_verifier_name or Path(self.latent_verifier_path or "none").name).replace("/", "_")
 
     @property
-    def judges(self) -> bool:
-        """GenEval can run: there is a detector, and the prompts are not declared to be free ones."""
-        return self.dataset == "geneval" and self.segmentation_ckpt_path is not None
+    def generates(self) -> bool:
+        """Pictures are made, not read from a folder."""
+        return not (self.imgs_path or self.re_eval)
 
     def changed(self, **values: Any) -> RunConfig:
         """A copy with other values, checked like the original."""
@@ -197,37 +253,36 @@ def _conflicts(config: RunConfig) -> Iterable[tuple[str, str]]:
     if (mean is None) != (variance is None):
         given, other = ("normalization_mean_path", "normalization_variance_path")[:: 1 if mean else -1]
         yield given, f"given without {other}; a hidden state is normalised by both or by neither"
+    if config.normalization is not None and mean is not None:
+        yield (
+            "normalization",
+            "names the folder of the two files that normalization_mean_path and ..._variance_path name",
+        )
     if config.latent_verifier and not (config.latent_verifier_name or config.latent_verifier_path):
         yield (
             "latent_verifier",
-            (
-                "true, but no verifier is named; give latent_verifier_name (see --list-verifiers) "
-                "or latent_verifier_path, or set latent_verifier: false"
-            ),
+            "true, but no verifier is named; give latent_verifier_name (see --list-verifiers) "
+            "or latent_verifier_path, or set latent_verifier: false",
         )
     if not config.latent_verifier and config.generation_mode == "prod" and config.num_samples > 1:
         yield (
             "latent_verifier",
-            (
-                f"false leaves nothing to choose by among {config.num_samples} candidates in prod; "
-                "set num_samples: 1 or generation_mode: dev"
-            ),
+            f"false leaves nothing to choose by among {config.num_samples} candidates in prod; "
+            "set num_samples: 1 or generation_mode: dev",
         )
     if config.hidden_step is not None and config.hidden_step > config.num_inference_steps:
         yield "hidden_step", f"{config.hidden_step} is past the last of {config.num_inference_steps} denoising steps"
     if config.hidden_step not in (None, config.num_inference_steps) and config.generation_mode == "prod":
         yield (
             "hidden_step",
-            (
-                "prod ends early in the last step only, since earlier steps feed it; "
-                f"set hidden_step: {config.num_inference_steps} or generation_mode: dev"
-            ),
+            "prod ends early in the last step only, since earlier steps feed it; "
+            f"set hidden_step: {config.num_inference_steps} or generation_mode: dev",
         )
-    if config.detector == "mmdet" and config.judges and config.segmentation_config_path is None:
+    if config.detector == "mmdet" and config.segmentation_ckpt_path and config.segmentation_config_path is None:
         yield "detector", "mmdet needs its configuration file; give segmentation_config_path or detector: transformers"
     if config.offload == "model" and config.device == "cpu":
         yield "offload", "model has nothing to move away from on device: cpu; set offload: none"
-    if config.selection != "argmax" and (config.re_eval or config.imgs_path):
+    if config.selection != "argmax" and not config.generates:
         yield "selection", f"{config.selection} needs candidates that are made in the same run; set selection: argmax"
     if config.lora_weights and not config.latent_verifier:
         yield (

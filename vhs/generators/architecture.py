@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from vhs.errors import CheckpointError, ConfigError
+from vhs.files import read_json_object
 from vhs.generators.base import GeneratorInfo
 from vhs.generators.settings import GeneratorSettings
 
@@ -21,26 +21,13 @@ def shipped_architecture(repository: str) -> Path | None:
     return Path(__file__).parent / "architectures" / name if name else None
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; raises CheckpointError where it is missing or broken."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: is missing; a SANA-Sprint folder has {', '.join(CONFIG_FILES)}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: is not valid JSON ({error}); download the checkpoint again") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: is not a JSON object; download the checkpoint again")
-    return value
-
-
 def read_generator_info(folder: Path | str, settings: GeneratorSettings | None = None) -> GeneratorInfo:
     """Sizes of the generator in `folder` (as `SanaSprintPipeline.save_pretrained` writes it) under `settings`.
 
     Raises CheckpointError for a folder of another kind and ConfigError for settings that do not fit it.
     """
     folder, settings = Path(folder), settings or GeneratorSettings()
-    index = read_json(folder / "model_index.json")
+    index = _read(folder / "model_index.json")
     if index.get("_class_name") != "SanaSprintPipeline":
         raise CheckpointError(
             f"{folder / 'model_index.json'}: is a {index.get('_class_name')}; the generator Sana-Sprint needs a "
@@ -89,12 +76,16 @@ def network_size(settings: GeneratorSettings, sample_size: int) -> tuple[int, in
     return int(height), int(width)
 
 
+def _read(path: Path) -> dict[str, Any]:
+    return read_json_object(path, remedy=f"a SANA-Sprint folder has {', '.join(CONFIG_FILES)}")
+
+
 class _Keys:
     """A JSON file whose missing keys are errors that name the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._values = read_json(path)
+        self._values = _read(path)
 
     def __getitem__(self, key: str) -> Any:
         if key not in self._values:

@@ -50,9 +50,11 @@ class GeneratorInfo:
 
 
 class Generator(Protocol):
-    """The contract of DESIGN.md. Latents are float32; noise is unit normal and lives on the CPU."""
+    """Text, noise, a prefix of the network, its continuation, pictures. Latents are float32; noise is unit normal and
+    lives on the CPU. `micro_batch` candidates go through a network at once (None: all)."""
 
     info: GeneratorInfo
+    micro_batch: int | None
 
     def encode(self, prompts: Sequence[str]) -> list[TextEmbedding]:
         """One embedding per prompt, computed prompt by prompt, so that it does not depend on the others."""
@@ -60,16 +62,14 @@ class Generator(Protocol):
     def noise(self, seeds: Sequence[int]) -> torch.Tensor:
         """Candidates' noise: (N, C, h, w) for one step, (N, steps, C, h, w) for more (see `seeding.seeded_noise`)."""
 
-    def prefix(
-        self, noise: torch.Tensor, text: TextEmbedding, block: int = 7, micro_batch: int | None = None
-    ) -> Prefix:
+    def prefix(self, noise: torch.Tensor, text: TextEmbedding, block: int = 7) -> Prefix:
         """Runs N candidates up to and including `block` of the configured step and stops there."""
 
-    def finish(self, prefix: Prefix, micro_batch: int | None = None) -> torch.Tensor:
+    def finish(self, prefix: Prefix) -> torch.Tensor:
         """Continues from the captured state to the final latents (N, C, h, w)."""
 
-    def generate(self, noise: torch.Tensor, text: TextEmbedding, micro_batch: int | None = None) -> torch.Tensor:
+    def generate(self, noise: torch.Tensor, text: TextEmbedding) -> torch.Tensor:
         """The final latents (N, C, h, w) without a stop on the way."""
 
-    def decode(self, latents: torch.Tensor, micro_batch: int | None = None) -> list[Image]:
+    def decode(self, latents: torch.Tensor) -> list[Image]:
         """Pictures of final latents."""

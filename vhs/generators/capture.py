@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,29 +14,35 @@ class _Reached(Exception):
     """Ends the forward pass at the hooked block; never leaves this module."""
 
 
-def run_until(forward: Callable[[], Any], block: nn.Module) -> torch.Tensor:
-    """The output of `block` during `forward()`, which ends there: what follows the block does not run.
+class Captured:
+    """What `stopped_after` caught: `output`, the block's own tensor on its device, not a copy."""
 
-    One forward hook, removed again. The tensor stays on its device and is not copied.
+    output: torch.Tensor
+
+
+@contextmanager
+def stopped_after(block: nn.Module) -> Iterator[Captured]:
+    """A forward pass inside this context ends when `block` has run; what follows the block does not run.
+
+    One forward hook, removed again. The rest of the context's body is skipped.
     """
-    captured: list[torch.Tensor] = []
+    captured = Captured()
 
     def stop(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        captured.append(output)
+        captured.output = output
         raise _Reached
 
     hook = block.register_forward_hook(stop)
     try:
-        forward()
+        yield captured
     except _Reached:
         pass
     finally:
         hook.remove()
-    assert captured, "the forward pass never reached the block"
-    return captured[0]
+    assert hasattr(captured, "output"), "the forward pass never reached the block"
 
 
-class _Captured(nn.Module):
+class _HandsOn(nn.Module):
     """Stands in for the blocks that have run already and hands on what they made."""
 
     def __init__(self, hidden: torch.Tensor) -> None:
@@ -55,7 +61,7 @@ def resumed(transformer: nn.Module, block: int, hidden: torch.Tensor) -> Iterato
     so the result is the one of the whole forward, bit for bit at an equal batch size.
     """
     blocks = transformer.transformer_blocks
-    transformer.transformer_blocks = nn.ModuleList([_Captured(hidden), *blocks[block + 1 :]])
+    transformer.transformer_blocks = nn.ModuleList([_HandsOn(hidden), *blocks[block + 1 :]])
     try:
         yield
     finally:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vhs.errors import CheckpointError
-from vhs.generators.architecture import read_json
+from vhs.errors import CheckpointError, first_line
+from vhs.files import read_json_object as read_json
 from vhs.generators.files import check_weight_files
 from vhs.generators.text import set_softcapping
 
@@ -89,8 +89,9 @@ def _component(component_class: Any, folder: Path, **options: Any) -> Any:
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         if "out of memory" in str(error).lower():
             raise
-        reason = next(line for line in [*str(error).splitlines(), type(error).__name__] if line.strip())
-        raise CheckpointError(f"{folder}: cannot be loaded as {component_class.__name__}: {reason}") from error
+        raise CheckpointError(
+            f"{folder}: cannot be loaded as {component_class.__name__}: {first_line(error)}"
+        ) from error
 
 
 @contextmanager

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vhs.checkpoints.hub import find_folder
 from vhs.checkpoints.weights import check_safetensors
-from vhs.errors import CheckpointError
+from vhs.errors import CheckpointError, first_line
 from vhs.generators.loading import quiet
 
 if TYPE_CHECKING:
@@ -21,11 +20,9 @@ PATTERNS = ("*.safetensors", "adapter_config.json")
 MARKS = ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up")
 
 
-def find_lora(name: str) -> Path:
-    """The adapter's file, given it, its folder or a Hub id; raises CheckpointError where none can be read."""
-    file = Path(name).expanduser()
-    if not file.is_file():
-        file = _only_file(find_folder(name, KEY, PATTERNS))
+def lora_file(place: Path) -> Path:
+    """The adapter's file, given it or its folder; raises CheckpointError where none can be read."""
+    file = place if place.is_file() else _only_file(place)
     if file.suffix != ".safetensors":
         raise CheckpointError(f"{KEY}: {file}: is a {file.suffix} file; safetensors is expected")
     check_safetensors(file)
@@ -43,7 +40,7 @@ def add_lora(pipeline: SanaSprintPipeline, file: Path) -> None:
                 str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True
             )
     except (ValueError, RuntimeError, KeyError, IndexError) as error:
-        raise CheckpointError(f"{KEY}: {file}: does not fit this transformer: {_first_line(error)}") from error
+        raise CheckpointError(f"{KEY}: {file}: does not fit this transformer: {first_line(error)}") from error
     stored, used = _stored_tensors(file), _lora_tensors(pipeline.transformer.state_dict())
     if not used or used != stored:
         raise CheckpointError(
@@ -74,7 +71,3 @@ def _stored_tensors(file: Path) -> int:
 
 def _lora_tensors(names: Iterable[str]) -> int:
     return sum(any(mark in name for mark in MARKS) for name in names)
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

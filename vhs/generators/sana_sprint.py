@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vhs.checkpoints.hub import find_folder
+from vhs.batching import MicroBatches
+from vhs.checkpoints.source import find_model
 from vhs.generators import scm
 from vhs.generators import text as gemma
 from vhs.generators.architecture import read_generator_info
 from vhs.generators.base import GeneratorInfo
-from vhs.generators.capture import resumed, run_until
+from vhs.generators.capture import resumed, stopped_after
 from vhs.generators.files import WEIGHTS
 from vhs.generators.loading import load_pipeline
-from vhs.generators.lora import add_lora, find_lora
-from vhs.generators.memory import MicroBatches
-from vhs.generators.settings import GeneratorSettings, check_device
+from vhs.generators.lora import PATTERNS as LORA_FILES
+from vhs.generators.lora import add_lora, lora_file
+from vhs.generators.settings import GeneratorSettings
 from vhs.records import Prefix, TextEmbedding
 from vhs.seeding import seeded_noise
 
@@ -57,23 +58,35 @@ class SanaSprint:
         self._place()
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str, **settings: Any) -> SanaSprint:
+    def from_pretrained(
+        cls, folder: Path | str, sana_lora_weights: Path | str | None = None, **settings: Any
+    ) -> SanaSprint:
         """Loads a Hub id or a `SanaSprintPipeline.save_pretrained` folder; keywords are those of `GeneratorSettings`.
 
         Raises ConfigError and CheckpointError, what can be known from JSON files before any weight is read.
         """
-        return cls.load(find_folder(folder, "ckpt", WEIGHTS), GeneratorSettings(**settings))
+        adapter = None
+        if sana_lora_weights is not None:
+            adapter = lora_file(find_model("sana_lora_weights", str(sana_lora_weights), LORA_FILES).require())
+        return cls.load(find_model("ckpt", str(folder), WEIGHTS).require(), GeneratorSettings(**settings), adapter)
 
     @classmethod
-    def load(cls, folder: Path, settings: GeneratorSettings) -> SanaSprint:
-        """The same from a folder on disk and checked settings."""
+    def load(cls, folder: Path, settings: GeneratorSettings, adapter: Path | None = None) -> SanaSprint:
+        """The same from a folder on disk; `adapter` is the file of a LoRA."""
         info = read_generator_info(folder, settings)
-        check_device(settings.device)
-        adapter = find_lora(settings.sana_lora_weights) if settings.sana_lora_weights else None
         pipeline = load_pipeline(folder, settings.dtype, settings.text_softcapping)
         if adapter:
             add_lora(pipeline, adapter)
         return cls(pipeline, info, settings)
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Candidates that go through the transformer at once; None: all."""
+        return self._candidates.size
+
+    @micro_batch.setter
+    def micro_batch(self, size: int | None) -> None:
+        self._candidates.size = self._pictures.size = size
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> list[TextEmbedding]:
@@ -86,9 +99,7 @@ class SanaSprint:
         return seeded_noise(seeds, self.info.steps, self.info.latent_shape)
 
     @torch.no_grad()
-    def prefix(
-        self, noise: torch.Tensor, text: TextEmbedding, block: int = 7, micro_batch: int | None = None
-    ) -> Prefix:
+    def prefix(self, noise: torch.Tensor, text: TextEmbedding, block: int = 7) -> Prefix:
         """N candidates up to and including `block` of step `info.step`; steps before it run whole.
 
         `noise` is what `noise()` returns. Raises ConfigError for a block that does not exist.
@@ -96,51 +107,51 @@ class SanaSprint:
         self.info.require_block(block)
         draws = self._draws(noise)
         step = self.info.step - 1
-
-        def part(piece: slice) -> tuple[torch.Tensor, torch.Tensor]:
-            latents = self._run(draws[piece], text, until=step)
-            hidden = run_until(lambda: self._velocity(latents, text, step), self.transformer.transformer_blocks[block])
-            return hidden, latents
-
-        parts = self._candidates.map(part, len(draws), micro_batch)
-        hidden, latents = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        hidden, latents = [], []
+        for piece in self._candidates.over(len(draws)):
+            with self._candidates:
+                entering = self._run(draws[piece], text, until=step)
+                with stopped_after(self.transformer.transformer_blocks[block]) as captured:
+                    self._velocity(entering, text, step)
+                latents.append(entering)
+                hidden.append(captured.output)
         rest = draws[:, step + 1 :].to(self.device)
-        return Prefix(hidden, latents, text, block, rest if rest.shape[1] else None)
+        return Prefix(torch.cat(hidden), torch.cat(latents), text, block, rest if rest.shape[1] else None)
 
     @torch.no_grad()
-    def finish(self, prefix: Prefix, micro_batch: int | None = None) -> torch.Tensor:
+    def finish(self, prefix: Prefix) -> torch.Tensor:
         """Final latents (N, C, h, w) float32 on the device: the blocks after the captured one, then the steps left."""
         step = self.info.step - 1
-
-        def part(piece: slice) -> torch.Tensor:
-            latents = prefix.latents[piece]
-            with resumed(self.transformer, prefix.block, prefix.hidden[piece]):
-                data = self._denoise(latents, prefix.text, step)
-            left = None if prefix.noise is None else prefix.noise[piece]
-            return self._remaining(data, left, prefix.text, step + 1) / self._sigma
-
-        return torch.cat(self._candidates.map(part, len(prefix), micro_batch))
+        finished = []
+        for piece in self._candidates.over(len(prefix)):
+            with self._candidates:
+                with resumed(self.transformer, prefix.block, prefix.hidden[piece]):
+                    data = self._denoise(prefix.latents[piece], prefix.text, step)
+                left = None if prefix.noise is None else prefix.noise[piece]
+                finished.append(self._remaining(data, left, prefix.text, step + 1) / self._sigma)
+        return torch.cat(finished)
 
     @torch.no_grad()
-    def generate(self, noise: torch.Tensor, text: TextEmbedding, micro_batch: int | None = None) -> torch.Tensor:
+    def generate(self, noise: torch.Tensor, text: TextEmbedding) -> torch.Tensor:
         """Final latents (N, C, h, w) float32 on the device, in one go."""
         draws = self._draws(noise)
-
-        def part(piece: slice) -> torch.Tensor:
-            start = self._run(draws[piece], text, until=0)
-            data = self._denoise(start, text, 0)
-            return self._remaining(data, draws[piece, 1:].to(self.device), text, 1) / self._sigma
-
-        return torch.cat(self._candidates.map(part, len(draws), micro_batch))
+        finished = []
+        for piece in self._candidates.over(len(draws)):
+            with self._candidates:
+                data = self._denoise(self._run(draws[piece], text, until=0), text, 0)
+                finished.append(self._remaining(data, draws[piece, 1:].to(self.device), text, 1) / self._sigma)
+        return torch.cat(finished)
 
     @torch.no_grad()
-    def decode(self, latents: torch.Tensor, micro_batch: int | None = None) -> list[Image]:
+    def decode(self, latents: torch.Tensor) -> list[Image]:
         """RGB pictures, `info.image_size`, of final latents (N, C, h, w)."""
         height, width = self.info.image_size
-        at_once = min(max(1, DECODED_PIXELS // (height * width)), micro_batch or len(latents))
+        pictures: list[Image] = []
         with self._resident(self.pipeline.vae):
-            parts = self._pictures.map(lambda piece: self._decode(latents[piece]), len(latents), at_once)
-        return [picture for part in parts for picture in part]
+            for piece in self._pictures.over(len(latents), most=max(1, DECODED_PIXELS // (height * width))):
+                with self._pictures:
+                    pictures += self._decode(latents[piece])
+        return pictures
 
     def _decode(self, latents: torch.Tensor) -> list[Image]:
         vae, processor = self.pipeline.vae, self.pipeline.image_processor

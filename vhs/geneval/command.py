@@ -6,7 +6,7 @@ import argparse
 
 from vhs.errors import ConfigError
 from vhs.geneval.folders import export, prompt_folders
-from vhs.geneval.settings import judge_config
+from vhs.geneval.spec import judge_config
 
 
 def export_run(args: argparse.Namespace) -> None:
@@ -27,12 +27,12 @@ def judge_run(args: argparse.Namespace) -> None:
     config = judge_config(args.images, args.config, overrides)
     from transformers.utils import logging
 
-    from vhs.geneval.judging import Work, judge_folder
+    from vhs.geneval.judging import JudgeOptions, judge_folder
 
     logging.disable_progress_bar()
     out = args.out or args.images / ("results_all.jsonl" if args.all else "results.jsonl")
     judge_folder(
-        Work(
+        JudgeOptions(
             args.images,
             out,
             every=args.all,

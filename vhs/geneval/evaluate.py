@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from vhs.errors import ConfigError
-from vhs.geneval import rules, selfcheck
-from vhs.geneval.colors import ColorClassifier, ColorQuery, load_colors
-from vhs.geneval.detector import Detector, Mask2Former, converted_from, load_model
-from vhs.geneval.metadata import check_metadata, read_names
+from vhs.geneval import rules
+from vhs.geneval.colors import ColorClassifier, ColorQuery
+from vhs.geneval.detector import Detector, Mask2Former, load_model
+from vhs.geneval.metadata import check_metadata
 from vhs.geneval.rules import Thresholds
 from vhs.pictures import to_rgb
 from vhs.records import Detection, Verdict
+
+if TYPE_CHECKING:
+    from vhs.geneval.spec import GenEvalSpec
 
 Metadata = Mapping[str, Any]
 
@@ -87,32 +89,12 @@ class GenEval:
     def _rules(self, metadata: Metadata, detections: Sequence[Detection], color_of: rules.ColorOf) -> Verdict:
         return rules.judge(metadata, detections, color_of, thresholds=self.thresholds)
 
-    @classmethod
-    def from_config(cls, config: Any, self_check: bool = True) -> GenEval:
-        """From any object with `segmentation_ckpt_path, segmentation_config_path, detector, object_names,
-        detector_size, color_classifier, device`, as docs/configuration.md describes them.
 
-        Raises ConfigError or CheckpointError, each naming the key or file; with `self_check` also where known answers
-        come out wrong (selfcheck.py).
-        """
-        if not config.segmentation_ckpt_path:
-            raise ConfigError(
-                "segmentation_ckpt_path: GenEval needs a detector: an mmdet .pth or a transformers folder"
-            )
-        names = read_names(config.object_names)
-        if self_check:
-            selfcheck.check_files(names, config.segmentation_ckpt_path, converted_from(config.segmentation_ckpt_path))
-        judge = cls(load_detector(config, names), load_colors(str(config.color_classifier), config.device))
-        if self_check:
-            selfcheck.check_answers(judge)
-        return judge
-
-
-def load_detector(config: Any, names: Sequence[str]) -> Detector:
-    """The detector that `config.detector` names: `transformers`, or `mmdet` where that is installed."""
-    if config.detector == "mmdet":
+def load_detector(spec: GenEvalSpec) -> Detector:
+    """The detector of a judge: transformers', or mmdet's where that is installed."""
+    if spec.detector == "mmdet":
         from vhs.geneval.mmdet_backend import MMDetDetector
 
-        return MMDetDetector.load(config.segmentation_ckpt_path, config.segmentation_config_path, names, config.device)
-    model = load_model(config.segmentation_ckpt_path)
-    return Mask2Former(model, names, config.detector_size, config.device)
+        configured = spec.mmdet_config.require() if spec.mmdet_config else None
+        return MMDetDetector.load(spec.checkpoint.require(), configured, spec.names, spec.device)
+    return Mask2Former(load_model(spec.checkpoint.require()), spec.names, spec.size, spec.device)

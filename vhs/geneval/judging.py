@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
-from vhs.checkpoints.hashes import checkpoint_hash
+from vhs.device import resolve_device
 from vhs.errors import ImageError
 from vhs.geneval.draw import draw_verdict
 from vhs.geneval.evaluate import GenEval
 from vhs.geneval.folders import Item, Pictures, find_pictures
-from vhs.geneval.metadata import check_metadata, read_names
+from vhs.geneval.metadata import check_metadata
 from vhs.geneval.results import Results, Row, make_row
-from vhs.geneval.rules import Thresholds
-from vhs.geneval.settings import JudgeConfig, settle
+from vhs.geneval.spec import JudgeConfig, resolve_judge
 from vhs.geneval.summary import format_table, outcomes_of, summarize
 from vhs.pictures import open_picture
 from vhs.processes import Process, current_process
@@ -27,7 +24,7 @@ from vhs.records import Verdict
 
 
 @dataclass(frozen=True)
-class Work:
+class JudgeOptions:
     """What to judge and how. `every`: all candidates of a run, not the winners; `draw`: folder for drawn verdicts."""
 
     images: Path
@@ -39,64 +36,54 @@ class Work:
     draw: Path | None = None
 
 
-def judge_folder(work: Work, config: JudgeConfig, say: Callable[[str], None] = print) -> list[Row]:
-    """Judges what is not judged yet, writes `work.out` and says the table; returns the rows.
+def judge_folder(options: JudgeOptions, config: JudgeConfig, say: Callable[[str], None] = print) -> list[Row]:
+    """Judges what is not judged yet, writes `options.out` and says the table; returns the rows.
 
     Raises a VHSError, before a model loads where that can be known.
     """
-    shard = current_process()
-    say = say if shard.first else lambda line: None
-    config = settle(config, shard)
-    names = read_names(config.object_names)
+    process = current_process()
+    say = say if process.first else lambda line: None
+    spec = resolve_judge(config, resolve_device(config.device, process)).fetched(options.self_check)
     pictures = find_pictures(
-        work.images, lambda metadata, where: check_metadata(metadata, names, where), work.every, work.keep_going
+        options.images,
+        lambda metadata, where: check_metadata(metadata, spec.names, where),
+        options.every,
+        options.keep_going,
     )
-    results = Results(work.out, describe_judge(config), shard.index)
-    if shard.first:
-        results.restart() if work.restart else results.gather()
-    shard.wait()
+    results = Results(options.out, spec.describe(), process.index)
+    if process.first:
+        results.restart() if options.restart else results.gather()
+    process.wait()
     judged = results.judged()
     results.check(judged, pictures.items)
     left = [item for item in pictures.items if item.key not in judged]
     if judged:
-        say(f"{work.out}: {len(judged)} pictures judged already, {len(left)} to go")
-    shard.wait()
-    mine = left[shard.index :: shard.count]
+        say(f"{options.out}: {len(judged)} pictures judged already, {len(left)} to go")
+    process.wait()
+    mine = left[process.index :: process.count]
     if mine:
-        _judge(mine, GenEval.from_config(config, work.self_check), work, results, len(judged), shard)
-    shard.wait()
-    if not shard.first:
+        _judge(mine, spec.load(options.self_check), options, results, len(judged), process)
+    process.wait()
+    if not process.first:
         return []
     rows = results.close(pictures.items)
-    _report(rows, pictures, work, say)
+    _report(rows, pictures, options, say)
     return rows
 
 
-def describe_judge(config: JudgeConfig) -> dict[str, Any]:
-    """Everything about the judge that a verdict depends on, with hashes for paths."""
-    colors = config.color_classifier
-    folder = colors.removeprefix("local-dir:")
-    return {
-        "detector": config.detector,
-        "segmentation_ckpt_path": checkpoint_hash(config.segmentation_ckpt_path)["sha256"],
-        "object_names": hashlib.sha256("\n".join(read_names(config.object_names)).encode()).hexdigest(),
-        "detector_size": list(config.detector_size),
-        "color_classifier": colors if folder == colors else checkpoint_hash(folder)["sha256"],
-        "thresholds": asdict(Thresholds()),
-    }
-
-
-def _judge(items: Sequence[Item], judge: GenEval, work: Work, results: Results, done: int, shard: Process) -> None:
+def _judge(
+    items: Sequence[Item], judge: GenEval, options: JudgeOptions, results: Results, done: int, process: Process
+) -> None:
     from tqdm import tqdm
 
     total = done + len(items)
-    with tqdm(total=total, initial=done, unit="picture", desc="GenEval", disable=not shard.first) as bar:
-        for batch, images in _opened(items, judge.detector.batch_size, work.keep_going):
+    with tqdm(total=total, initial=done, unit="picture", desc="GenEval", disable=not process.first) as bar:
+        for batch, images in _opened(items, judge.detector.batch_size, options.keep_going):
             rows = []
-            for item, image, verdict in _verdicts(batch, images, judge, work.keep_going):
+            for item, image, verdict in _verdicts(batch, images, judge, options.keep_going):
                 rows.append((item, make_row(item, verdict, judge.names)))
-                if work.draw:
-                    _save_drawing(work.draw, item, image, verdict)
+                if options.draw:
+                    _save_drawing(options.draw, item, image, verdict)
             results.append(rows)
             bar.update(len(batch))
 
@@ -146,7 +133,7 @@ def _save_drawing(folder: Path, item: Item, image: Image.Image, verdict: Verdict
     draw_verdict(image, verdict, item.metadata["prompt"]).save(folder / f"{item.path.parts[-3]}_{item.path.stem}.png")
 
 
-def _report(rows: Sequence[Row], pictures: Pictures, work: Work, say: Callable[[str], None]) -> None:
+def _report(rows: Sequence[Row], pictures: Pictures, options: JudgeOptions, say: Callable[[str], None]) -> None:
     done = {row["filename"] for row in rows}
     unread = [item for item in pictures.items if str(item.path) not in done]
     for problem in [*pictures.problems, *(_problem(item) for item in unread)]:
@@ -161,7 +148,7 @@ def _report(rows: Sequence[Row], pictures: Pictures, work: Work, say: Callable[[
         counts += f"; {pictures.unjudged} prompts without GenEval's metadata not judged"
     if pictures.problems or unread:
         counts += f"; LEFT OUT: {len(pictures.problems)} prompt folders, {len(unread)} pictures"
-    say(f"{counts}\n{work.out}")
+    say(f"{counts}\n{options.out}")
 
 
 def _problem(item: Item) -> str:

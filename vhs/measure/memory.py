@@ -82,7 +82,10 @@ def published_run(candidates: int, micro_batch: int | None, dtype: str) -> tuple
     from vhs.generators.settings import GeneratorSettings
     from vhs.records import TextEmbedding
 
-    folder, settings = shipped_architecture(RELEASE), GeneratorSettings(device="meta", dtype=dtype)
+    folder, settings = (
+        shipped_architecture(RELEASE),
+        GeneratorSettings(device="meta", dtype=dtype, micro_batch=micro_batch),
+    )
     sprint = SanaSprint(random_pipeline(folder, "meta", dtype), read_generator_info(folder, settings), settings)
     verifier, score = _published_verifier(dtype)
     models = {
@@ -103,7 +106,7 @@ def published_run(candidates: int, micro_batch: int | None, dtype: str) -> tuple
             embeds = models["text_encoder"](ids)[0][:, :300].clone()
         text = TextEmbedding(embeds, torch.ones(1, 300, dtype=torch.long, device="meta"))
         with stage("prefix"):
-            prefix = sprint.prefix(sprint.noise(list(range(candidates))), text, 7, micro_batch)
+            prefix = sprint.prefix(sprint.noise(list(range(candidates))), text, 7)
         with stage("score"):
             for part in prefix.hidden.split(micro_batch or candidates):
                 score(part)

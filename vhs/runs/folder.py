@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vhs.config.run import UNRELATED_TO_RESULTS, RunConfig
+from vhs.config.run import RunConfig
 from vhs.errors import RunError
 from vhs.files import read_json, write_bytes, write_json
 from vhs.records import Prompt
@@ -25,7 +25,7 @@ class RunFolder:
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
-        self.root = Path(config.output_path) / config.name
+        self.root = Path(config.output_path).expanduser() / config.name
         self.pictures = self.root / f"gen_eval_{config.name}"
 
     def prompt(self, prompt_id: int) -> Path:
@@ -129,7 +129,7 @@ class RunFolder:
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], ignore: Iterable[str] = ()) -> list[str]:
     """What differs between two manifests and changes results, as `key: old, now new`; what `new` lacks is left out."""
     before, after = old.get("config", {}), new["config"]
-    keys = sorted({*before, *after} - UNRELATED_TO_RESULTS - set(ignore))
+    keys = sorted({*before, *after} - set(RunConfig.keys_where(results=False)) - set(ignore))
     lines = [f"{key}: {before.get(key)}, now {after.get(key)}" for key in keys if before.get(key) != after.get(key)]
     if "sha256" in new.get("prompts", {}) and old.get("prompts", {}).get("sha256") != new["prompts"]["sha256"]:
         lines.append(f"annotation: {after.get('annotation')} has other content than before")

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
 from vhs.checkpoints.hashes import file_hash
-from vhs.config.run import RunConfig
-from vhs.paths import PROJECT, find
-from vhs.processes import Process
-from vhs.records import Prompt
+from vhs.paths import PROJECT
+from vhs.resolve import ResolvedRun
 from vhs.seeding import published_seeds
 
 PACKAGES = (
@@ -32,23 +29,26 @@ NOT_OF_A_RUN = {"cont", "re_eval"}
 """Keys that say what to do with a folder, not what is in it."""
 
 
-def describe(config: RunConfig, prompts: Sequence[Prompt], silent: str | None, shard: Process) -> dict[str, Any]:
-    """What run.json says apart from the checkpoints. `silent` says why GenEval does not run (None: it does)."""
+def describe(run: ResolvedRun) -> dict[str, Any]:
+    """What run.json says: configuration with its device and precision, prompts, hashes, seeds, versions."""
+    config = run.config
     seeds = {"run": config.seed, "noise": config.noise}
     if config.noise == "published":
-        seeds |= {"candidates": published_seeds(config.seed, config.num_samples), "processes": shard.count}
+        seeds |= {"candidates": published_seeds(config.seed, config.num_samples), "processes": run.process.count}
     return {
         "config": {
             **{key: value for key, value in config.model_dump(mode="json").items() if key not in NOT_OF_A_RUN},
-            "device": config.device.split(":")[0],
+            "device": run.models.device.split(":")[0],
+            "dtype": run.models.dtype,
         },
         "prompts": {
             "file": config.annotation,
-            "sha256": file_hash(find(config.annotation)),
-            "count": len(prompts),
-            "judged": sum(prompt.judged for prompt in prompts) if silent is None else 0,
+            "sha256": file_hash(run.annotation),
+            "count": len(run.prompts),
+            "judged": sum(prompt.judged for prompt in run.prompts) if run.judge else 0,
         },
-        "geneval": {"runs": silent is None, "reason": silent or ""},
+        "geneval": {"runs": run.judge is not None, "reason": run.judge_skipped or ""},
+        "checkpoints": dict(run.hashes),
         "seeds": seeds,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "git": _git(),

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vhs import select
 from vhs.best_of_n import require_finite
 from vhs.errors import ImageError, RunError
 from vhs.pictures import decode, encode
-from vhs.runs.folder import RunFolder
 from vhs.seeding import PublishedNoise
 
 if TYPE_CHECKING:
     from vhs.best_of_n import BestOfN
-    from vhs.config.run import RunConfig
-    from vhs.processes import Process
     from vhs.records import Prompt, Score
+    from vhs.resolve import ResolvedRun
+    from vhs.runs.folder import RunFolder
     from vhs.stages import StageTimes
     from vhs.verifiers.base import Verifier
 
 
 @dataclass
-class Made:
-    """One prompt's outcome: the winner, per candidate what the verifier said, and encoded pictures by candidate."""
+class PromptOutcome:
+    """One prompt's winner, the verifier's answers per candidate (see `answers`), and encoded pictures by candidate."""
 
     winner: int
     answers: list[dict[str, Any]]
@@ -34,22 +32,28 @@ class Made:
 class Generated:
     """Candidates from a generator, chosen by its verifier."""
 
-    def __init__(self, best_of_n: BestOfN, config: RunConfig, prompts: int, shard: Process) -> None:
+    def __init__(self, best_of_n: BestOfN, run: ResolvedRun) -> None:
         self.best_of_n = best_of_n
-        self.fmt = config.fmt
+        self.fmt = run.config.fmt
         self.noise = None
-        if config.noise == "published":
+        if run.config.noise == "published":
             info = best_of_n.generator.info
             stream = PublishedNoise(
-                config.seed, config.num_samples, prompts, info.latent_shape, info.steps, shard.index, shard.count
+                run.config.seed,
+                run.config.num_samples,
+                len(run.prompts),
+                info.latent_shape,
+                info.steps,
+                run.process.index,
+                run.process.count,
             )
             self.noise = lambda prompt, count: stream.noise(prompt.id)[:count]
 
-    def __call__(self, prompt: Prompt) -> Made:
+    def __call__(self, prompt: Prompt) -> PromptOutcome:
         result = self.best_of_n(prompt, noise=self.noise)
         with self.best_of_n.times.stage("save", len(result.images)):
             files = {index: encode(image, self.fmt) for index, image in result.images.items()}
-        return Made(result.best_index, answers(result.score, result.num_samples), files)
+        return PromptOutcome(result.best_index, answers(result.score, result.num_samples), files)
 
 
 class Saved:
@@ -58,36 +62,37 @@ class Saved:
     A verifier that reads pictures scores them; any other leaves a run's own scores and winners as they are.
     """
 
-    def __init__(self, config: RunConfig, folder: RunFolder, verifier: Verifier | None, times: StageTimes) -> None:
-        self.config = config
+    def __init__(self, run: ResolvedRun, folder: RunFolder, verifier: Verifier | None, times: StageTimes) -> None:
+        self.config = run.config
+        self.pictures = run.imgs_path
         self.folder = folder
         self.verifier = verifier if verifier is not None and verifier.reads == "image" else None
         self.times = times
 
-    def __call__(self, prompt: Prompt) -> Made:
+    def __call__(self, prompt: Prompt) -> PromptOutcome:
         files = self._files(prompt)
         whole = len(files) == self.config.num_samples
         if self.verifier is not None and whole:
             with self.times.stage("score", len(files)):
                 score = self.verifier.score(prompt.text, [decode(files[index], str(prompt.id)) for index in files])
             require_finite(prompt, score)
-            said = answers(score, len(files))
-            return Made(select.argmax(score.score.tolist(), self.config.tie).index, said, files)
-        if self.config.imgs_path:
-            return Made(0, answers(None, len(files)), files)
+            winner = select.argmax(score.score.tolist(), self.config.tie).index
+            return PromptOutcome(winner, answers(score, len(files)), files)
+        if self.pictures is not None:
+            return PromptOutcome(0, answers(None, len(files)), files)
         kept = [{key: row.get(key) for key in answers(None, 1)[0]} for row in self.folder.rows(prompt.id)]
-        return Made(self.folder.winner(prompt.id), kept, files)
+        return PromptOutcome(self.folder.winner(prompt.id), kept, files)
 
     def _files(self, prompt: Prompt) -> dict[int, bytes]:
         """Encoded pictures by candidate: all of them from `imgs_path`, those that the run saved otherwise."""
-        if not self.config.imgs_path:
+        if self.pictures is None:
             if not self.folder.done(prompt.id):
                 raise RunError(
                     f"{self.folder.prompt(prompt.id)}: no pictures to judge again; finish the run with cont: true"
                 )
             paths = {index: self.folder.picture(prompt.id, index) for index in range(self.config.num_samples)}
             return {index: path.read_bytes() for index, path in paths.items() if path.is_file()}
-        samples = Path(self.config.imgs_path) / f"{prompt.id:05d}" / "samples"
+        samples = self.pictures / f"{prompt.id:05d}" / "samples"
         paths = [samples / f"img_{index:05d}.{self.config.fmt}" for index in range(self.config.num_samples)]
         for path in paths:
             if not path.is_file():
@@ -96,8 +101,12 @@ class Saved:
 
 
 def answers(score: Score | None, count: int) -> list[dict[str, Any]]:
-    """A verifier's answers as plain values, one dict a candidate; nulls without a verifier."""
-    if score is None:
-        return [{"correct_verifier": None, "score": None, "p_yes": None, "p_no": None} for _ in range(count)]
-    columns = zip(score.correct.tolist(), score.score.tolist(), score.p_yes.tolist(), score.p_no.tolist(), strict=True)
-    return [dict(zip(("correct_verifier", "score", "p_yes", "p_no"), row, strict=True)) for row in columns]
+    """A verifier's answers as plain values, one dict per candidate; null for what it does not say."""
+    columns = {
+        "correct_verifier": None if score is None else score.correct,
+        "score": None if score is None else score.score,
+        "p_yes": None if score is None else score.p_yes,
+        "p_no": None if score is None else score.p_no,
+    }
+    values = {name: [None] * count if column is None else column.tolist() for name, column in columns.items()}
+    return [{name: column[index] for name, column in values.items()} for index in range(count)]

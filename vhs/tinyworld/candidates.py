@@ -16,6 +16,7 @@ import torch
 from vhs.config.run import load_config
 from vhs.geneval.colors import ColorQuery
 from vhs.geneval.evaluate import GenEval
+from vhs.geneval.spec import resolve_judge
 from vhs.records import Detection
 from vhs.tinyworld import recipe
 from vhs.tinyworld.language_model import candidate_record, true_relations, two_shapes
@@ -164,7 +165,7 @@ def main() -> None:
     )  # fmt: skip
     print(run_collect(collect, print))
     data = CollectedSet(output)
-    judge_and_describe(data, GenEval.from_config(load_config(RUN)))
+    judge_and_describe(data, resolve_judge(load_config(RUN), "cpu").fetched().load())
     correct = [json.loads(line)["correct"] for line in (data.folder / "labels.jsonl").read_text().splitlines()]
     by_tag = {}
     for index, value in enumerate(correct):

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from vhs.config.run import load_config
 from vhs.geneval.evaluate import GenEval
 from vhs.records import TAGS, Prompt
-from vhs.resolve import load_generator, load_judge, load_verifier, settle
+from vhs.resolve import resolve
 from vhs.seeding import candidate_seed
 from vhs.tinyworld.scenes import Scene, contrast, render, sample_prompts, sample_scene, true_verdict
 from vhs.training import metrics
@@ -178,8 +178,8 @@ def as_json(figures: dict[str, metrics.Interval], prompts: int, seeds: int) -> s
 
 def check(prompts: int, seeds: int, scenes: int, config_path: str = "configs/tiny.yaml") -> tuple[Rows, dict]:
     """Every figure, from the shipped weights."""
-    config = settle(load_config(config_path))
-    generator, verifier, judge = load_generator(config), load_verifier(config), load_judge(config)
+    run = resolve(load_config(config_path))
+    generator, verifier, judge = run.models.load_generator(), run.models.load_verifier(), run.judge.load()
     figures = measure_judge(generator.pipeline.vae, judge, scenes)
     records = sample_prompts(prompts, seed=2026, split="test")
     asked = [Prompt(i, record["prompt"], record) for i, record in enumerate(records)]

@@ -7,16 +7,17 @@ otherwise the first process's).
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from vhs.config.run import RunConfig, load_config
+from vhs.device import resolve_device, resolve_dtype
 from vhs.errors import ConfigError, VHSError
 from vhs.paths import find
 from vhs.processes import current_process
@@ -24,7 +25,7 @@ from vhs.training.config import EvaluateConfig, TrainConfig
 from vhs.training.data.data_config import CollectConfig, NormalizeConfig
 
 if TYPE_CHECKING:
-    from vhs.processes import Process
+    from vhs.generators import GeneratorSpec
     from vhs.training.data.store import CollectedSet
     from vhs.verifiers.llava import LlavaVerifier
 
@@ -60,50 +61,41 @@ def command(
 
 def run_collect(config: CollectConfig, say: Say) -> str:
     """Collects a set, or the rest of it. Everything that can be refused is refused before weights are loaded."""
-    from vhs.generators import check_generator, load_generator
+    from vhs.generators import resolve_generator
     from vhs.prompts import read_prompts
     from vhs.training.data.collect import check_disk, collect, first, plan
 
     process = current_process()
-    run = _generator_config(config, process)
+    run = load_config(find(config.run), config.run_overrides)
+    if config.micro_batch is not None:
+        run = run.changed(micro_batch=config.micro_batch)
+    device = resolve_device(run.device, process)
+    spec = resolve_generator(run, device, resolve_dtype(run.dtype, device)).fetched()
     prompts = first(read_prompts(find(config.annotation)), config.limit)
-    info = check_generator(run)
-    tower, clip_shape = _tower(config, run) if config.clip else (None, None)
-    layout = plan(info, len(prompts), config, _generator_settings(run), clip_shape)
-    line = check_disk(Path(config.output), layout, info.image_size, config.reserve_gib)
+    tower, clip_shape = _tower(config, device) if config.clip else (None, None)
+    layout = plan(spec.info, len(prompts), config, _generator_settings(spec, run), clip_shape)
+    line = check_disk(Path(config.output), layout, spec.info.image_size, config.reserve_gib)
     if process.first:
         say(line)
-    generator = load_generator(run)
+    generator = spec.load()
     with tqdm(total=layout.samples // process.count, desc="samples", disable=not process.first) as bar:
         report = collect(generator, prompts, config, layout, process=process, tower=tower, progress=bar.update)
     return report.line()
 
 
-def _generator_config(config: CollectConfig, process: Process) -> RunConfig:
-    """The run's keys about its generator, on this process's device."""
-    run = load_config(find(config.run), config.run_overrides)
-    if run.device not in ("auto", "cuda") or process.count == 1:
-        return run
-    import torch
-
-    return run.changed(device=f"cuda:{process.local}" if torch.cuda.is_available() else "cpu")
+def _generator_settings(spec: GeneratorSpec, run: RunConfig) -> dict[str, Any]:
+    """What the values of a set depend on: the generator, its adapter and its settings."""
+    kept = {key: value for key, value in asdict(spec.settings).items() if key not in GENERATOR_KEYS_LEFT_OUT}
+    return {"ckpt": run.ckpt, "sana_lora_weights": run.sana_lora_weights, **kept}
 
 
-def _generator_settings(run: RunConfig) -> dict[str, Any]:
-    from vhs.generators import GeneratorSettings
-
-    settings = dataclasses.asdict(GeneratorSettings.from_config(run))
-    kept = {key: value for key, value in settings.items() if key not in GENERATOR_KEYS_LEFT_OUT}
-    return {"ckpt": run.ckpt, **kept}
-
-
-def _tower(config: CollectConfig, run: RunConfig) -> tuple[Any, tuple[int, int]]:
+def _tower(config: CollectConfig, device: str) -> tuple[Any, tuple[int, int]]:
     """What maps pictures to CLIP features, and the shape of one picture's."""
     from PIL import Image
 
     from vhs.training.data.towers import load_tower
 
-    tower = load_tower(config.clip, config.clip_layer, run.device)
+    tower = load_tower(config.clip, config.clip_layer, device)
     return tower, tuple(tower([Image.new("RGB", (64, 64))]).shape[1:])
 
 

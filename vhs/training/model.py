@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vhs.checkpoints.hub import find_folder
+from vhs.checkpoints.source import find_model
 from vhs.errors import CheckpointError
 from vhs.training.config import TrainConfig
 from vhs.training.dataset import Batch
@@ -84,7 +84,7 @@ def read_start(config: TrainConfig, shape: tuple[int, ...]) -> Start:
 
     Raises CheckpointError: no such checkpoint, another architecture, another width or block.
     """
-    folder = find_folder(config.init, "init", MODEL_FILES)
+    folder = find_model("init", config.init, MODEL_FILES).require()
     raw = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else {}
     kind, width = raw.get("model_type"), _width(shape)
     if kind in MODEL_TYPES:

@@ -7,7 +7,6 @@ depends on a folder's name.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Iterable, Mapping
@@ -18,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from vhs.checkpoints.weights import check_safetensors, weight_files
 from vhs.errors import CheckpointError
+from vhs.files import read_json_object
 from vhs.verifiers.base import Reads
-from vhs.verifiers.hub import find_folder
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+VERIFIER_FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja")
+"""What a verifier or a language model consists of: configuration, safetensors, tokenizer."""
 MODEL_TYPES = {"llava_qwen": "qwen2", "llava_qwen3": "qwen3"}
 CONNECTOR_PREFIX = "model.mm_projector."
 TOWER_PREFIX = "model.vision_tower."
@@ -55,18 +56,17 @@ class VerifierConfig:
     raw: Mapping[str, Any] = field(repr=False)
 
 
-def read_verifier_config(path: str | Path, vision_tower: str | None = None) -> VerifierConfig:
-    """Reads config.json of a folder or Hub id, and checks it against the run's `vision_tower`.
+def read_verifier_config(folder: Path, vision_tower: str | None = None) -> VerifierConfig:
+    """Reads a folder's config.json, and checks it against the run's `vision_tower`.
 
     `vision_tower` is `hidden_<block>`, `latent`, or a CLIP model id or folder; None takes what the file says. A CLIP
     tower that the run names replaces the file's: it says where the same weights are.
 
     Raises:
-        CheckpointError: no such checkpoint, another format, or another input than the run's.
+        CheckpointError: no config.json, another format, or another input than the run's.
     """
-    folder = find_folder(path, "latent_verifier_path", ("config.json",))
     file = folder / "config.json"
-    raw = read_json(file)
+    raw = read_json_object(file, remedy="a verifier's folder has config.json, weights and tokenizer")
     _check_supported(file, raw)
     reads, block, tower = _resolve_tower(file, raw, vision_tower)
     width = raw.get("hidden_dim", raw["mm_hidden_size"]) if reads == "hidden" else raw["mm_hidden_size"]
@@ -144,7 +144,7 @@ def _resolve_tower(file: Path, raw: Mapping[str, Any], wanted: str | None) -> tu
 def warn_of_sampling(folder: Path) -> None:
     """Says once per checkpoint that its generation_config.json changes no score here."""
     file = folder / "generation_config.json"
-    if file.is_file() and read_json(file).get("do_sample"):
+    if file.is_file() and read_json_object(file).get("do_sample"):
         logger.warning("%s: its sampling settings are ignored: scores are the LLM's own probabilities", file)
 
 
@@ -207,17 +207,3 @@ def fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], what: str, tied
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names)
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object; raises CheckpointError where there is none."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        remedy = "a verifier's folder has config.json, weights and tokenizer"
-        raise CheckpointError(f"{file}: no such file; {remedy}") from None
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{file}: not readable as JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file}: not a JSON object")
-    return content

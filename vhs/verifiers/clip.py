@@ -17,15 +17,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vhs.errors import CheckpointError
+from vhs.errors import CheckpointError, first_line
+from vhs.files import read_json_object
 from vhs.pictures import open_picture
 from vhs.verifiers.base import Reads
-from vhs.verifiers.checkpoint import TOWER_PREFIX, VerifierConfig, fill, read_json
-from vhs.verifiers.hub import find_folder
-
-TOWER_FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
-PICKLED_TOWER = "pytorch_model.bin"
-"""OpenAI's 336 px repository holds no safetensors on its main branch; this one is read with weights_only."""
+from vhs.verifiers.checkpoint import TOWER_PREFIX, VerifierConfig, fill
 
 
 @dataclass(frozen=True)
@@ -148,15 +144,18 @@ def _opened(picture: Any) -> Image.Image:
 
 
 def load_clip_reader(
-    config: VerifierConfig, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype, device: torch.device
+    config: VerifierConfig,
+    folder: Path,
+    tensors: Mapping[str, torch.Tensor],
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> ClipReader:
-    """The tower that `config` names, looked for in the working directory, in and beside the checkpoint's folder, and
-    on the Hub. Weights under `model.vision_tower.` in the checkpoint replace the tower's own.
+    """The tower in `folder`, as `config` reads it. Weights under `model.vision_tower.` in the checkpoint replace the
+    tower's own.
 
     Raises:
-        CheckpointError: the tower is missing, damaged, of another width, or its layer or feature is not supported.
+        CheckpointError: the tower is damaged, of another width, or its layer or feature is not supported.
     """
-    folder = _tower_folder(config)
     tower = _load_tower(folder, dtype)
     tuned = {name: value for name, value in tensors.items() if name.startswith(TOWER_PREFIX)}
     if tuned:
@@ -169,10 +168,9 @@ def load_clip_reader(
     return reader
 
 
-def check_tower(config: VerifierConfig) -> None:
-    """Raises CheckpointError where the tower that `config` names is missing or of another width; reads no weight."""
-    folder = _tower_folder(config)
-    raw = read_json(folder / "config.json")
+def check_tower(config: VerifierConfig, folder: Path) -> None:
+    """Raises CheckpointError where the tower in `folder` is not the one that `config` needs; reads no weight."""
+    raw = read_json_object(folder / "config.json")
     _check_width(config, folder, raw.get("vision_config", raw).get("hidden_size"))
     Preprocessing.from_file(folder / "preprocessor_config.json")
 
@@ -184,14 +182,6 @@ def _check_width(config: VerifierConfig, folder: Path, width: int | None) -> Non
         )
 
 
-def _tower_folder(config: VerifierConfig) -> Path:
-    beside = (config.folder, config.folder.parent)
-    folder = find_folder(config.tower, "vision_tower", TOWER_FILES, beside)
-    if not any(folder.glob("*.safetensors")):
-        folder = find_folder(config.tower, "vision_tower", (*TOWER_FILES, PICKLED_TOWER), beside)
-    return folder
-
-
 def _load_tower(folder: Path, dtype: torch.dtype) -> nn.Module:
     from safetensors import SafetensorError
     from transformers import CLIPVisionModel
@@ -201,7 +191,7 @@ def _load_tower(folder: Path, dtype: torch.dtype) -> nn.Module:
             folder, dtype=dtype, local_files_only=True, output_loading_info=True
         )
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise CheckpointError(f"{folder}: not a usable CLIP vision tower ({reason}); download it again") from None
     if info["missing_keys"]:
         raise CheckpointError(f"{folder}: CLIP tensors missing: {', '.join(sorted(info['missing_keys']))}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from vhs.checkpoints.hub import DOWNLOAD
-from vhs.errors import CheckpointError
+from vhs.errors import CheckpointError, first_line
 from vhs.verifiers.base import Reads
 
 EPSILON = 1e-6
@@ -73,8 +73,7 @@ def _load_tensor(path: str | Path, block: int | None) -> torch.Tensor:
     try:
         tensor = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types on a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: not a file of one tensor ({reason}); download it again") from None
+        raise CheckpointError(f"{path}: not a file of one tensor ({first_line(error)}); download it again") from None
     if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
         raise CheckpointError(f"{path}: holds {type(tensor).__name__}; one floating-point tensor is expected")
     return tensor

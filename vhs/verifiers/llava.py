@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vhs.batching import MicroBatches
 from vhs.errors import CheckpointError
 from vhs.records import Score
 from vhs.verifiers.base import Reader, Reads
@@ -193,7 +194,8 @@ class LlavaVerifier:
         micro_batch: int | None = None,
     ):
         self.llm, self.connector, self.tokenizer, self.reader = llm, connector, tokenizer, reader
-        self.use_generation_prompt, self.micro_batch = use_generation_prompt, micro_batch
+        self.use_generation_prompt = use_generation_prompt
+        self._batches = MicroBatches(micro_batch, "candidates to score")
         self._yes, self._no = answer_ids(tokenizer)
         self._affirms = says_yes(tokenizer)
         self.limit = min(tokenizer.model_max_length, llm.config.max_position_embeddings)
@@ -209,6 +211,15 @@ class LlavaVerifier:
     @property
     def width(self) -> int | None:
         return self.reader.width
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Candidates that go through the LLM at once; None: all."""
+        return self._batches.size
+
+    @micro_batch.setter
+    def micro_batch(self, size: int | None) -> None:
+        self._batches.size = size
 
     @property
     def dtype(self) -> torch.dtype:
@@ -232,8 +243,11 @@ class LlavaVerifier:
         """
         ids = build_inputs(self.tokenizer, prompt, self.use_generation_prompt)
         count = self.reader.check(features)
-        step = self.micro_batch or max(count, 1)
-        return Score.cat([self._score(prompt, ids, features[at : at + step]) for at in range(0, count, step)])
+        parts = []
+        for piece in self._batches.over(count):
+            with self._batches:
+                parts.append(self._score(prompt, ids, features[piece]))
+        return Score.cat(parts)
 
     def _score(self, prompt: str, ids: list[int], features: Any) -> Score:
         tokens = self.image_features(features)

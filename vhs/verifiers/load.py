@@ -1,33 +1,251 @@
-"""`load_verifier`: from a folder or Hub id to a verifier that scores."""
+"""Verifiers in the published format before and while they are loaded: their files, whether they fit, the models."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
-from vhs.errors import CheckpointError, ConfigError
-from vhs.verifiers.base import Reader
+from vhs.checkpoints.hub import download
+from vhs.checkpoints.source import Source, find_file, find_model
+from vhs.config.run import RunConfig
+from vhs.errors import CheckpointError, ConfigError, first_line
+from vhs.files import read_json_object
+from vhs.verifiers.base import Reader, Reads
 from vhs.verifiers.checkpoint import (
     MODEL_TYPES,
+    VERIFIER_FILES,
     VerifierConfig,
-    read_json,
+    parse_tower,
     read_shapes,
     read_tensors,
     read_verifier_config,
     warn_of_sampling,
 )
-from vhs.verifiers.connector import reads_grid
-from vhs.verifiers.hidden import HiddenReader, load_statistics
-from vhs.verifiers.hub import find_folder
-from vhs.verifiers.latent import LatentReader
-from vhs.verifiers.llava import LlavaVerifier, build_llm, fill_llm, load_parts, restore_rotary
-from vhs.verifiers.llava import resize_vocabulary as resize
-from vhs.verifiers.lora import apply_lora
+from vhs.verifiers.registry import Entry
+from vhs.verifiers.spec import require_fields
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from vhs.verifiers.llava import LlavaVerifier
+
+TOWER_FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
+PICKLED_TOWER = "pytorch_model.bin"
+"""OpenAI's 336 px repository holds no safetensors on its main branch; this one is read with weights_only."""
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "non_lora_trainables.bin")
+ENTRY_FIELDS = ("latent_verifier_path", "vision_tower", "resize_vocabulary")
+
+
+@dataclass(frozen=True)
+class LlavaSpec:
+    """A LLaVA-Qwen verifier: its checkpoint, and what goes with it.
+
+    `config` is None as long as its config.json is not here (a dry run without a network); then `vision_tower` alone says
+    what it reads. `statistics` are the files of mean and variance, `tower` the CLIP model of one that reads pictures.
+    """
+
+    source: Source
+    vision_tower: str | None = None
+    config: VerifierConfig | None = None
+    tower: Source | None = None
+    statistics: tuple[Source, Source] | None = None
+    tokenizer: Source | None = None
+    adapter: Source | None = None
+    use_generation_prompt: bool = True
+    resize_vocabulary: bool = False
+    kind: str = "llava"
+
+    @property
+    def reads(self) -> Reads:
+        if self.config is not None:
+            return self.config.reads
+        return parse_tower(self.vision_tower)[0] if self.vision_tower else "hidden"
+
+    @property
+    def block(self) -> int | None:
+        return self.config.block if self.config is not None else None
+
+    @property
+    def width(self) -> int | None:
+        return self.config.width if self.config is not None else None
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        optional = (self.tower, *(self.statistics or ()), self.tokenizer, self.adapter)
+        return (self.source, *(source for source in optional if source is not None))
+
+    def fetched(self, tokens: int | None) -> LlavaSpec:
+        """Its files are whole, their tensors are those that config.json asks for, the statistics fit it, and `tokens`
+        image tokens where given; no weight is read."""
+        from vhs.verifiers.llava import load_parts
+
+        spec = self._downloaded()
+        load_parts(spec.config, read_shapes(spec.source.path))
+        if spec.config.reads == "hidden" and (statistics := spec._statistics()) is not None:
+            statistics.check(tokens, spec.config.width)
+        if spec.tower is not None:
+            from vhs.verifiers.clip import check_tower
+
+            check_tower(spec.config, spec.tower.path)
+        return spec
+
+    def _downloaded(self) -> LlavaSpec:
+        here = {
+            name: source.fetched()
+            for name in ("source", "tokenizer", "adapter")
+            if (source := getattr(self, name)) is not None
+        }
+        here["tower"] = fetched_tower(self.tower) if self.tower else None
+        statistics = tuple(source.fetched() for source in self.statistics) if self.statistics else None
+        config = read_verifier_config(here["source"].path, self.vision_tower)
+        return replace(self, **here, statistics=statistics, config=config)
+
+    def load(self, device: str, dtype: str, micro_batch: int | None = None) -> LlavaVerifier:
+        """LLM, connector and reader on their device. The vocabulary is resized before the cast to `dtype`."""
+        import torch
+
+        from vhs.verifiers import llava
+        from vhs.verifiers.adapter import apply_lora
+
+        spec, precision = self._downloaded(), getattr(torch, dtype)
+        folder = spec.source.path
+        warn_of_sampling(folder)
+        tensors = read_tensors(folder)
+        llm, connector = llava.load_parts(spec.config, tensors)
+        tokenizer = load_tokenizer(spec.tokenizer.path if spec.tokenizer else folder)
+        if spec.resize_vocabulary:
+            llava.resize_vocabulary(llm, tokenizer)
+        reader = spec._reader(tensors, precision, torch.device(device))
+        llm = llm.to(device=device, dtype=precision)
+        llava.restore_rotary(llm)
+        if spec.adapter is not None:
+            llm = apply_lora(llm, connector, spec.adapter.path).eval()
+        connector = connector.to(device=device, dtype=precision)
+        return llava.LlavaVerifier(llm, connector, tokenizer, reader, spec.use_generation_prompt, micro_batch)
+
+    def _statistics(self) -> Any:
+        """The hidden state's Statistics, None where it is read as it is."""
+        from vhs.verifiers.hidden import load_statistics
+
+        if self.statistics is None or not self.config.normalize:
+            return None
+        mean, variance = (source.require() for source in self.statistics)
+        return load_statistics(mean, variance, self.config.block)
+
+    def _reader(self, tensors: dict[str, torch.Tensor], dtype: torch.dtype, device: torch.device) -> Reader:
+        from vhs.verifiers.connector import reads_grid
+        from vhs.verifiers.hidden import HiddenReader
+        from vhs.verifiers.latent import LatentReader
+
+        if self.config.reads == "hidden":
+            return HiddenReader(self.config.width, self.config.block, self._statistics())
+        if self.config.reads == "latent":
+            return LatentReader(self.config.width, as_grid=reads_grid(self.config.projector_type))
+        from vhs.verifiers.clip import load_clip_reader
+
+        return load_clip_reader(self.config, self.tower.path, tensors, dtype, device)
+
+
+def resolve_llava_entry(entry: Entry, config: RunConfig, offline: bool) -> LlavaSpec:
+    """A registry entry of kind llava under a run's own keys."""
+    values = require_fields(entry, ENTRY_FIELDS)
+    path = config.latent_verifier_path or values.get("latent_verifier_path")
+    tower = config.vision_tower or values.get("vision_tower")
+    resize = values.get("resize_vocabulary", False) if config.resize_vocabulary is None else config.resize_vocabulary
+    if not isinstance(resize, bool):
+        raise ConfigError(f"{entry.where}: resize_vocabulary is true or false")
+    if not path or (entry.values and not tower):
+        raise ConfigError(f"{entry.where}: needs latent_verifier_path and vision_tower")
+    return resolve_llava(
+        path,
+        tower,
+        config.normalization_mean_path,
+        config.normalization_variance_path,
+        normalization=config.normalization,
+        use_generation_prompt=config.use_generation_prompt,
+        resize_vocabulary=resize,
+        lora_weights=config.lora_weights,
+        tokenizer_path=config.tokenizer_path,
+        offline=offline,
+    )
+
+
+def resolve_llava(
+    path: str | Path,
+    vision_tower: str | None = None,
+    normalization_mean_path: str | Path | None = None,
+    normalization_variance_path: str | Path | None = None,
+    *,
+    normalization: str | Path | None = None,
+    use_generation_prompt: bool = True,
+    resize_vocabulary: bool = False,
+    lora_weights: str | Path | None = None,
+    tokenizer_path: str | Path | None = None,
+    offline: bool = False,
+) -> LlavaSpec:
+    """Finds a verifier's files; keywords are the keys of a run's configuration. Of the Hub only a config.json is fetched,
+    with `offline` nothing.
+
+    Raises ConfigError or CheckpointError for what is neither here nor on the Hub, or does not go together.
+    """
+    source = find_model("latent_verifier_path", str(path), VERIFIER_FILES)
+    folder = source.path
+    if source.repository is not None and not (folder is not None and (folder / "config.json").is_file()):
+        folder = None if offline else download(source.repository, source.key, ("config.json",))
+    config = read_verifier_config(folder, vision_tower) if folder is not None else None
+    statistics = _statistics_files(config, normalization, normalization_mean_path, normalization_variance_path)
+    return LlavaSpec(
+        source,
+        vision_tower,
+        config,
+        find_tower(config.tower, (config.folder, config.folder.parent))
+        if config is not None and config.tower
+        else None,
+        statistics,
+        find_model("tokenizer_path", str(tokenizer_path), VERIFIER_FILES) if tokenizer_path else None,
+        find_model("lora_weights", str(lora_weights), ADAPTER_FILES) if lora_weights else None,
+        use_generation_prompt,
+        resize_vocabulary,
+    )
+
+
+def find_tower(name: str, beside: Sequence[Path] = ()) -> Source:
+    """A CLIP vision tower's folder or repository."""
+    return find_model("vision_tower", name, TOWER_FILES, beside)
+
+
+def fetched_tower(tower: Source) -> Source:
+    """The tower with its weights here: safetensors, or else the pickle that is read as tensors only."""
+    fetched = tower.fetched()
+    if any(fetched.path.glob("*.safetensors")):
+        return fetched
+    return replace(tower, patterns=(*TOWER_FILES, PICKLED_TOWER)).fetched()
+
+
+def _statistics_files(
+    config: VerifierConfig | None, folder: str | Path | None, mean: str | Path | None, variance: str | Path | None
+) -> tuple[Source, Source] | None:
+    """The files of mean and variance, as the configuration names them."""
+    if (mean is None) != (variance is None):
+        present, absent = ("mean", "variance") if mean is not None else ("variance", "mean")
+        raise ConfigError(f"normalization_{absent}_path: missing, but normalization_{present}_path is given; give both")
+    if mean is None and folder is None:
+        return None
+    if config is not None and config.reads != "hidden":
+        key = "normalization" if mean is None else "normalization_mean_path"
+        raise ConfigError(f"{key}: {config.folder} reads {config.reads} features; leave it out")
+    if mean is None:
+        block = config.block if config is not None else None
+        if block is None:
+            raise ConfigError("normalization: names files by block; vision_tower: hidden_<block> is needed")
+        mean, variance = (Path(folder) / f"block_{block}_{name}_bf16.pt" for name in ("mean", "variance"))
+    return (
+        find_file("normalization_mean_path", str(mean)),
+        find_file("normalization_variance_path", str(variance)),
+    )
 
 
 def load_verifier(
@@ -35,13 +253,10 @@ def load_verifier(
     vision_tower: str | None = None,
     normalization_mean_path: str | Path | None = None,
     normalization_variance_path: str | Path | None = None,
-    use_generation_prompt: bool = True,
-    resize_vocabulary: bool = False,
-    dtype: str | torch.dtype = "float32",
-    device: str | torch.device = "cpu",
+    dtype: str = "float32",
+    device: str = "cpu",
     micro_batch: int | None = None,
-    lora_weights: str | Path | None = None,
-    tokenizer_path: str | Path | None = None,
+    **keys: Any,
 ) -> LlavaVerifier:
     """Loads a verifier in the published format.
 
@@ -50,83 +265,36 @@ def load_verifier(
         vision_tower: `hidden_<block>`, `latent`, or a CLIP model id or folder; None takes what config.json says.
         normalization_mean_path: statistics of the hidden states, one tensor in each file, (1,), (tokens,) or
             (1, width); ignored where config.json has `mm_vision_normalize: false`.
-        use_generation_prompt: puts an empty assistant turn before the answer; the published runs say false.
-        resize_vocabulary: the release's rule for its two published checkpoints (see `llava.resize_vocabulary`).
-        dtype: float32, bfloat16 or float16. The vocabulary is resized before the cast.
+        dtype: float32, bfloat16 or float16.
         micro_batch: candidates per forward pass; None takes all that `score` is given.
-        lora_weights: folder or Hub id of a PEFT adapter for the LLM, with its connector where it was trained too.
-        tokenizer_path: folder or Hub id of the tokenizer, where it is not the checkpoint's own.
+        keys: the others of `resolve_llava`.
 
     Raises:
-        ConfigError: an unknown dtype, a device that is not there, or statistics without hidden states.
+        ConfigError: statistics without hidden states, or one file of them alone.
         CheckpointError: the checkpoint or the statistics are missing, damaged, or do not fit each other.
     """
-    dtype, device = _parse_dtype(dtype), _parse_device(device)
-    config = read_verifier_config(path, vision_tower)
-    statistics = (normalization_mean_path, normalization_variance_path)
-    _check_statistics_keys(config, statistics)
-    folder = find_folder(path, "latent_verifier_path")
-    warn_of_sampling(folder)
-    tensors = read_tensors(folder)
-    llm, connector = load_parts(config, tensors)
-    tokenizer = load_tokenizer(find_folder(tokenizer_path, "tokenizer_path") if tokenizer_path else folder)
-    if resize_vocabulary:
-        resize(llm, tokenizer)
-    reader = _build_reader(config, statistics, tensors, dtype, device)
-    llm = llm.to(device=device, dtype=dtype)
-    restore_rotary(llm)
-    if lora_weights:
-        llm = apply_lora(llm, connector, lora_weights).eval()
-    connector = connector.to(device=device, dtype=dtype)
-    return LlavaVerifier(llm, connector, tokenizer, reader, use_generation_prompt, micro_batch)
+    spec = resolve_llava(path, vision_tower, normalization_mean_path, normalization_variance_path, **keys)
+    return spec.load(device, dtype, micro_batch)
 
 
-def check_verifier(
-    path: str | Path,
-    vision_tower: str | None = None,
-    normalization_mean_path: str | Path | None = None,
-    normalization_variance_path: str | Path | None = None,
-    tokens: int | None = None,
-) -> VerifierConfig:
-    """All that can be known of a verifier without reading a weight: its files are whole, their tensors are those that
-    config.json asks for, the statistics fit it, and `tokens` image tokens where given. Returns its configuration.
-
-    Raises:
-        ConfigError, CheckpointError: as `load_verifier`.
-    """
-    config = read_verifier_config(path, vision_tower)
-    statistics = (normalization_mean_path, normalization_variance_path)
-    _check_statistics_keys(config, statistics)
-    load_parts(config, read_shapes(find_folder(path, "latent_verifier_path")))
-    if config.reads == "hidden":
-        reader = _build_reader(config, statistics, {}, torch.float32, torch.device("cpu"))
-        if reader.statistics is not None:
-            reader.statistics.check(tokens, config.width)
-    if config.reads == "image":
-        from vhs.verifiers.clip import check_tower
-
-        check_tower(config)
-    return config
-
-
-def load_language_model(
-    path: str | Path, dtype: str | torch.dtype = "float32", device: str | torch.device = "cpu"
-) -> tuple[nn.Module, Any]:
+def load_language_model(path: str | Path, dtype: str = "float32", device: str = "cpu") -> tuple[nn.Module, Any]:
     """A plain Qwen2 or Qwen3 causal LM and its tokenizer, from a folder or Hub id: where a verifier's training starts.
 
     Raises:
-        ConfigError: an unknown dtype or a device that is not there.
         CheckpointError: the files are missing, damaged, or of another model.
     """
-    dtype, device = _parse_dtype(dtype), _parse_device(device)
-    folder = find_folder(path, "language_model")
-    raw = read_json(folder / "config.json")
+    import torch
+
+    from vhs.verifiers.llava import build_llm, fill_llm, restore_rotary
+
+    folder = find_model("language_model", str(path), VERIFIER_FILES).require()
+    raw = read_json_object(folder / "config.json")
     if raw.get("model_type") not in MODEL_TYPES.values():
         kinds = ", ".join(MODEL_TYPES.values())
         raise CheckpointError(f"{folder / 'config.json'}: model_type is {raw.get('model_type')!r}; one of {kinds}")
     llm = build_llm(raw)
     fill_llm(llm, read_tensors(folder), str(folder))
-    llm.to(device=device, dtype=dtype)
+    llm.to(device=device, dtype=getattr(torch, dtype))
     restore_rotary(llm)
     return llm, load_tokenizer(folder)
 
@@ -147,51 +315,6 @@ def load_tokenizer(folder: Path) -> Any:
             raise ValueError("an empty vocabulary")
         return tokenizer
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"{folder}: no usable tokenizer ({reason}); it needs tokenizer.json, or vocab.json and merges.txt"
+            f"{folder}: no usable tokenizer ({first_line(error)}); it needs tokenizer.json, or vocab.json and merges.txt"
         ) from None
-
-
-def _build_reader(
-    config: VerifierConfig, statistics: tuple, tensors: dict, dtype: torch.dtype, device: torch.device
-) -> Reader:
-    if config.reads == "hidden":
-        normalised = config.normalize and statistics[0] is not None
-        loaded = load_statistics(*statistics, config.block) if normalised else None
-        return HiddenReader(config.width, config.block, loaded)
-    if config.reads == "latent":
-        return LatentReader(config.width, as_grid=reads_grid(config.projector_type))
-    from vhs.verifiers.clip import load_clip_reader
-
-    return load_clip_reader(config, tensors, dtype, device)
-
-
-def _check_statistics_keys(config: VerifierConfig, paths: tuple) -> None:
-    given = [path is not None for path in paths]
-    if any(given) and not all(given):
-        present, absent = ("mean", "variance") if given[0] else ("variance", "mean")
-        raise ConfigError(f"normalization_{absent}_path: missing, but normalization_{present}_path is given; give both")
-    if any(given) and config.reads != "hidden":
-        raise ConfigError(f"normalization_mean_path: {config.folder} reads {config.reads} features; leave it out")
-
-
-def _parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    if isinstance(dtype, torch.dtype) and dtype in DTYPES.values():
-        return dtype
-    if dtype not in DTYPES:
-        raise ConfigError(f"dtype: {dtype!r}; one of {', '.join(DTYPES)}")
-    return DTYPES[dtype]
-
-
-def _parse_device(device: str | torch.device) -> torch.device:
-    try:
-        parsed = torch.device(device)
-    except RuntimeError:
-        raise ConfigError(f"device: {device!r}; one of cpu, cuda, cuda:<n>, mps") from None
-    absent = (parsed.type == "cuda" and (parsed.index or 0) >= torch.cuda.device_count()) or (
-        parsed.type == "mps" and not torch.backends.mps.is_available()
-    )
-    if absent:
-        raise ConfigError(f"device: {device}: not there ({torch.cuda.device_count()} CUDA devices); use device: cpu")
-    return parsed

@@ -1,73 +1,71 @@
-"""Verifiers by name: the registry in inference_scripts/latent_verifier_dict.py, read as data."""
+"""Verifiers by name: the registries of this package, of a checkout, and of a user.
+
+A registry is a Python file with a dict `LATENT_VERIFIER`: Python by design, so it is only ever taken from where the user
+says (the key `registry`, the variable VHS_REGISTRY, a checkout's own file), never from a checkpoint's folder.
+"""
 
 from __future__ import annotations
 
-import difflib
+import os
 import runpy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vhs.errors import ConfigError
-from vhs.paths import PROJECT
+from vhs.config.yamlfile import nearest
+from vhs.errors import ConfigError, first_line
+from vhs.paths import PROJECT, find
 
-REGISTRY_FILE = PROJECT / "inference_scripts" / "latent_verifier_dict.py"
-KINDS = ("llava", "random", "none")
+SHIPPED = PROJECT / "inference_scripts" / "latent_verifier_dict.py"
+VARIABLE = "VHS_REGISTRY"
 
 
 @dataclass(frozen=True)
-class VerifierEntry:
-    """One entry: `kind` llava loads `latent_verifier_path` with `vision_tower`; random and none load nothing."""
+class Entry:
+    """One entry of a registry file, as it stands there."""
 
     name: str
-    latent_verifier_path: str | None = None
-    vision_tower: str | None = None
-    resize_vocabulary: bool = False
-    kind: str = "llava"
+    file: Path
+    values: Mapping[str, Any]
+
+    @property
+    def where(self) -> str:
+        """How messages call it."""
+        return f"{self.file}: {self.name}"
 
 
-def load_registry(file: Path = REGISTRY_FILE) -> dict[str, dict[str, Any]]:
-    """LATENT_VERIFIER of a registry file.
+def load_registry(registry: str | None = None) -> dict[str, Entry]:
+    """Every entry of the shipped registry, of the file that VHS_REGISTRY names, and of `registry`.
 
-    Raises:
-        ConfigError: the file is missing or does not define it.
+    Raises ConfigError for a file that is none, and for a name that two files give to different entries.
     """
+    files = [SHIPPED, *(find(name) for name in (os.environ.get(VARIABLE), registry) if name)]
+    entries: dict[str, Entry] = {}
+    for file in dict.fromkeys(files):
+        for name, values in _read(file).items():
+            known = entries.setdefault(name, Entry(name, file, values))
+            if known.values != values:
+                raise ConfigError(f"{file}: {name}: {known.file} has another entry of this name; choose another")
+    return entries
+
+
+def find_entry(name: str, registry: str | None = None) -> Entry:
+    """The entry of this name. Raises ConfigError with the nearest names."""
+    entries = load_registry(registry)
+    if name not in entries:
+        near = nearest(name, entries, cutoff=0.3) or f"; there are {', '.join(sorted(entries))}"
+        raise ConfigError(f"latent_verifier_name: no verifier {name!r}{near}")
+    return entries[name]
+
+
+def _read(file: Path) -> dict[str, Mapping[str, Any]]:
     try:
-        return runpy.run_path(str(file))["LATENT_VERIFIER"]
-    except (OSError, KeyError):
+        found = runpy.run_path(str(file)).get("LATENT_VERIFIER")
+    except Exception as error:  # whatever the user's own Python raises
         raise ConfigError(
-            f"{file}: no registry; name the verifier in the configuration by latent_verifier_path and vision_tower"
+            f"{file}: the registry cannot be read ({type(error).__name__}: {first_line(error)})"
         ) from None
-
-
-def resolve_verifier(name: str, registry: Mapping[str, Mapping[str, Any]] | None = None) -> VerifierEntry:
-    """The registry's entry `name`.
-
-    Raises:
-        ConfigError: no such name (with the nearest ones), or an entry with wrong fields.
-    """
-    registry = load_registry() if registry is None else registry
-    if name not in registry:
-        near = difflib.get_close_matches(str(name), registry, n=3, cutoff=0.3) or sorted(registry)
-        raise ConfigError(f"latent_verifier_name: no verifier {name!r}; did you mean {' or '.join(map(repr, near))}?")
-    entry = registry[name]
-    unknown = sorted(set(entry) - set(VerifierEntry.__dataclass_fields__) | {"name"} & set(entry))
-    if unknown:
-        raise ConfigError(f"{REGISTRY_FILE.name}: {name}: unknown field {', '.join(unknown)}; known: {_fields()}")
-    resolved = VerifierEntry(name=name, **entry)
-    _check(resolved)
-    return resolved
-
-
-def _check(entry: VerifierEntry) -> None:
-    if entry.kind not in KINDS:
-        raise ConfigError(f"{REGISTRY_FILE.name}: {entry.name}: kind {entry.kind!r}; one of {', '.join(KINDS)}")
-    if not isinstance(entry.resize_vocabulary, bool):
-        raise ConfigError(f"{REGISTRY_FILE.name}: {entry.name}: resize_vocabulary is true or false")
-    if entry.kind == "llava" and not (entry.latent_verifier_path and entry.vision_tower):
-        raise ConfigError(f"{REGISTRY_FILE.name}: {entry.name}: needs latent_verifier_path and vision_tower")
-
-
-def _fields() -> str:
-    return ", ".join(field for field in VerifierEntry.__dataclass_fields__ if field != "name")
+    if not isinstance(found, Mapping) or not all(isinstance(values, Mapping) for values in found.values()):
+        raise ConfigError(f"{file}: a registry defines LATENT_VERIFIER, a dict of dicts, one for each verifier")
+    return dict(found)

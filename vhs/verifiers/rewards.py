@@ -15,14 +15,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vhs.errors import CheckpointError
-from vhs.pictures import open_picture, to_rgb
+from vhs.batching import MicroBatches
+from vhs.errors import CheckpointError, first_line
+from vhs.pictures import Picture, rgb
 from vhs.records import Score
 from vhs.verifiers.base import Reads
 from vhs.verifiers.clip import Preprocessing
 
 CLIP_SCALE = 100.0
-Picture = Image.Image | str | Path
 
 
 class Clip(Protocol):
@@ -47,16 +47,16 @@ class ImageVerifier:
 
     def __init__(self, clip: Clip, micro_batch: int | None = None) -> None:
         self.clip, self.micro_batch = clip, micro_batch
+        self.batches = MicroBatches(micro_batch, "pictures")
 
     @torch.no_grad()
     def score(self, prompt: str, features: Sequence[Picture]) -> Score:
         """Scores of N pictures (PIL or paths). Raises ImageError for a file that is none."""
-        step = self.micro_batch or len(features)
         parts = []
-        for start in range(0, len(features), step):
-            part = features[start : start + step]
-            pictures = [to_rgb(one) if isinstance(one, Image.Image) else open_picture(one) for one in part]
-            parts.append(self._score(prompt, self.clip.pictures(pictures)))
+        for part in self.batches.over(len(features)):
+            pictures = [rgb(one) for one in features[part]]
+            with self.batches:
+                parts.append(self._score(prompt, self.clip.pictures(pictures)))
         return Score.plain(torch.cat(parts))
 
     def _score(self, prompt: str, embedded: torch.Tensor) -> torch.Tensor:
@@ -95,11 +95,11 @@ class TransformersClip:
 
     def __init__(self, model: nn.Module, tokenizer: Any, preprocessing: Preprocessing) -> None:
         self.model, self.tokenizer, self.preprocessing = model, tokenizer, preprocessing
-        self.logit_scale = float(model.logit_scale.float().exp())
+        self.logit_scale = model.logit_scale.detach().float().exp().item()
 
     @classmethod
     def from_folder(
-        cls, folder: Path, processor: Path | None = None, dtype: torch.dtype = torch.float32, device: str = "cpu"
+        cls, folder: Path, processor: Path | None = None, device: str = "cpu", dtype: str = "float32"
     ) -> TransformersClip:
         """`processor`: the folder of tokenizer and preprocessor, where it is not the model's own.
 
@@ -110,11 +110,15 @@ class TransformersClip:
         processor = processor or folder
         try:
             model, info = CLIPModel.from_pretrained(
-                folder, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+                folder,
+                dtype=getattr(torch, dtype),
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
             )
             tokenizer = AutoTokenizer.from_pretrained(processor, local_files_only=True)
         except Exception as error:
-            raise CheckpointError(f"{folder}: not a usable CLIP model ({_reason(error)})") from None
+            raise CheckpointError(f"{folder}: not a usable CLIP model ({first_line(error)})") from None
         if info["missing_keys"]:
             raise CheckpointError(f"{folder}: CLIP tensors missing: {', '.join(sorted(info['missing_keys'])[:3])}")
         preprocessing = Preprocessing.from_file(processor / "preprocessor_config.json")
@@ -137,10 +141,10 @@ class OpenClip:
 
     def __init__(self, model: nn.Module, transform: Callable[[Image.Image], torch.Tensor], tokenizer: Any) -> None:
         self.model, self.transform, self.tokenizer = model.eval(), transform, tokenizer
-        self.logit_scale = float(model.logit_scale.float().exp())
+        self.logit_scale = model.logit_scale.detach().float().exp().item()
 
     @classmethod
-    def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> OpenClip:
+    def from_folder(cls, folder: Path, device: str = "cpu", dtype: str = "float32") -> OpenClip:
         """A folder with open_clip_config.json and open_clip_model.safetensors. Raises CheckpointError."""
         import open_clip
 
@@ -148,13 +152,11 @@ class OpenClip:
         try:
             model, _, transform = open_clip.create_model_and_transforms(name, require_pretrained=True, device=device)
         except Exception as error:
-            raise CheckpointError(f"{folder}: not a usable open_clip model ({_reason(error)})") from None
-        return cls(model.to(dtype), transform, open_clip.get_tokenizer(name))
+            raise CheckpointError(f"{folder}: not a usable open_clip model ({first_line(error)})") from None
+        return cls(model.to(getattr(torch, dtype)), transform, open_clip.get_tokenizer(name))
 
     @classmethod
-    def from_checkpoint(
-        cls, architecture: str, file: Path, dtype: torch.dtype = torch.float32, device: str = "cpu"
-    ) -> OpenClip:
+    def from_checkpoint(cls, architecture: str, file: Path, device: str = "cpu", dtype: str = "float32") -> OpenClip:
         """HPSv2's file: `state_dict` of an architecture that open_clip knows. Pictures that are not square are made to
         fit the longer side and padded with black, as HPSv2 does.
 
@@ -172,7 +174,7 @@ class OpenClip:
             std=model.visual.image_std,
             resize_mode="longest",
         )
-        return cls(model.to(dtype), transform, open_clip.get_tokenizer(architecture))
+        return cls(model.to(getattr(torch, dtype)), transform, open_clip.get_tokenizer(architecture))
 
     @property
     def _place(self) -> tuple[torch.device, torch.dtype]:
@@ -219,7 +221,9 @@ def read_state(file: Path) -> dict[str, torch.Tensor]:
         raw = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         what = (
-            "missing" if isinstance(error, FileNotFoundError) else f"cannot be read as plain tensors ({_reason(error)})"
+            "missing"
+            if isinstance(error, FileNotFoundError)
+            else f"cannot be read as plain tensors ({first_line(error)})"
         )
         raise CheckpointError(f"{file}: {what}") from None
     state = raw.get("state_dict", raw) if isinstance(raw, Mapping) else None
@@ -232,9 +236,5 @@ def _fill(model: nn.Module, state: Mapping[str, torch.Tensor], file: Path) -> No
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        reason = str(error).splitlines()[1:2] or [_reason(error)]
+        reason = str(error).splitlines()[1:2] or [first_line(error)]
         raise CheckpointError(f"{file}: not this architecture's tensors ({reason[0].strip()[:160]})") from None
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

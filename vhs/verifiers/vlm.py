@@ -15,21 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
-from vhs.errors import CheckpointError, ConfigError, PromptError
-from vhs.pictures import open_picture, to_rgb
+from vhs.batching import MicroBatches
+from vhs.errors import CheckpointError, ConfigError, PromptError, first_line
+from vhs.pictures import Picture, rgb
 from vhs.records import Score
 from vhs.verifiers.base import Reads
-from vhs.verifiers.hub import VERIFIER_FILES, find_folder
 
 QUESTION = 'Does this image show "{prompt}"? Answer the question with Yes or No.'
 """GenEval 2's wording of VQAScore."""
 ANSWERS = {"yes": ("Yes",), "no": ("No",)}
 YES_SPELLINGS = ("Yes", "yes", " yes", " Yes")
 NO_SPELLINGS = ("No", "no", " no", " No")
-REMOTE_FILES = (*VERIFIER_FILES, "*.py", "*.model")
-Picture = Image.Image | str | Path
+VLM_FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
 
 
 @dataclass(frozen=True)
@@ -48,29 +46,27 @@ class VisionLanguageModel:
     """A model and its processor: pictures and questions in, probabilities of the next token out."""
 
     def __init__(self, model: torch.nn.Module, processor: Any, name: str, micro_batch: int | None = None) -> None:
-        self.model, self.processor, self.name, self.micro_batch = model, processor, name, micro_batch
+        """`name` is how messages call the model; `micro_batch` questions go through it at once (None: all)."""
+        self.model, self.processor, self.name = model, processor, name
         self.tokenizer = prepare_tokenizer(processor)
+        self.batches = MicroBatches(micro_batch, "questions")
 
     @classmethod
-    def from_pretrained(
+    def load(
         cls,
-        path: str | Path,
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: str | torch.device = "cpu",
+        folder: Path,
+        device: str = "cpu",
+        dtype: str = "float32",
         micro_batch: int | None = None,
         trust_remote_code: bool = False,
-        key: str = "latent_verifier_path",
     ) -> VisionLanguageModel:
-        """Loads a folder or Hub id; `key` names it in messages. `trust_remote_code` runs the Python code beside the
-        weights.
+        """Loads a folder. `trust_remote_code` runs the Python code that lies beside the weights.
 
         Raises CheckpointError where files are missing, damaged, or of no such model.
         """
-        folder = find_folder(path, key, REMOTE_FILES)
         processor = load_processor(folder, trust_remote_code)
-        model = _load_model(folder, dtype, trust_remote_code)
-        return cls(model.to(device).eval(), processor, str(path), micro_batch)
+        model = _load_model(folder, getattr(torch, dtype), trust_remote_code)
+        return cls(model.to(device).eval(), processor, str(folder), micro_batch)
 
     def single_tokens(self, spellings: Sequence[str]) -> list[int]:
         """Ids of the spellings that are one token, each once."""
@@ -83,7 +79,7 @@ class VisionLanguageModel:
     def answer_probabilities(
         self, pictures: Sequence[Picture], questions: Sequence[str], answers: Sequence[Sequence[int]]
     ) -> AnswerProbabilities:
-        """Probabilities of answers to N questions about N pictures, `micro_batch` at once (None: all).
+        """Probabilities of answers to N questions about N pictures.
 
         Args:
             pictures: N PIL pictures or paths; the same one may come several times.
@@ -106,15 +102,17 @@ class VisionLanguageModel:
         assert len(pictures) == len(questions) > 0, "one question a picture"
         for question in questions:
             check_question(self.tokenizer, question, self.name)
-        step = self.micro_batch or len(questions)
-        for start in range(0, len(questions), step):
-            part = slice(start, start + step)
-            yield part, self._probabilities(pictures[part], questions[part])
+        for part in self.batches.over(len(questions)):
+            probabilities = None
+            with self.batches:
+                probabilities = self._probabilities(pictures[part], questions[part])
+            if probabilities is not None:
+                yield part, probabilities
 
     @torch.no_grad()
     def _probabilities(self, pictures: Sequence[Picture], questions: Sequence[str]) -> torch.Tensor:
         """`generate` for one token knows how each model counts the positions of a padded row."""
-        images = [to_rgb(one) if isinstance(one, Image.Image) else open_picture(one) for one in pictures]
+        images = [rgb(one) for one in pictures]
         texts = [chat_text(self.processor, question) for question in questions]
         bos = self.tokenizer.bos_token
         inputs = self.processor(
@@ -166,7 +164,7 @@ class VlmVerifier:
 
     @property
     def micro_batch(self) -> int | None:
-        return self.model.micro_batch
+        return self.model.batches.size
 
     def score(self, prompt: str, features: Sequence[Picture]) -> Score:
         """Scores of N pictures (PIL or paths). Raises PromptError or ImageError, as `answer_probabilities`."""
@@ -285,7 +283,7 @@ def _explained(folder: Path, trusted: bool) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         if "trust_remote_code" in str(error) and not trusted:
             reason = "runs Python code of its own; read it, then put trust_remote_code: true into the entry"
         raise CheckpointError(f"{folder}: not a usable vision-language model ({reason})") from None

@@ -120,9 +120,10 @@ def test_detector_and_judge_from_a_configuration(tmp_path, judge_keys, run_keys,
     judge = GenEval.from_config(settle(judge_config(tmp_path, path)))
     said = detector_captioner(judge, min_score=0.0)([data.picture(0), data.picture(1)])
     assert len(said) == 2 and all(any(name in text for name in judge.names) for text in said)
-    assert run_label(
-        VerdictTask(task="verdicts", data=[str(tmp_path / "set")], judge=path), print
-    ) == "0 yes, 4 no, 2 unjudged"
+    assert (
+        run_label(VerdictTask(task="verdicts", data=[str(tmp_path / "set")], judge=path), print)
+        == "0 yes, 4 no, 2 unjudged"
+    )
 
 
 def test_clip_score_is_hessels():

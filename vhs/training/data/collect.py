@@ -170,18 +170,14 @@ def _variants(
     noise = generator.noise([candidate_seed(config.seed, prompt.id, candidate) for candidate in range(count)])
     with _timed(report, generator.info.device):
         text = generator.encode([prompt.text])[0]
-        made, prefix = _hidden_states(generator, noise, text, sorted(config.blocks), config.micro_batch)
+        made, prefix = _hidden_states(generator, noise, text, sorted(config.blocks))
         pictures: list[Image] = []
         if config.latent or config.pictures or config.clip:
-            latents = (
-                generator.finish(prefix, config.micro_batch)
-                if prefix
-                else (generator.generate(noise, text, config.micro_batch))
-            )
+            latents = generator.finish(prefix) if prefix else generator.generate(noise, text)
             if config.latent:
                 made["latent"] = latents
             if config.pictures or config.clip:
-                pictures = generator.decode(latents, config.micro_batch)
+                pictures = generator.decode(latents)
     if config.clip:
         assert tower is not None
         made["clip"] = tower(pictures)
@@ -192,14 +188,14 @@ def _variants(
 
 
 def _hidden_states(
-    generator: Generator, noise: torch.Tensor, text: TextEmbedding, blocks: Sequence[int], micro_batch: int | None
+    generator: Generator, noise: torch.Tensor, text: TextEmbedding, blocks: Sequence[int]
 ) -> tuple[dict[str, torch.Tensor], Prefix | None]:
     """Outputs (N, tokens, width) of every block in one pass, stopped after the last of them, by feature name."""
     if not blocks:
         return {}, None
     *earlier, last = blocks
     with _watched(generator, earlier) as seen:
-        prefix = generator.prefix(noise, text, last, micro_batch)
+        prefix = generator.prefix(noise, text, last)
     step = generator.info.step  # a micro-batch passes a block once per step: the last pass is the captured step's
     states = {f"hidden_{block}": torch.cat(parts[step - 1 :: step]) for block, parts in seen.items()}
     return {**states, f"hidden_{last}": prefix.hidden}, prefix

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from vhs.device import resolve_device
 from vhs.errors import PromptError
 from vhs.files import write_bytes
 from vhs.paths import find
@@ -154,16 +155,14 @@ def _sets(folders: Iterable[str]) -> list[CollectedSet]:
 
 
 def _judge(path: str, process: Process) -> GenEval:
-    from vhs.geneval.evaluate import GenEval
-    from vhs.geneval.settings import judge_config, settle
+    from vhs.geneval.spec import judge_config, resolve_judge
 
-    return GenEval.from_config(settle(judge_config(Path(), path), process))
+    config = judge_config(Path(), path)
+    return resolve_judge(config, resolve_device(config.device, process)).fetched().load()
 
 
 def _device(device: str, process: Process) -> str:
-    from vhs.geneval.settings import on_device
-
-    return on_device(device, process)
+    return resolve_device(device, process)
 
 
 def _write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vhs.checkpoints.hub import find_folder
 from vhs.errors import CheckpointError
-from vhs.verifiers.checkpoint import VerifierConfig, read_json
+from vhs.files import read_json_object
+from vhs.verifiers.checkpoint import VerifierConfig
 from vhs.verifiers.clip import ClipReader, load_clip_reader
 from vhs.verifiers.hidden import HiddenReader
-from vhs.verifiers.load import load_verifier
+from vhs.verifiers.load import fetched_tower, find_tower, load_verifier
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,14 +32,13 @@ class Tower:
         return self.reader(pictures)
 
 
-def load_tower(name: str, layer: int, device: str = "auto") -> Tower:
+def load_tower(name: str, layer: int, device: str = "cpu") -> Tower:
     """The CLIP vision tower `name` (Hub id or folder), read at `layer`, in float32.
 
     Raises CheckpointError: no such tower, or one without that layer.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    raw = read_json(find_folder(name, "clip", ("config.json",)) / "config.json")
+    folder = fetched_tower(find_tower(name)).path
+    raw = read_json_object(folder / "config.json")
     width = raw.get("vision_config", raw).get("hidden_size")
     if not isinstance(width, int):
         raise CheckpointError(f"clip: {name}: not a CLIP vision tower; its config.json has no hidden_size")
@@ -58,7 +57,7 @@ def load_tower(name: str, layer: int, device: str = "auto") -> Tower:
         normalize=False,
         raw={},
     )
-    return Tower(load_clip_reader(asked, {}, torch.float32, torch.device(device)))
+    return Tower(load_clip_reader(asked, folder, {}, torch.float32, torch.device(device)))
 
 
 def collected_clip_verifier(path: str, **options: Any) -> LlavaVerifier:

@@ -7,29 +7,25 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vhs.errors import CheckpointError
+from vhs.errors import CheckpointError, first_line
 from vhs.verifiers.checkpoint import fill
-from vhs.verifiers.hub import find_folder
 
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "non_lora_trainables.bin")
 _CONNECTOR_NAME = "mm_projector."
 
 
-def apply_lora(llm: nn.Module, connector: nn.Module, path: str | Path) -> nn.Module:
-    """The LLM with the adapter of `path` (folder or Hub id) on it; `connector` is filled in place where the adapter
-    brings one (`non_lora_trainables.bin`).
+def apply_lora(llm: nn.Module, connector: nn.Module, folder: Path) -> nn.Module:
+    """The LLM with the adapter of `folder` on it; `connector` is filled in place where the adapter brings one
+    (`non_lora_trainables.bin`).
 
     Raises:
         CheckpointError: no adapter there, a damaged one, or one of another model.
     """
     from peft import PeftModel
 
-    folder = find_folder(path, "lora_weights", ADAPTER_FILES)
     try:
         adapted = PeftModel.from_pretrained(llm, str(folder), local_files_only=True, autocast_adapter_dtype=False)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"lora_weights: {folder}: not a usable PEFT adapter ({reason})") from None
+        raise CheckpointError(f"lora_weights: {folder}: not a usable PEFT adapter ({first_line(error)})") from None
     beside = folder / "non_lora_trainables.bin"
     if beside.is_file():
         fill(connector, _connector_tensors(beside), f"lora_weights: {beside}")
@@ -41,8 +37,7 @@ def _connector_tensors(file: Path) -> dict[str, torch.Tensor]:
     try:
         tensors = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types on a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"lora_weights: {file}: not a file of tensors ({reason})") from None
+        raise CheckpointError(f"lora_weights: {file}: not a file of tensors ({first_line(error)})") from None
     if other := sorted(name for name in tensors if _CONNECTOR_NAME not in name):
         raise CheckpointError(f"lora_weights: {file}: tensors outside the connector: {', '.join(other)}")
     return {name.split(_CONNECTOR_NAME, 1)[1]: tensor for name, tensor in tensors.items()}

@@ -1,0 +1,33 @@
+"""Which device and precision a configuration means: the only place that looks for a GPU."""
+
+from __future__ import annotations
+
+from vhs.errors import ConfigError
+from vhs.processes import Process
+
+
+def resolve_device(device: str, process: Process = Process()) -> str:
+    """`auto` is CUDA where there is one, else the CPU; of several processes each has a CUDA device of its own.
+
+    Raises ConfigError where torch has no such device.
+    """
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and process.count > 1:
+        device = f"cuda:{process.local}"
+    kind, _, index = device.partition(":")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(kind):
+        raise ConfigError(f"device: {device}: torch has no such device here; use device: cpu")
+    if index and not (index.isdigit() and int(index) < torch.cuda.device_count()):
+        raise ConfigError(f"device: {device}: torch sees {torch.cuda.device_count()} CUDA device(s) here")
+    return device
+
+
+def resolve_dtype(dtype: str, device: str) -> str:
+    """`auto` is float32 on the CPU and bfloat16 elsewhere."""
+    if dtype != "auto":
+        return dtype
+    return "float32" if device == "cpu" else "bfloat16"
