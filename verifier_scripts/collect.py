@@ -15,15 +15,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from vhs.config.yamlfile import load
 from vhs.training.commands import command, run_collect
-from vhs.training.config import load_config
-from vhs.training.data.data_config import CollectConfig
+from vhs.training.data.tasks import CollectConfig
 
 
 def main() -> int:
     return command(
         __doc__,
-        partial(load_config, CollectConfig),
+        partial(load, CollectConfig),
         run_collect,
         "the shards that are done stay, the same command goes on",
     )

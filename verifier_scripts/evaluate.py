@@ -12,12 +12,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from vhs.config.yamlfile import load
 from vhs.training.commands import command, run_evaluate
-from vhs.training.config import EvaluateConfig, load_config
+from vhs.training.config import EvaluateConfig
 
 
 def main() -> int:
-    return command(__doc__, partial(load_config, EvaluateConfig), run_evaluate, "nothing was written")
+    return command(__doc__, partial(load, EvaluateConfig), run_evaluate, "nothing was written")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vhs.training.commands import command
-from vhs.training.data.data_config import load_label_config
+from vhs.training.data.tasks import load_label_config
 from vhs.training.data.label_commands import run_label
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from vhs.config.yamlfile import load
 from vhs.training.commands import command, run_normalize
-from vhs.training.config import load_config
-from vhs.training.data.data_config import NormalizeConfig
+from vhs.training.data.tasks import NormalizeConfig
 
 
 def main() -> int:
-    return command(__doc__, partial(load_config, NormalizeConfig), run_normalize, "nothing was written")
+    return command(__doc__, partial(load, NormalizeConfig), run_normalize, "nothing was written")
 
 
 if __name__ == "__main__":

@@ -15,14 +15,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from vhs.config.yamlfile import load
 from vhs.training.commands import command, run_train
-from vhs.training.config import TrainConfig, load_config
+from vhs.training.config import TrainConfig
 
 
 def main() -> int:
-    return command(
-        __doc__, partial(load_config, TrainConfig), run_train, "go on from the last saved state with cont=true"
-    )
+    return command(__doc__, partial(load, TrainConfig), run_train, "go on from the last saved state with cont=true")
 
 
 if __name__ == "__main__":

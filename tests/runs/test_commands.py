@@ -48,8 +48,8 @@ def test_verifiers_are_listed(command) -> None:
 def test_a_dry_run_tells_what_would_happen_and_loads_nothing(
     command, run_keys, judge_keys, config_file, monkeypatch
 ) -> None:
-    for part in ("load_generator", "load_verifier", "load_judge"):
-        monkeypatch.setattr(f"vhs.resolve.{part}", lambda config: pytest.fail("a model was loaded"))
+    for part in ("generators.spec.GeneratorSpec", "verifiers.load.LlavaSpec", "geneval.spec.GenEvalSpec"):
+        monkeypatch.setattr(f"vhs.{part}.load", lambda *arguments: pytest.fail("a model was loaded"))
     file = config_file({**run_keys, **judge_keys})
     code, out, _ = command("run.py", "--config", file, "num_samples=6", "--dry-run", "seed=3")
     sections = dict(part.split("\n", 1) for part in out.strip().removeprefix("# ").split("\n\n# "))
@@ -64,7 +64,7 @@ def test_a_dry_run_tells_what_would_happen_and_loads_nothing(
         "save: the winner",
         "judge by GenEval: the winner",
     ]
-    assert "prompts: 3\ncandidates: 18 (6 a prompt)\njudged prompts: 3" in sections["counts"]
+    assert "prompts: 3\ncandidates: 18 (6 per prompt)\njudged prompts: 3" in sections["counts"]
     assert f"ckpt: {run_keys['ckpt']}" in sections["loaded from"]
     assert not Path(run_keys["output_path"]).exists()
 
@@ -73,7 +73,7 @@ def test_a_dry_run_of_a_published_file_says_what_is_not_here_yet(command, monkey
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     published = next(file for file in (ROOT / "configs").glob("config_hidden*"))
     code, out, _ = command("run.py", "--config", str(published), "--dry-run")
-    assert code == 0 and "prompts: 553\ncandidates: 17696 (32 a prompt)\njudged prompts: 0" in out
+    assert code == 0 and "prompts: 553\ncandidates: 17696 (32 per prompt)\njudged prompts: 0" in out
     assert "GenEval does not run: the configuration names no detector" in out
     assert "ckpts/normalization/block_7_mean_bf16.pt" in out and "inference_scripts/download.py" in out
 

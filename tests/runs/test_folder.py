@@ -106,7 +106,7 @@ def test_a_run_is_another_one_when_a_key_that_changes_results_differs() -> None:
 def test_a_changed_folder_is_named(folder: RunFolder) -> None:
     folder.write_prompt(PROMPT, 1, {1: b"x"}, [{}, {}])
     folder.row(7, 0).write_text("{")
-    with pytest.raises(RunError, match="00000_metadata.json: cannot be read"):
+    with pytest.raises(RunError, match="00000_metadata.json: is not valid JSON"):
         folder.rows(7)
     folder.picture(7, 1, best=True).unlink()
     with pytest.raises(RunError, match="no samples/best_"):

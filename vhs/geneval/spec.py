@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vhs.checkpoints.source import Source, find_file
-from vhs.config.run import DeviceKeys, JudgeKeys, key, load_config
+from vhs.config.run import DeviceKey, JudgeKeys, key, load_config
 from vhs.config.yamlfile import build, parse_override
 from vhs.errors import CheckpointError, ConfigError
 from vhs.files import read_json
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LOCAL_DIR = "local-dir:"
 
 
-class JudgeConfig(DeviceKeys, JudgeKeys):
+class JudgeConfig(DeviceKey, JudgeKeys):
     """The judge's keys outside a run; the default is GenEval's own detector."""
 
     segmentation_ckpt_path: str = key(f"ckpts/{PUBLISHED['c9d0c4f2']}", path="file")

@@ -33,7 +33,7 @@ from vhs.tinyworld.scenes import (
     sample_prompts,
 )  # fmt: skip
 from vhs.training.commands import run_collect
-from vhs.training.data.data_config import CollectConfig
+from vhs.training.data.tasks import CollectConfig
 from vhs.training.data.labels import line_of, write_rows
 from vhs.training.data.store import CollectedSet
 

@@ -22,7 +22,7 @@ from vhs.errors import ConfigError, VHSError
 from vhs.paths import find
 from vhs.processes import current_process
 from vhs.training.config import EvaluateConfig, TrainConfig
-from vhs.training.data.data_config import CollectConfig, NormalizeConfig
+from vhs.training.data.tasks import CollectConfig, NormalizeConfig
 
 if TYPE_CHECKING:
     from vhs.generators import GeneratorSpec

@@ -10,11 +10,11 @@ from vhs.errors import ConfigError, RunError
 from vhs.pictures import encode
 from vhs.records import Detection, Prompt, Verdict
 from vhs.training.data.captions import detector_captioner, sentence, write_captions
-from vhs.training.data.data_config import VerdictTask
 from vhs.training.data.label_commands import run_label
 from vhs.training.data.labels import read_captions, read_labels, write_labels, write_rows
 from vhs.training.data.language import ClipScorer
 from vhs.training.data.store import CollectedSet, Layout, begin, write_shard
+from vhs.training.data.tasks import VerdictTask
 
 
 def write_pictures(folder, count=3, candidates=2):
@@ -112,12 +112,11 @@ def test_sentences(objects, said):
 
 def test_detector_and_judge_from_a_configuration(tmp_path, judge_keys, run_keys, config_file):
     """Random weights: what is found means nothing, but it is found by the real detector and classifier."""
-    from vhs.geneval.evaluate import GenEval
-    from vhs.geneval.settings import judge_config, settle
+    from vhs.geneval.spec import judge_config, resolve_judge
 
     data = write_pictures(tmp_path / "set")
     path = config_file({**run_keys, **judge_keys})
-    judge = GenEval.from_config(settle(judge_config(tmp_path, path)))
+    judge = resolve_judge(judge_config(tmp_path, path), "cpu").fetched().load()
     said = detector_captioner(judge, min_score=0.0)([data.picture(0), data.picture(1)])
     assert len(said) == 2 and all(any(name in text for name in judge.names) for text in said)
     assert (

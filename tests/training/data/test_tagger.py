@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from vhs.errors import ConfigError, PromptError
-from vhs.training.data.data_config import MetadataTask, PromptsTask, VerdictTask, load_label_config
 from vhs.training.data.label_commands import run_label
 from vhs.training.data.readers import read_llava, read_reflect_dit
 from vhs.training.data.tagger import ask_records, paper_prompt, parse_record, parse_tag, record_message, tag_message
+from vhs.training.data.tasks import MetadataTask, PromptsTask, VerdictTask, load_label_config
 
 NAMES = ("cat", "dog", "cup")
 

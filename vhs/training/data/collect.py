@@ -24,7 +24,7 @@ from vhs.pictures import encode
 from vhs.processes import Process
 from vhs.records import Prefix, Prompt, TextEmbedding
 from vhs.seeding import candidate_seed
-from vhs.training.data.data_config import CollectConfig
+from vhs.training.data.tasks import CollectConfig
 from vhs.training.data.store import Layout, begin, shard_path, write_shard
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from vhs.errors import PromptError
 from vhs.files import write_bytes
 from vhs.paths import find
 from vhs.processes import current_process
-from vhs.training.data.data_config import CaptionTask, ClipScoreTask, LabelTask, MetadataTask, PromptsTask, VerdictTask
+from vhs.training.data.tasks import CaptionTask, ClipScoreTask, LabelTask, MetadataTask, PromptsTask, VerdictTask
 from vhs.training.data.store import CollectedSet
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vhs.config.run import Number
-from vhs.config.yamlfile import combination_error, nearest
+from vhs.config.run import Keys, Number
+from vhs.config.yamlfile import build, combination_error, nearest, read_values
 from vhs.errors import ConfigError
-from vhs.training.config import Dtype, Feature, Strict, load_config, read_values
+from vhs.training.config import Dtype, Feature
 
 
-class CollectConfig(Strict):
+class CollectConfig(Keys):
     """collect.py: K variants of every prompt, and what is kept of them."""
 
     run: str = Field(min_length=1)
@@ -61,7 +61,7 @@ class CollectConfig(Strict):
         return self
 
 
-class NormalizeConfig(Strict):
+class NormalizeConfig(Keys):
     """normalize.py: mean and variance of one feature."""
 
     data: list[str] = Field(min_length=1)
@@ -74,7 +74,7 @@ class NormalizeConfig(Strict):
     """One pair of numbers a channel (1, C), a token (N,), or for all (1,)."""
 
 
-class VerdictTask(Strict):
+class VerdictTask(Keys):
     """label.py: GenEval's verdict on every collected picture."""
 
     task: Literal["verdicts"]
@@ -88,7 +88,7 @@ class VerdictTask(Strict):
     """Pictures judged at a time."""
 
 
-class CaptionTask(Strict):
+class CaptionTask(Keys):
     """label.py: a caption of every collected picture, for stage 1."""
 
     task: Literal["captions"]
@@ -122,7 +122,7 @@ class CaptionTask(Strict):
         return self
 
 
-class ClipScoreTask(Strict):
+class ClipScoreTask(Keys):
     """label.py: CLIP-Score of pictures with their captions, and with their prompts."""
 
     task: Literal["clip_score"]
@@ -140,7 +140,7 @@ class ClipScoreTask(Strict):
     """`auto` takes CUDA where there is one, else the CPU."""
 
 
-class MetadataTask(Strict):
+class MetadataTask(Keys):
     """label.py: GenEval's record (tag, include, exclude) of every prompt of a file."""
 
     task: Literal["metadata"]
@@ -166,7 +166,7 @@ class MetadataTask(Strict):
     """Precision of the model."""
 
 
-class PromptsTask(Strict):
+class PromptsTask(Keys):
     """label.py: a prompt file from one of the sets that the paper used."""
 
     task: Literal["prompts"]
@@ -181,7 +181,7 @@ class PromptsTask(Strict):
 
 
 LabelTask = VerdictTask | CaptionTask | ClipScoreTask | MetadataTask | PromptsTask
-TASKS: dict[str, type[Strict]] = {
+TASKS: dict[str, type[Keys]] = {
     "verdicts": VerdictTask,
     "captions": CaptionTask,
     "clip_score": ClipScoreTask,
@@ -192,7 +192,6 @@ TASKS: dict[str, type[Strict]] = {
 
 def load_label_config(path: str | Path, overrides: Iterable[str] = ()) -> LabelTask:
     """The task in a YAML file, by its key `task`. Raises ConfigError in one line."""
-    overrides = list(overrides)
     values, origins = read_values(path, overrides)
     task = values.get("task")
     if task not in TASKS:
@@ -200,4 +199,4 @@ def load_label_config(path: str | Path, overrides: Iterable[str] = ()) -> LabelT
         raise ConfigError(
             f"{where}: task: {task!r} is not a choice; one of {', '.join(TASKS)}{nearest(str(task), TASKS)}"
         )
-    return load_config(TASKS[task], path, overrides)
+    return build(TASKS[task], values, origins, str(path))

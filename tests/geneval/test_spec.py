@@ -7,9 +7,8 @@ import json
 import pytest
 
 from vhs.config.run import load_config
-from vhs.errors import ConfigError
-from vhs.geneval.settings import JudgeConfig, judge_config, on_device, settle
-from vhs.processes import Process
+from vhs.errors import VHSError
+from vhs.geneval.spec import JudgeConfig, judge_config, resolve_judge
 
 
 def test_without_anything_it_is_genevals_own_detector(tmp_path):
@@ -48,17 +47,12 @@ def test_every_key_means_what_it_means_in_a_run():
         (["detectr=mmdet"], "command line: detectr: unknown key; did you mean detector"),
         (["detector=detectron"], "'detectron' is not a choice"),
         (["segmentation_ckpt_path=/absent.pth"], "segmentation_ckpt_path: /absent.pth is missing"),
-        (["color_classifier=local-dir:/absent"], "/absent/open_clip_config.json is missing"),
+        (["color_classifier=local-dir:/absent"], "color_classifier: /absent is missing"),
         (["detector=mmdet"], "mmdet is not installed here"),
     ],
 )
 def test_what_cannot_be_is_refused_at_once(tmp_path, overrides, message):
     if message.startswith("mmdet"):
         pytest.importorskip("diffusers", reason="holds where mmdet is not: not in .venv-mmdet")
-    with pytest.raises(ConfigError, match=message):
-        settle(judge_config(tmp_path, "configs/tiny.yaml", overrides))
-
-
-def test_each_process_has_its_own_gpu():
-    assert on_device("cuda", Process(3, 4, 1)) == "cuda:1"
-    assert on_device("cuda") == "cuda" and on_device("cpu", Process(1, 2, 1)) == "cpu"
+    with pytest.raises(VHSError, match=message):
+        resolve_judge(judge_config(tmp_path, "configs/tiny.yaml", overrides), "cpu").fetched()
