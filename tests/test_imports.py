@@ -24,7 +24,7 @@ LAYERS = (
         "vhs.bootstrap",
     },
     {"vhs.config", "vhs.checkpoints", "vhs.prompts"},
-    {"vhs.generators", "vhs.verifiers", "vhs.geneval"},
+    {"vhs.generators", "vhs.verifiers", "vhs.geneval", "vhs.judges"},
     {"vhs.choosing"},
     {"vhs.resolve", "vhs.best_of_n", "vhs.result"},
     {"vhs.runs", "vhs.training", "vhs.measure"},
