@@ -29,12 +29,16 @@ FOREIGN = ("image", "mask_image", "control_image", "video", "num_frames", "audio
 
 @dataclass(frozen=True)
 class Description:
-    """What a folder's JSON files say. `pipeline_class` is diffusers' class, `components` the index's entries."""
+    """What a folder's JSON files say. `pipeline_class` is diffusers' class, `components` the index's entries.
+
+    `network_folder` is another pipeline's folder, whose network and scheduler are used instead (None: the folder's own).
+    """
 
     folder: Path
     pipeline_class: type
     components: Mapping[str, tuple[str, str]]
     family: Family
+    network_folder: Path | None = None
 
     @property
     def name(self) -> str:
@@ -66,10 +70,14 @@ class Description:
             )
         return found
 
+    def place(self, component: str) -> Path:
+        """A component's folder."""
+        other = self.network_folder is not None and component in (*NETWORKS, "scheduler")
+        return (self.network_folder if other else self.folder) / component
+
     def json(self, component: str) -> dict[str, Any]:
         """A component's configuration."""
-        name = "scheduler_config.json" if component == "scheduler" else "config.json"
-        return read_json_object(self.folder / component / name)
+        return read_json_object(self.place(component) / _config_name(component))
 
     @cached_property
     def skeleton(self) -> Any:
@@ -91,7 +99,7 @@ class Description:
         try:
             return self.component_class(name).from_config(self.json(name))
         except (TypeError, ValueError, KeyError, AssertionError) as error:
-            raise CheckpointError(f"{self.folder / name}: its configuration cannot be built ({error})") from None
+            raise CheckpointError(f"{self.place(name)}: its configuration cannot be built ({error})") from None
 
     @property
     def network(self) -> nn.Module:
@@ -190,8 +198,8 @@ class Description:
         return width
 
 
-def describe(folder: Path) -> Description:
-    """Reads `folder` (as a pipeline's `save_pretrained` writes it).
+def describe(folder: Path, network_folder: Path | None = None) -> Description:
+    """Reads `folder` (as a pipeline's `save_pretrained` writes it), with the network and scheduler of another one.
 
     Raises CheckpointError for a folder of another kind, code of a repository's own, or what is not text-to-image.
     """
@@ -202,14 +210,26 @@ def describe(folder: Path) -> Description:
     name = index.get("_class_name")
     found = getattr(diffusers, name, None) if isinstance(name, str) else None
     if not isinstance(found, type):
-        raise CheckpointError(
-            f"{place}: {name} is no pipeline of the installed diffusers; code of a repository is not run"
-        )
-    components = {
-        key: tuple(value) for key, value in index.items() if isinstance(value, list) and len(value) == 2 and all(value)
-    }
+        raise CheckpointError(f"{place}: {name} is no pipeline of the installed diffusers; code of a repository is not run")
+    components = _components(index)
     _require_text_to_image(place, found, components)
-    return Description(folder, found, components, family_of(name))
+    if network_folder is not None:
+        other = network_folder / "model_index.json"
+        theirs = read_json_object(other, remedy="a diffusers pipeline has one; give its folder or its Hub id")
+        if theirs.get("_class_name") != name:
+            raise CheckpointError(f"{other}: network_ckpt is a {theirs.get('_class_name')}, ckpt is a {name}")
+        components |= {key: value for key, value in _components(theirs).items() if key in (*NETWORKS, "scheduler")}
+    return Description(folder, found, components, family_of(name), network_folder)
+
+
+def _components(index: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Component -> (library, class), without those that are switched off."""
+    listed = {key: value for key, value in index.items() if isinstance(value, list) and len(value) == 2}
+    return {key: (library, name) for key, (library, name) in listed.items() if library and name}
+
+
+def _config_name(component: str) -> str:
+    return "scheduler_config.json" if component == "scheduler" else "config.json"
 
 
 def _require_text_to_image(place: Path, found: type, components: Mapping[str, Any]) -> None:

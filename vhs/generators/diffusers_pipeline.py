@@ -6,6 +6,7 @@ See `vhs.generators.replay` for how a call is stopped and taken up again, `vhs.g
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from vhs.generators.description import Description, describe
 from vhs.generators.families import image_tokens
 from vhs.generators.lora import PATTERNS as LORA_FILES
 from vhs.generators.lora import add_lora, lora_file
-from vhs.generators.pipeline_loading import WEIGHTS, load_pipeline
+from vhs.generators.pipeline_loading import NETWORK_FILES, REST, WEIGHTS, load_pipeline
 from vhs.records import Prefix, TextEmbedding
 from vhs.seeding import seeded_noise
 
@@ -81,6 +82,7 @@ class DiffusersPipeline:
         self._pictures = MicroBatches(settings.micro_batch, "pictures to decode")
         self._blank: PipelineText | None = None
         pipeline.scheduler = build_scheduler(description, settings)
+        self._ending = _ending(pipeline, description.family.decoder)
         if settings.offload == "model":
             pipeline.enable_model_cpu_offload(device=self.device)
         elif self.device.type != "meta":
@@ -88,21 +90,30 @@ class DiffusersPipeline:
 
     @classmethod
     def from_pretrained(
-        cls, folder: Path | str, sana_lora_weights: Path | str | None = None, **settings: Any
+        cls,
+        folder: Path | str,
+        network_ckpt: Path | str | None = None,
+        sana_lora_weights: Path | str | None = None,
+        **settings: Any,
     ) -> DiffusersPipeline:
         """Loads a Hub id or a folder in diffusers' layout; keywords are those of `PipelineSettings`.
 
-        Raises ConfigError and CheckpointError, what can be known from JSON files before any weight is read.
+        `network_ckpt` is another such place, whose network and scheduler are taken. Raises ConfigError and CheckpointError,
+        what can be known from JSON files before any weight is read.
         """
-        adapter = None
+        adapter = network = None
         if sana_lora_weights is not None:
             adapter = lora_file(find_model("sana_lora_weights", str(sana_lora_weights), LORA_FILES).require())
-        return cls.load(find_model("ckpt", str(folder), WEIGHTS).require(), PipelineSettings(**settings), adapter)
+        if network_ckpt is not None:
+            network = find_model("network_ckpt", str(network_ckpt), NETWORK_FILES).require()
+        place = find_model("ckpt", str(folder), REST if network else WEIGHTS).require()
+        return cls.load(describe(place, network), PipelineSettings(**settings), adapter)
 
     @classmethod
-    def load(cls, folder: Path, settings: PipelineSettings, adapter: Path | None = None) -> DiffusersPipeline:
-        """The same from a folder on disk; `adapter` is the file of a LoRA."""
-        description = describe(folder)
+    def load(
+        cls, description: Description, settings: PipelineSettings, adapter: Path | None = None
+    ) -> DiffusersPipeline:
+        """The same from folders on disk; `adapter` is the file of a LoRA."""
         call_arguments(description, settings)
         build_scheduler(description, settings)
         pipeline_info(description, settings)
@@ -131,12 +142,12 @@ class DiffusersPipeline:
 
         Raises ConfigError for arguments that the pipeline refuses.
         """
-        return [self._encode(prompt) for prompt in prompts]
+        return [self._encode(self.pipeline, prompt) for prompt in prompts]
 
-    def _encode(self, prompt: str) -> PipelineText:
+    def _encode(self, pipeline: Any, prompt: str) -> PipelineText:
         start = torch.zeros(1, *self.info.latent_shape, device=self.device)
         try:
-            calls = replay.encoded(self.pipeline, self._call(start, [prompt]))
+            calls = replay.encoded(pipeline, self._call(pipeline, start, [prompt]))
         except (ValueError, TypeError, NotImplementedError) as error:
             raise ConfigError(
                 f"generator: {self.description.name} refuses the run's keys: {first_line(error)}"
@@ -174,7 +185,7 @@ class DiffusersPipeline:
                 count = piece.stop - piece.start
                 start, draw = self._start(noise[piece])
                 with replay.answering(self.pipeline, text.calls, count):
-                    call = self._call(start, [text.prompt] * count)
+                    call = self._call(self.pipeline, start, [text.prompt] * count)
                     states.append(replay.stopped(self.pipeline, call, stop, count, draw))
         state = replay.State.cat(states)
         given = noise[:, None] if noise.ndim == 4 else noise
@@ -195,7 +206,7 @@ class DiffusersPipeline:
                 later = [] if part.noise is None else list(part.noise.unbind(1))
                 start, draw = self._start(torch.stack([part.latents, *later], 1))
                 with replay.answering(self.pipeline, prefix.text.calls, len(part)):
-                    call = self._call(start, [prefix.text.prompt] * len(part))
+                    call = self._call(self.pipeline, start, [prefix.text.prompt] * len(part))
                     finished.append(self._unpacked(replay.resumed(self.pipeline, call, stop, part.state, draw)))
         return torch.cat(finished)
 
@@ -208,7 +219,7 @@ class DiffusersPipeline:
                 count = piece.stop - piece.start
                 start, draw = self._start(noise[piece])
                 with replay.answering(self.pipeline, text.calls, count):
-                    call = self._call(start, [text.prompt] * count)
+                    call = self._call(self.pipeline, start, [text.prompt] * count)
                     finished.append(self._unpacked(replay.run(self.pipeline, call, draw)))
         return torch.cat(finished)
 
@@ -216,7 +227,9 @@ class DiffusersPipeline:
     def decode(self, latents: torch.Tensor) -> list[Image]:
         """RGB pictures, `info.image_size`, of final latents (N, C, h, w): the end of the pipeline's own call."""
         height, width = self.info.image_size
-        self._blank = self._blank or self._encode("")
+        if self._blank is None:
+            with replay.without_steps(self._ending):
+                self._blank = self._encode(self._ending, "")
         pictures: list[Image] = []
         for piece in self._pictures.over(len(latents), most=max(1, DECODED_PIXELS // (height * width))):
             with self._pictures:
@@ -224,21 +237,19 @@ class DiffusersPipeline:
         return pictures
 
     def _decode(self, latents: torch.Tensor) -> list[Image]:
-        prompts = [""] * len(latents)
         start = latents.to(self.device, self.pipeline.vae.dtype)
+        call = self._call(self._ending, start, [""] * len(latents), output_type="pil")
         with (
-            replay.without_steps(self.pipeline, self.description.family.decoder) as pipeline,
-            replay.answering(pipeline, self._blank.calls, len(latents)),
+            replay.without_steps(self._ending),
+            replay.answering(self._ending, self._blank.calls, len(latents)),
         ):
-            return self._call(start, prompts, pipeline, output_type="pil")()
+            return call()
 
     def _call(
-        self, start: torch.Tensor, prompts: list[str], pipeline: Any = None, output_type: str = "latent"
+        self, pipeline: Any, start: torch.Tensor, prompts: list[str], output_type: str = "latent"
     ) -> Callable[[], Any]:
-        """The pipeline's call from latents (N, C, h, w), to be made later; returns its pictures or latents."""
-        pipeline = pipeline or self.pipeline
-        latents = self._packed(start)
-        known = self.description.parameters if pipeline is self.pipeline else replay.parameters(pipeline)
+        """A pipeline's call from latents (N, C, h, w), to be made later; returns its pictures or latents."""
+        latents, known = self._packed(start), inspect.signature(type(pipeline).__call__).parameters
         arguments = {name: value for name, value in self.arguments.items() if name in known}
         return lambda: pipeline(prompts, latents=latents, output_type=output_type, **arguments)[0]
 
@@ -314,6 +325,17 @@ def pipeline_info(description: Description, settings: PipelineSettings) -> Gener
         device=settings.device,
         dtype=settings.dtype,
     )
+
+
+def _ending(pipeline: Any, decoder: str | None) -> Any:
+    """The pipeline whose call's end decodes: itself, or the class `decoder` with its components."""
+    import diffusers
+
+    if decoder is None:
+        return pipeline
+    ending = getattr(diffusers, decoder)(**pipeline.components)
+    ending.set_progress_bar_config(disable=True)
+    return ending
 
 
 def _stream(start: torch.Tensor) -> torch.Generator:

@@ -13,9 +13,8 @@ of an uninterrupted one, bit for bit at an equal batch size in float32.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -238,10 +237,8 @@ def _counted(scheduler: Any, draw: Draws) -> Iterator[_Steps]:
 
 
 def _until_reached(call: Callable[[], Any]) -> None:
-    try:
+    with suppress(_Reached):
         call()
-    except _Reached:
-        pass
 
 
 _ABSENT = object()
@@ -285,22 +282,12 @@ class _NoSteps:
 
 
 @contextmanager
-def without_steps(pipeline: Any, ending: str | None = None) -> Iterator[Any]:
-    """A pipeline whose call decodes the latents that it is given: `pipeline` without steps, or the class `ending` with its
-    components."""
-    import diffusers
-
-    if ending is not None:
-        pipeline = getattr(diffusers, ending)(**pipeline.components)
-        pipeline.set_progress_bar_config(disable=True)
+def without_steps(pipeline: Any) -> Iterator[None]:
+    """Within this context the pipeline's call decodes the latents that it is given."""
     scheduler = pipeline.scheduler
     pipeline.scheduler = _NoSteps(scheduler.config)
     try:
-        yield pipeline
+        yield
     finally:
         pipeline.scheduler = scheduler
 
-
-def parameters(pipeline: Any) -> Mapping[str, Any]:
-    """The arguments of a pipeline's call."""
-    return inspect.signature(type(pipeline).__call__).parameters
