@@ -55,10 +55,14 @@ class ResolvedModels:
         )
 
     @property
-    def verifier_settings(self) -> list[dict[str, Any]]:
-        """What the registry says of the verifiers, where that is more than the keys of the configuration."""
-        found = (getattr(spec, "settings", None) for spec in (self.verifier, self.reranker))
-        return [settings for settings in found if settings]
+    def verifiers(self) -> dict[str, dict[str, Any]]:
+        """What run.json records of the verifier and of a cascade's second one: what they read, and their entries."""
+        specs = {"verifier": self.verifier, "reranker": self.reranker}
+        return {
+            name: {"kind": spec.kind, "reads": spec.reads, "block": spec.block, **getattr(spec, "settings", {})}
+            for name, spec in specs.items()
+            if spec is not None
+        }
 
     def load_generator(self) -> Generator:
         """The generator, on the device. Raises CheckpointError."""

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from vhs.config.run import RunConfig
-from vhs.errors import VHSError
+from vhs.errors import ConfigError, RunError, VHSError
 from vhs.files import read_json
 from vhs.runs.runner import run
-from vhs.verifiers.score_file import picture_hash
+from vhs.runs.scoring import score_run
+from vhs.runs.verifiers_table import compare_verifiers
+from vhs.verifiers.score_file import picture_hash, read_score_file
 
 OWN = """
 import numpy as np
@@ -97,7 +99,8 @@ def test_a_cascade_records_both_verifiers_and_saves_the_winner_alone(keys) -> No
     samples = next(folder.glob("gen_eval_*")) / "00000" / "samples"
     assert [file.stem for file in samples.glob("img_*")] == [f"img_{winner:05d}"] and "pick" not in found[0]
     manifest = read_json(folder / "run.json")
-    assert manifest["verifiers"][0]["kwargs"] == {"sign": 1} and "rerank: class" in manifest["checkpoints"]
+    assert manifest["reranker"]["kwargs"] == {"sign": 1} and "rerank: class" in manifest["checkpoints"]
+    assert manifest["verifier"] == {"kind": "llava", "reads": "hidden", "block": 7}
     again = made(keys, rerank={"verifier": "red", "keep": 2}, re_eval=True)
     assert rows(again) == found
 
@@ -173,3 +176,29 @@ def test_what_cannot_be_chosen_is_one_line_and_leaves_no_picture(changes, messag
         run(build(RunConfig, {**keys, **changes}), say=lambda line: None, bar=False)
     assert message in str(error.value) and "\n" not in str(error.value)
     assert not list((tmp_path / "out").rglob("*.png"))
+
+
+def test_a_run_is_scored_again_from_its_seeds_and_from_its_pictures(keys, judge_keys) -> None:
+    folder = made({**keys, **judge_keys}, generation_mode="dev", name="dev")
+    own = "vhs-tiny-hidden"
+    files = score_run(folder, [own, "red", "random"], say=lambda line: None)
+    assert [file.name for file in files] == ["vhs-tiny-hidden.jsonl", "red.jsonl", "random.jsonl"]
+    again = [row.score for row in read_score_file(files[0])]
+    kept = [row["score"] for prompt in range(3) for row in rows(folder, prompt)]
+    assert again == pytest.approx(kept, abs=1e-5)
+    red = [row.score for row in read_score_file(files[1])]
+    assert len(red) == 12 and len(set(red)) > 1 and read_score_file(files[1])[0].values["sha256"]
+    found = compare_verifiers([folder], [own, "red", "random"])
+    assert (found.prompts, found.candidates, len(found.verifiers), len(found.pairs)) == (3, 4, 3, 3)
+    with pytest.raises(RunError, match="blue.jsonl: missing; write it with: vhs score .* --verifiers blue"):
+        compare_verifiers([folder], [own, "blue"])
+
+
+def test_a_run_of_winners_has_no_pictures_to_score(keys) -> None:
+    folder = made(keys)
+    with pytest.raises(
+        RunError, match="9 pictures are missing .*red reads those of every candidate.*generation_mode: dev"
+    ):
+        score_run(folder, ["red"], say=lambda line: None)
+    with pytest.raises(ConfigError, match="none: gives no scores"):
+        score_run(folder, ["none"], say=lambda line: None)

@@ -133,8 +133,11 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], ignore: Iterabl
     lines = [f"{key}: {before.get(key)}, now {after.get(key)}" for key in keys if before.get(key) != after.get(key)]
     if "sha256" in new.get("prompts", {}) and old.get("prompts", {}).get("sha256") != new["prompts"]["sha256"]:
         lines.append(f"annotation: {after.get('annotation')} has other content than before")
-    if old.get("verifiers") != new.get("verifiers"):
-        lines.append("registry: the verifier's entry differs from before")
+    lines += [
+        f"{key}: {new[key].get('name', new[key]['kind'])} has another registry entry than before"
+        for key in ("verifier", "reranker")
+        if key in old and key in new and old[key] != new[key]
+    ]
     was, now = old.get("checkpoints", {}), new.get("checkpoints", {})
     lines += [
         f"{key}: {now[key]['path']} has other content than before"

@@ -49,7 +49,7 @@ def describe(run: ResolvedRun) -> dict[str, Any]:
         },
         "geneval": {"runs": run.judge is not None, "reason": run.judge_skipped or ""},
         "checkpoints": dict(run.hashes),
-        **({"verifiers": run.models.verifier_settings} if run.models.verifier_settings else {}),
+        **run.models.verifiers,
         "seeds": seeds,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "git": _git(),

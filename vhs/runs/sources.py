@@ -12,6 +12,8 @@ from vhs.seeding import PublishedNoise, candidate_seed
 
 if TYPE_CHECKING:
     from vhs.best_of_n import BestOfN
+    from vhs.config.run import RunConfig
+    from vhs.generators.base import GeneratorInfo
     from vhs.records import Prompt, Score
     from vhs.resolve import ResolvedRun
     from vhs.runs.folder import RunFolder
@@ -37,16 +39,8 @@ class Generated:
         self.fmt = run.config.fmt
         self.noise = None
         if run.config.noise == "published":
-            info = best_of_n.generator.info
-            stream = PublishedNoise(
-                run.config.seed,
-                run.config.num_samples,
-                len(run.prompts),
-                info.latent_shape,
-                info.steps,
-                run.process.index,
-                run.process.count,
-            )
+            info, process = best_of_n.generator.info, run.process
+            stream = published_noise(run.config, len(run.prompts), info, process.index, process.count)
             self.noise = lambda prompt, count: stream.noise(prompt.id)[:count]
 
     def __call__(self, prompt: Prompt) -> PromptOutcome:
@@ -57,6 +51,14 @@ class Generated:
         if result.rerank_scores is not None:
             said = [row | {"rerank_score": result.rerank_scores.get(index)} for index, row in enumerate(said)]
         return PromptOutcome(result.picks, said, files)
+
+
+def published_noise(
+    config: RunConfig, prompts: int, info: GeneratorInfo, process: int, processes: int
+) -> PublishedNoise:
+    """The release's noise of the prompts in one process's slice."""
+    size = (config.seed, config.num_samples, prompts)
+    return PublishedNoise(*size, info.latent_shape, info.steps, process, processes)
 
 
 class Saved:
