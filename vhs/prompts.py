@@ -108,6 +108,7 @@ def _table_items(text: str, path: Path) -> Iterator[tuple[int, Any]]:
         column = next((header.index(key) for key in TEXT_KEYS if key in header), None)
         if column is None:
             raise PromptError(f"{path}:1: no column 'prompt' or 'text', only {', '.join(header) or 'an empty line'}")
+        own = header.index("id") if "id" in header else None
         end = rows.line_num
         for row in rows:
             line, end = end + 1, rows.line_num
@@ -118,7 +119,7 @@ def _table_items(text: str, path: Path) -> Iterator[tuple[int, Any]]:
                     f"{path}:{line}: {len(row)} cells where the header has {len(header)}; "
                     "put a prompt that contains a comma in double quotes"
                 )
-            yield line, row[column]
+            yield line, {"prompt": row[column]} | ({"id": row[own]} if own is not None else {})
     except csv.Error as error:
         raise PromptError(f"{path}:{rows.line_num}: not valid CSV: {error}") from None
 
@@ -145,7 +146,8 @@ def _prompt(number: int, item: Any, where: str) -> Prompt:
     if metadata is not None:
         _check_record(metadata, where)
         metadata["prompt"] = item[key]
-    return Prompt(number, item[key].strip(), metadata)
+    own = item.get("id")
+    return Prompt(number, item[key].strip(), metadata, None if own is None or metadata is not None else str(own))
 
 
 def _check_record(record: Mapping[str, Any], where: str) -> None:

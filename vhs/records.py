@@ -19,12 +19,19 @@ class Prompt:
     """One line of a prompt file.
 
     `id` is the position in the file and names the prompt's folder (`{id:05d}`). `metadata` is GenEval's record
-    (tag, include, exclude, prompt) or None where the file gave none.
+    (tag, include, exclude, prompt) or None where the file gave none. `own_id` is what a table's column `id` says.
     """
 
     id: int
     text: str
     metadata: Mapping[str, Any] | None = None
+    own_id: str | None = None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What metadata.jsonl says: GenEval's record, or the text; with the file's own id where it has one."""
+        own = {} if self.own_id is None else {"id": self.own_id}
+        return {**(self.metadata or {"prompt": self.text}), **own}
 
     @property
     def judged(self) -> bool:

@@ -16,6 +16,7 @@ from vhs.config.run import RunConfig
 from vhs.device import resolve_device, resolve_dtype
 from vhs.errors import ConfigError
 from vhs.generators.spec import GeneratorSpec, resolve_generator
+from vhs.geneval.folders import candidates
 from vhs.geneval.metadata import check_metadata
 from vhs.geneval.spec import GenEvalSpec, resolve_judge
 from vhs.paths import find
@@ -139,7 +140,7 @@ def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all
     if fetch == "all" and judge is not None:
         judge = judge.fetched()
     if fetch != "nothing" and hasattr(models.verifier, "require"):
-        models.verifier.require(prompts, config.num_samples, _picture_of(pictures, config.fmt))
+        models.verifier.require(prompts, config.num_samples, _picture_of(pictures))
     run = ResolvedRun(config, process, models, annotation, pictures, tuple(prompts), slices, judge, skipped)
     if process.first and fetch == "all":
         return replace(run, hashes={source.key: source.hash() for source in run.sources})
@@ -190,11 +191,16 @@ def _require_scores(spec: VerifierSpec, rule: Rule) -> None:
         raise ConfigError(f"selection: {spec.name} has no score, it only compares; set selection: {{tournament: 1}}")
 
 
-def _picture_of(folder: Path | None, fmt: str) -> Callable[[int, int], Path] | None:
-    """Where a candidate's picture is, of pictures that are read from a folder."""
+def _picture_of(folder: Path | None) -> Callable[[int, int], Path] | None:
+    """Where a candidate's picture is, of pictures that are read from a folder; a place without one is missing."""
     if folder is None:
         return None
-    return lambda prompt_id, candidate: folder / f"{prompt_id:05d}" / "samples" / f"img_{candidate:05d}.{fmt}"
+
+    def picture(prompt_id: int, candidate: int) -> Path:
+        found = candidates(folder, prompt_id)
+        return found[candidate] if candidate < len(found) else folder / f"{prompt_id:05d}"
+
+    return picture
 
 
 def _judge(config: RunConfig, process: Process) -> tuple[GenEvalSpec | None, str | None]:

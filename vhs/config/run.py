@@ -240,7 +240,8 @@ class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
     """`true`: judge the pictures of a finished run again (and score them again where the verifier reads pictures); nothing
     is generated."""
     imgs_path: str | None = key(None, path="folder")
-    """Score and judge the pictures `<imgs_path>/<prompt id>/samples/img_00000.<fmt>`, ... instead of generating."""
+    """Score and judge pictures instead of generating: a run's folder, or `<prompt id>/samples/` with `img_00000.png`, ...
+    or `0000.png`, ... as `geneval.py --export` and GenEval have them."""
     intermediate_benchmarking: bool = key(False, results=False)
     """`true`: wait for the GPU after every stage, so that `timings.json` splits a prompt's time exactly."""
 

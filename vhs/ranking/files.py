@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -154,8 +155,8 @@ def _save_best(out: Path, groups: Sequence[Group], places: Sequence[Sequence[Ran
             _place([Path(one.picture) for one in picks], [target / name for name in names], job.best)
             continue
         folder = target / f"{group.prompt.id:05d}"
-        record = group.prompt.metadata or {"prompt": group.prompt.text}
-        write_bytes(folder / "metadata.jsonl", f"{_json(record)}\n".encode())
+        record = json.dumps(group.prompt.record, ensure_ascii=False)
+        write_bytes(folder / "metadata.jsonl", f"{record}\n".encode())
         names = [Path(one.picture).name for one in picks]
         if len(set(names)) < len(names):
             names = [f"{one.index:05d}{Path(one.picture).suffix}" for one in picks]
@@ -173,9 +174,3 @@ def _place(pictures: Sequence[Path], targets: Sequence[Path], how: str) -> None:
                 shutil.copyfile(picture, target)
     except OSError as error:
         raise RunError(f"{targets[0].parent}: cannot be written ({error.strerror}); check --out") from None
-
-
-def _json(record: object) -> str:
-    import json
-
-    return json.dumps(record, ensure_ascii=False)

@@ -89,7 +89,7 @@ class RunFolder:
         write_bytes(samples / self.picture(prompt.id, winner, best=True).name, pictures[winner])
         for candidate, row in enumerate(rows):
             write_json(samples / self.row(prompt.id, candidate).name, row)
-        record = json.dumps(prompt.metadata or {"prompt": prompt.text}, ensure_ascii=False)
+        record = json.dumps(prompt.record, ensure_ascii=False)
         write_bytes(draft / "metadata.jsonl", f"{record}\n".encode())
 
     def _put(self, draft: Path, final: Path) -> None:

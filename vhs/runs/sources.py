@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vhs.choosing import score_and_choose
 from vhs.errors import ImageError, RunError
-from vhs.pictures import decode, encode
+from vhs.geneval.folders import candidates
+from vhs.pictures import decode, encode, open_picture
 from vhs.seeding import PublishedNoise, candidate_seed
 
 if TYPE_CHECKING:
@@ -74,6 +76,8 @@ class Saved:
         scores = verifier is not None and run.config.rerank is None and _scores_pictures(verifier)
         self.verifier = verifier if scores else None
         self.times = times
+        if self.pictures is not None:
+            _require_candidates(run, self.pictures)
 
     def __call__(self, prompt: Prompt) -> PromptOutcome:
         files = self._files(prompt)
@@ -104,12 +108,26 @@ class Saved:
                 )
             paths = {index: self.folder.picture(prompt.id, index) for index in range(self.config.num_samples)}
             return {index: path.read_bytes() for index, path in paths.items() if path.is_file()}
-        samples = self.pictures / f"{prompt.id:05d}" / "samples"
-        paths = [samples / f"img_{index:05d}.{self.config.fmt}" for index in range(self.config.num_samples)]
-        for path in paths:
-            if not path.is_file():
-                raise ImageError(f"{path}: missing; imgs_path, num_samples and fmt name this picture")
-        return {index: path.read_bytes() for index, path in enumerate(paths)}
+        found = candidates(self.pictures, prompt.id)[: self.config.num_samples]
+        return {index: self._encoded(path) for index, path in enumerate(found)}
+
+    def _encoded(self, path: Path) -> bytes:
+        """The file's own bytes where it is of the run's format."""
+        own = path.suffix.lower().removeprefix(".").replace("jpeg", "jpg") == self.config.fmt
+        return path.read_bytes() if own else encode(open_picture(path), self.config.fmt)
+
+
+def _require_candidates(run: ResolvedRun, root: Path) -> None:
+    """Raises ImageError, before the first is judged, where a prompt has fewer pictures than the run has candidates."""
+    count = run.config.num_samples
+    short = {prompt.id: len(found) for prompt in run.prompts if len(found := candidates(root, prompt.id)) < count}
+    if short:
+        listed = ", ".join(f"{prompt:05d} has {there}" for prompt, there in list(short.items())[:5])
+        more = f" and {len(short) - 5} more prompts" if len(short) > 5 else ""
+        raise ImageError(
+            f"{root}: num_samples is {count}, but {listed}{more}; "
+            "<prompt id>/samples/img_00000.png ... or 0000.png ... is needed"
+        )
 
 
 def _scores_pictures(verifier: Verifier) -> bool:
