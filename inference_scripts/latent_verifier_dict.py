@@ -24,3 +24,11 @@ LATENT_VERIFIER = {
     "random": {"kind": "random"},
     "none": {"kind": "none"},
 }
+
+JUDGE = {
+    "geneval": {"kind": "geneval"},
+    "geneval2": {"kind": "soft_tifa", "model": "Qwen/Qwen3-VL-8B-Instruct"},
+    "vqa_score": {"kind": "vqa_score", "model": "Qwen/Qwen3-VL-8B-Instruct"},
+    "geometry": {"kind": "geometry"},
+}
+"""The judges that a run can name in `judge`: docs/judges.md."""
