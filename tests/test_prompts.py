@@ -118,7 +118,7 @@ def test_what_a_judge_refuses_is_told_with_its_line(tmp_path: Path) -> None:
 
 
 def test_benchmarks_are_read_as_they_are_published(tmp_path: Path) -> None:
-    """DrawBench: every cell quoted, a category each. GenEval 2: JSONL with questions. T2I-CompBench: a prompt a line."""
+    """DrawBench: every cell quoted, a category each. GenEval 2: questions. T2I-CompBench: a prompt a line."""
     drawbench = '"Prompts","Category"\n"A red car, parked.","Colors"\n"""Hello"" on a sign.","Text"\n'
     first, second = read_prompts(written(tmp_path, "DrawBench.csv", drawbench))
     assert (first.text, first.record) == (

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from vhs.ranking.rank import rank
 
 __all__ = ["BestOfN", "rank"]
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

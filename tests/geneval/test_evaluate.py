@@ -55,7 +55,10 @@ def test_a_verdict_is_detector_colours_and_rules_put_together(judge, seen):
     image, metadata = seen[0]
     verdict = judge.judge(image, metadata)
     detections = judge.detector.detect([to_rgb(image)])[0]
-    color_of = lambda one, label: judge.colors.classify([ColorQuery(to_rgb(image), one, label)])[0]  # noqa: E731
+
+    def color_of(one, label):
+        return judge.colors.classify([ColorQuery(to_rgb(image), one, label)])[0]
+
     expected = rules.judge(metadata, detections, color_of)
     assert (verdict.correct, verdict.reason, verdict.colors) == (expected.correct, expected.reason, expected.colors)
     assert [(o.label, o.box) for o in verdict.objects] == [(o.label, o.box) for o in expected.objects]

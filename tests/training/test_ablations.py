@@ -24,7 +24,10 @@ def work(tmp_path, monkeypatch):
 
 def result(name: str, bests: list[float], right: float = 0.5) -> None:
     prompts = [f"prompt {i}" for i in range(len(bests))]
-    interval = lambda mean: {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}  # noqa: E731
+
+    def interval(mean: float) -> dict:
+        return {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}
+
     mean = sum(bests) / len(bests)
     found = {
         "config": {"output": f"{name}.json"}, "right": right, "within_prompt_auc": interval(0.7),
@@ -103,9 +106,9 @@ def test_rows_are_compared_prompt_by_prompt(work):
 def test_other_prompts_are_not_compared(work):
     result("finetune", [1, 0, 1, 0])
     result("block_5", [1, 0, 1])
-    load = lambda name: json.loads(Path(f"outputs/paper/{name}.json").read_text())  # noqa: E731
+    block, finetune = (json.loads(Path(f"outputs/paper/{name}.json").read_text()) for name in ("block_5", "finetune"))
     with pytest.raises(ConfigError, match="block_5.json: other prompts than finetune.json's"):
-        ablations.difference(load("block_5"), load("finetune"))
+        ablations.difference(block, finetune)
 
 
 def test_a_row_with_figures_is_not_run_again(work, monkeypatch):

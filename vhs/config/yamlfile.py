@@ -1,7 +1,7 @@
 """YAML files and `key=value` overrides into a typed configuration, with errors that name file, line and key.
 
-Any pydantic model can be loaded this way: `load(RunConfig, "configs/tiny.yaml", ["seed=3"])`. A file starts from another
-one with `base: other.yaml`, a path beside it: its own keys replace the base's, a list or a mapping as a whole.
+Any pydantic model can be loaded this way: `load(RunConfig, "configs/tiny.yaml", ["seed=3"])`. A file starts from
+another one with `base: other.yaml`, a path beside it: its own keys replace the base's, a list or a mapping as a whole.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from vhs.bootstrap import Interval, bootstrap
 from vhs.config.run import load_config
 from vhs.judges.base import Judge
 from vhs.records import TAGS, Prompt
@@ -79,7 +80,7 @@ def judged(judge: Judge, images: Sequence[Image.Image], records: Sequence[dict],
     return out
 
 
-def measure_judges(autoencoder: torch.nn.Module, judges: dict[str, Judge], count: int) -> dict[str, metrics.Interval]:
+def measure_judges(autoencoder: torch.nn.Module, judges: dict[str, Judge], count: int) -> dict[str, Interval]:
     """PSNR, and how often each judge accepts true captions and rejects wrong ones, on pictures and reconstructions."""
     scenes = held_out_scenes(count)
     drawn = [render(scene) for scene in scenes]
@@ -93,7 +94,7 @@ def measure_judges(autoencoder: torch.nn.Module, judges: dict[str, Judge], count
         for suffix, pictures in (("", images), ("_reconstructed", again)):
             figures[f"{prefix}_accept{suffix}"] = judged(judge, pictures, right)
             figures[f"{prefix}_reject{suffix}"] = [not verdict for verdict in judged(judge, pictures, wrong)]
-    return {name: metrics.bootstrap(values) for name, values in figures.items()}
+    return {name: bootstrap(values) for name, values in figures.items()}
 
 
 # -------------------------------------------------------------------------------------------- generator and verifier
@@ -138,7 +139,7 @@ def collect_rows(
 
 def measure_verifier(
     rows: Rows, only: Callable[[str], bool] = lambda tag: True, judge: str = JUDGES[0]
-) -> dict[str, metrics.Interval]:
+) -> dict[str, Interval]:
     """Best-of-N rates and the within-prompt AUC over the groups whose tag is wanted, by one judge."""
     keep = [i for i, group in enumerate(rows.groups) if only(rows.tags[group])]
     groups, scores, shuffled, verdicts = (
@@ -157,12 +158,12 @@ def measure_verifier(
     return {name: over_prompts(values) for name, values in per_group.items()}
 
 
-def over_prompts(values: dict[tuple[int, int], float]) -> metrics.Interval:
+def over_prompts(values: dict[tuple[int, int], float]) -> Interval:
     """The mean over groups, with an interval over their prompts."""
-    return metrics.bootstrap(list(values.values()), [prompt for prompt, _ in values])
+    return bootstrap(list(values.values()), [prompt for prompt, _ in values])
 
 
-def measure_second_judge(rows: Rows) -> dict[str, metrics.Interval]:
+def measure_second_judge(rows: Rows) -> dict[str, Interval]:
     """What the verifier gains by the judge that labelled nothing, and how much less that is.
 
     `geometry_of_geneval`: the second judge's rate where the first one's own verdicts pick among 8 (the first candidate
@@ -180,7 +181,7 @@ def measure_second_judge(rows: Rows) -> dict[str, metrics.Interval]:
         **{f"geometry_{name}": measured[name] for name in names},
         "geometry_of_geneval": over_prompts(by_labels),
         "gain_less": over_prompts(less),
-        "judges_agree": metrics.bootstrap(agree, [prompt for prompt, _ in rows.groups]),
+        "judges_agree": bootstrap(agree, [prompt for prompt, _ in rows.groups]),
     }
 
 
@@ -218,12 +219,12 @@ def both_judges(rows: Rows) -> str:
     return "\n".join(lines)
 
 
-def in_percent(figure: metrics.Interval) -> str:
+def in_percent(figure: Interval) -> str:
     """`80.5 [77.2, 83.6]`."""
     return f"{100 * figure.mean:.1f} [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
 
 
-def as_json(figures: dict[str, metrics.Interval], prompts: int, seeds: int) -> str:
+def as_json(figures: dict[str, Interval], prompts: int, seeds: int) -> str:
     """One object: each figure, its interval as `<key>_ci`, and the counts."""
     out: dict[str, object] = {}
     for name, interval in figures.items():

@@ -27,16 +27,16 @@ def main() -> None:
     torch.set_num_threads(parser.parse_args().threads)
     data = f"data={candidates.sets()}"
     statistics = NormalizeConfig(data=candidates.sets(), output=str(recipe.CKPTS / "normalization"))
-    print(run_normalize(statistics, print))
+    print(run_normalize(statistics, print).line())
     folder = f"output_path={recipe.WORK / STAGE}"
     init = None
     for stage in ("shipped_align", "shipped"):
         overrides = [data, folder, "cont=true", "eval_every=400", "save_every=400"] + ([f"init={init}"] if init else [])
         overrides += [] if recipe.has_bfloat16("cpu") else ["precision=float32"]
         config = load(TrainConfig, Path("configs/paper") / f"{stage}.yaml", overrides)
-        line = run_train(config, print)
-        print(line)
-        init = line.split(":")[0]
+        result = run_train(config, print)
+        print(result.line())
+        init = result.checkpoint
     shutil.copytree(init, recipe.CKPTS / "verifier_hidden_7", dirs_exist_ok=True)
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
+from vhs.bootstrap import Interval, bootstrap
 from vhs.config.yamlfile import load, nearest
 from vhs.errors import ConfigError
-from vhs.training import metrics
 from vhs.training.commands import run_evaluate, run_train
 from vhs.training.config import EvaluateConfig, TrainConfig
 
@@ -148,17 +148,17 @@ def run(ablation: Ablation, overrides: Iterable[str], say: Say) -> None:
         return
     config = None
     for config in trainings(ablation, overrides):
-        say(f"{ablation.name}: {run_train(config, say)}")
-    say(run_evaluate(evaluation(ablation, config), say))
+        say(f"{ablation.name}: {run_train(config, say).line()}")
+    say(run_evaluate(evaluation(ablation, config), say).line())
 
 
-def difference(found: dict[str, Any], reference: dict[str, Any]) -> metrics.Interval:
+def difference(found: dict[str, Any], reference: dict[str, Any]) -> Interval:
     """Best of N less the reference's on the same candidates, paired by prompt. Raises ConfigError where they differ."""
     ours, theirs = (result["per_prompt"] for result in (found, reference))
     if [row["prompt"] for row in ours] != [row["prompt"] for row in theirs]:
         raise ConfigError(f"{found['config']['output']}: other prompts than {reference['config']['output']}'s")
     values = [a["best"] - b["best"] for a, b in zip(ours, theirs, strict=True)]
-    return metrics.bootstrap(values, [row["prompt"] for row in ours])
+    return bootstrap(values, [row["prompt"] for row in ours])
 
 
 def table(rows: Iterable[Ablation]) -> str:

@@ -26,7 +26,7 @@ class CollectConfig(Keys):
     output: str = Field(min_length=1)
     """Folder of the collected set."""
     candidates: int = Field(20, ge=1)
-    """Variants a prompt (K)."""
+    """Variants per prompt (K)."""
     limit: int | None = Field(None, ge=1)
     """Only the first prompts of the file; absent: all."""
     blocks: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=64)] = [7]
@@ -49,6 +49,8 @@ class CollectConfig(Keys):
     """Candidates in one forward pass; absent: the run configuration's."""
     reserve_gib: Number = Field(5.0, ge=0)
     """Space on the disk that must remain free, GiB; the run is refused otherwise."""
+    require_records: bool = False
+    """The pictures will be judged: every prompt must have GenEval's record, or nothing is collected."""
 
     @model_validator(mode="after")
     def _keeps_something(self) -> CollectConfig:
@@ -56,6 +58,8 @@ class CollectConfig(Keys):
             raise combination_error(
                 "blocks", "[] with latent: false, no clip and no pictures keeps nothing; name a block"
             )
+        if self.require_records and not self.pictures:
+            raise combination_error("require_records", "verdicts are made from pictures; add pictures: png or jpg")
         if len(set(self.blocks)) != len(self.blocks):
             raise combination_error("blocks", f"{self.blocks} names a block twice")
         return self
@@ -70,8 +74,10 @@ class NormalizeConfig(Keys):
     """Feature to measure."""
     output: str = Field(min_length=1)
     """Folder of the two files, `block_<l>_mean_bf16.pt` and `block_<l>_variance_bf16.pt`."""
+    samples: int | None = Field(None, ge=1)
+    """Only the first samples of the sets; absent: all."""
     per: Literal["channel", "token", "all"] = "channel"
-    """One pair of numbers a channel (1, C), a token (N,), or for all (1,)."""
+    """One pair of numbers per channel (1, C), per token (N,), or for all (1,)."""
 
 
 class VerdictTask(Keys):

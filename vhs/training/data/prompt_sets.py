@@ -1,8 +1,9 @@
-"""Prompt sets that the paper used, as prompt files of this project; plain files are read by vhs.prompts."""
+"""The prompt sets that the paper trained on, read from their own files; plain prompt files are read by vhs.prompts."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -50,7 +51,7 @@ def read_llava(path: str | Path) -> list[Item]:
     return _some(items, path)
 
 
-READERS = {"reflect_dit": read_reflect_dit, "llava": read_llava}
+FORMATS = {"reflect_dit": read_reflect_dit, "llava": read_llava}
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -60,12 +61,12 @@ def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     except (OSError, UnicodeDecodeError) as error:
         raise PromptError(f"{path}: cannot be read ({error}); a CSV, JSON or JSONL file is needed") from None
     if path.suffix.lower() == ".csv":
-        rows: Any = csv.DictReader(text.splitlines(keepends=True))
+        rows: Any = csv.DictReader(io.StringIO(text, newline=""))
     elif text.lstrip().startswith("["):
         rows = _json(text, str(path))
     else:
         rows = [
-            _json(line, f"{path}:{number}") for number, line in enumerate(text.splitlines(), start=1) if line.strip()
+            _json(line, f"{path}:{number}") for number, line in enumerate(text.split("\n"), start=1) if line.strip()
         ]
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping):
