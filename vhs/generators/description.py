@@ -210,9 +210,7 @@ def describe(folder: Path, network_folder: Path | None = None) -> Description:
     name = index.get("_class_name")
     found = getattr(diffusers, name, None) if isinstance(name, str) else None
     if not isinstance(found, type):
-        raise CheckpointError(
-            f"{place}: {name} is no pipeline of the installed diffusers; code of a repository is not run"
-        )
+        raise CheckpointError(f"{place}: {name} is no pipeline of the installed diffusers; code of a repository is not run")
     components = _components(index)
     _require_text_to_image(place, found, components)
     if network_folder is not None:

@@ -290,3 +290,4 @@ def without_steps(pipeline: Any) -> Iterator[None]:
         yield
     finally:
         pipeline.scheduler = scheduler
+
