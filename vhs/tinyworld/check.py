@@ -255,7 +255,7 @@ def main() -> None:
     started = time.perf_counter()
     rows, figures = check(prompts, seeds, scenes)
     for name, interval in figures.items():
-        print(f"{name:28} {interval.mean:8.4f}   [{interval.low:.4f}, {interval.high:.4f}]")
+        print(f"{name:32} {interval.mean:8.4f}   [{interval.low:.4f}, {interval.high:.4f}]")
     print(f"\n{table(rows)}\n\n{both_judges(rows)}\n\n{time.perf_counter() - started:.0f} s")
     print(as_json(figures, prompts, seeds))
 
