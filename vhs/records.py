@@ -14,6 +14,11 @@ TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_
 """GenEval's six tags, in the order in which tables print them."""
 
 
+def is_geneval(record: Mapping[str, Any]) -> bool:
+    """A prompt's record is one that GenEval can judge: its tag is one of the six and it includes something."""
+    return record.get("tag") in TAGS and bool(record.get("include"))
+
+
 @dataclass(frozen=True)
 class Prompt:
     """One line of a prompt file.
@@ -34,9 +39,14 @@ class Prompt:
         return {**(self.metadata or {"prompt": self.text}), **own}
 
     @property
+    def record(self) -> Mapping[str, Any]:
+        """What the prompt file says of it: `metadata`, or the prompt alone."""
+        return self.metadata or {"prompt": self.text}
+
+    @property
     def judged(self) -> bool:
-        """GenEval can judge this prompt: its tag is one of the six and it includes something."""
-        return bool(self.metadata) and self.metadata.get("tag") in TAGS and bool(self.metadata.get("include"))
+        """GenEval can judge this prompt."""
+        return is_geneval(self.record)
 
 
 @dataclass(frozen=True)
@@ -141,3 +151,7 @@ class Verdict:
     reason: str
     objects: tuple[Detection, ...] = ()
     colors: Mapping[int, str] = field(default_factory=dict)
+
+    def fields(self) -> dict[str, Any]:
+        """What a picture's row keeps of it."""
+        return {"correct": self.correct, "reason": self.reason}

@@ -209,10 +209,15 @@ class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
     output_path: str = key("./outputs", path="folder", min_length=1, results=False)
     """Folder of all runs."""
     annotation: str = key("data/evaluation_metadata.json", path="file", min_length=1)
-    """Prompts: GenEval JSON (a list) or JSONL, CSV or TSV with a column `prompt` or `text`, or plain text with one prompt a
-    line."""
+    """Prompts: GenEval or GenEval 2 JSON (a list) or JSONL, CSV or TSV with a column `prompt`, `text` or `Prompts`
+    (DrawBench), or plain text with one prompt a line (T2I-CompBench)."""
     dataset: Literal["geneval", "custom"] = key("geneval")
-    """`geneval`: prompts with GenEval's metadata are judged; `custom`: nothing is judged."""
+    """`geneval`: prompts with GenEval's metadata are judged; `custom`: nothing is judged, unless `judge` is given."""
+    judge: str | list[str] | None = key(None)
+    """Who judges the pictures: names of judges (docs/judges.md), each picture by all of them: `geneval`, `geneval2`,
+    `vqa_score`, `geometry` (tiny world), one of your own, or `none`; absent: GenEval, where a detector is named."""
+    judge_model: str | None = key(None, path="hub")
+    """Vision-language model of `geneval2` and `vqa_score`, instead of the registry's (Qwen3-VL-8B-Instruct)."""
     num_samples: int = key(8, ge=1, le=65536, unit="candidates per prompt")
     """The N of best-of-N."""
     seed: int = key(42, ge=0, lt=2**63)
