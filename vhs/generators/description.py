@@ -85,15 +85,20 @@ class Description:
         import torch
 
         names = inspect.signature(self.pipeline_class.__init__).parameters
-        parts = dict.fromkeys(name for name in self.components if name in names)
+        parts = dict.fromkeys(
+            n for n, p in names.items() if n != "self" and (n in self.components or p.default is p.empty)
+        )
         with quiet(), torch.device("meta"):
             for name in (self.network_name, "vae"):
                 if name in self.components:
                     parts[name] = self._from_config(name).eval().requires_grad_(False)
+        if "requires_safety_checker" in names:
+            parts["requires_safety_checker"] = False
         with quiet():
             parts["scheduler"] = self._from_config("scheduler")
-            optional = {"requires_safety_checker": False} if "requires_safety_checker" in names else {}
-            return self.pipeline_class(**parts, **optional)
+            pipeline = self.pipeline_class(**parts)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
 
     def _from_config(self, name: str) -> Any:
         try:
@@ -141,6 +146,11 @@ class Description:
         blocks = "; ".join(_counted(name, count) for name, count in lists.items())
         hint = nearest(name, lists) if name not in lists else ""
         raise ConfigError(f"{key}: {self.name} has no block {block}{hint or ';'} it has {blocks}")
+
+    def paths(self) -> list[str]:
+        """Every block's path, in the order in which they run."""
+        lists = self.block_lists.items()
+        return [name if count is None else f"{name}.{index}" for name, count in lists for index in range(count or 1)]
 
     def path(self, block: int | str) -> str:
         """The block's path of modules."""
@@ -210,7 +220,9 @@ def describe(folder: Path, network_folder: Path | None = None) -> Description:
     name = index.get("_class_name")
     found = getattr(diffusers, name, None) if isinstance(name, str) else None
     if not isinstance(found, type):
-        raise CheckpointError(f"{place}: {name} is no pipeline of the installed diffusers; code of a repository is not run")
+        raise CheckpointError(
+            f"{place}: {name} is no pipeline of the installed diffusers; code of a repository is not run"
+        )
     components = _components(index)
     _require_text_to_image(place, found, components)
     if network_folder is not None:

@@ -16,12 +16,12 @@ import torch
 
 from vhs.batching import MicroBatches
 from vhs.checkpoints.source import find_model
-from vhs.errors import ConfigError, first_line
+from vhs.errors import CheckpointError, ConfigError, first_line
 from vhs.generators import candidates, replay
 from vhs.generators.base import GeneratorInfo
 from vhs.generators.call_arguments import PipelineSettings, build_scheduler, call_arguments
 from vhs.generators.description import Description, describe
-from vhs.generators.families import image_tokens
+from vhs.generators.families import FAMILIES, HERE, image_tokens
 from vhs.generators.lora import PATTERNS as LORA_FILES
 from vhs.generators.lora import add_lora, lora_file
 from vhs.generators.pipeline_loading import NETWORK_FILES, REST, WEIGHTS, load_pipeline
@@ -56,6 +56,12 @@ class PipelinePrefix(Prefix):
 
     state: replay.State | None = None
 
+    @property
+    def given(self) -> torch.Tensor:
+        """The noise that `prefix` was given, (N, k, C, h, w)."""
+        later = [] if self.noise is None else list(self.noise.unbind(1))
+        return torch.stack([self.latents, *later], 1)
+
     def __getitem__(self, indices: list[int] | torch.Tensor) -> PipelinePrefix:
         """The candidates at `indices`, in that order."""
         noise = None if self.noise is None else self.noise[indices]
@@ -81,6 +87,7 @@ class DiffusersPipeline:
         self._candidates = MicroBatches(settings.micro_batch, "candidates")
         self._pictures = MicroBatches(settings.micro_batch, "pictures to decode")
         self._blank: PipelineText | None = None
+        self._proved: set[str] = set(description.paths() if description.name in FAMILIES else ())
         pipeline.scheduler = build_scheduler(description, settings)
         self._ending = _ending(pipeline, description.family.decoder)
         if settings.offload == "model":
@@ -197,18 +204,34 @@ class DiffusersPipeline:
 
     @torch.no_grad()
     def finish(self, prefix: PipelinePrefix) -> torch.Tensor:
-        """Final latents (N, C, h, w) float32 on the device: the blocks after the captured one, then the steps left."""
+        """Final latents (N, C, h, w) float32 on the device: the blocks after the captured one, then the steps left.
+
+        For a family that is not named, the first candidate is made whole once more and compared. Raises CheckpointError where
+        its blocks read more than the block before them returned.
+        """
+        if prefix.block not in self._proved:
+            self._proved.add(prefix.block)
+            self._prove(prefix[[0]])
         stop = self._stop(prefix.block)
         finished = []
         for piece in self._candidates.over(len(prefix)):
             with self._candidates:
                 part = prefix[piece]
-                later = [] if part.noise is None else list(part.noise.unbind(1))
-                start, draw = self._start(torch.stack([part.latents, *later], 1))
+                start, draw = self._start(part.given)
                 with replay.answering(self.pipeline, prefix.text.calls, len(part)):
                     call = self._call(self.pipeline, start, [prefix.text.prompt] * len(part))
                     finished.append(self._unpacked(replay.resumed(self.pipeline, call, stop, part.state, draw)))
         return torch.cat(finished)
+
+    def _prove(self, prefix: PipelinePrefix) -> None:
+        resumed, whole = self.finish(prefix), self.generate(prefix.given, prefix.text)
+        apart = ((resumed - whole).abs().max() / whole.std()).item()
+        if not apart < (1e-4 if self.info.dtype == "float32" else 1e-2):
+            raise CheckpointError(
+                f"block: going on from {prefix.block} does not give {self.description.name}'s own latents (they differ by "
+                f"{apart:.2g} of their standard deviation): later blocks read other blocks' outputs too; name their list in "
+                f"read_again of the pipeline's family in {HERE}"
+            )
 
     @torch.no_grad()
     def generate(self, noise: torch.Tensor, text: PipelineText) -> torch.Tensor:
