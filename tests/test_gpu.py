@@ -33,7 +33,7 @@ def test_a_tensor_left_on_the_cpu_is_noticed():
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_generator_and_verifier(monkeypatch, steps, dtype):
     size = {"image_height": 64, "image_width": 64}
-    settings = GeneratorSettings(device="cuda", dtype=dtype, num_inference_steps=steps, **size)
+    settings = GeneratorSettings(device="cuda", dtype=dtype, num_inference_steps=steps, micro_batch=2, **size)
     info = read_generator_info(TINY / "sana_sprint", settings)
     pipeline = load_pipeline(TINY / "sana_sprint", settings.dtype, settings.text_softcapping)
     mean, variance = (TINY / "normalization" / f"block_7_{name}_bf16.pt" for name in ("mean", "variance"))
@@ -54,7 +54,7 @@ def test_generator_and_verifier(monkeypatch, steps, dtype):
         generator = SanaSprint(pipeline, info, settings)
         text = generator.encode([PROMPT])[0]
         noise = generator.noise([1, 2, 3])
-        prefix = generator.prefix(noise, text, 7, micro_batch=2)
+        prefix = generator.prefix(noise, text, 7)
         latents = [generator.finish(prefix[[1]]), generator.generate(noise, text)]
         generator.decode(latents[0])
         logits = verifier.answer_logits(build_inputs(verifier.tokenizer, PROMPT, False), prefix.hidden)

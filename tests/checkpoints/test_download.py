@@ -18,7 +18,7 @@ from vhs.checkpoints.download import fetch_all, needed, readable
 from vhs.checkpoints.fetch import Asset, HubFile, fetch, list_files, verify
 from vhs.config.run import RunConfig, load_config
 from vhs.errors import CheckpointError
-from vhs.resolve import settle
+from vhs.resolve import resolve
 
 ROOT = Path(__file__).parents[2]
 GOLDEN_D = ROOT / "tests" / "goldens" / "D"
@@ -128,7 +128,7 @@ def test_everything_is_fetched_verified_and_then_enough_for_a_run_without_a_netw
     hub, config, monkeypatch, tmp_path
 ) -> None:
     said: list[str] = []
-    total = fetch_all(config, said.append)
+    total = fetch_all(resolve(config, fetch="configs").downloads, said.append)
     sizes = [sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) for folder in hub.folders.values()]
     assert 0.9 * sum(sizes) < total <= sum(sizes)
     assert said[0].startswith("ckpt: owner/sana: ") and re.fullmatch(
@@ -140,7 +140,7 @@ def test_everything_is_fetched_verified_and_then_enough_for_a_run_without_a_netw
     ).read_bytes()
     fetched = len([1 for method, _, _ in hub.asked if method == "GET"])
     said.clear()
-    fetch_all(config, said.append)
+    fetch_all(resolve(config, fetch="configs").downloads, said.append)
     assert any("0 B of it still to be fetched" in line for line in said)
     assert len([1 for method, _, _ in hub.asked if method == "GET"]) == fetched, "nothing is fetched twice"
     from vhs.runs import runner
@@ -199,11 +199,9 @@ def test_what_is_not_on_the_hub_or_cannot_be_reached(hub, monkeypatch, tmp_path:
 
 def test_what_the_published_runs_need_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        "vhs.verifiers.checkpoint.find_folder", lambda *arguments: GOLDEN_D.parent / "B" / "vhs-tiny-clip"
-    )
+    monkeypatch.setattr("vhs.verifiers.load.download", lambda *arguments: GOLDEN_D.parent / "B" / "vhs-tiny-clip")
     clip = next(file for file in (ROOT / "configs").glob("config_clip*"))
-    assets = {asset.key: asset for asset in needed(settle(load_config(clip)))}
+    assets = {asset.key: asset for asset in needed(resolve(load_config(clip), fetch="configs").downloads)}
     assert {key: asset.repository for key, asset in assets.items()} == {
         "ckpt": "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers",
         "latent_verifier_path": "aimagelab/vhs-mllm-clip-verifier",
@@ -217,7 +215,7 @@ def test_what_the_published_runs_need_is_named(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_the_tiny_run_needs_nothing_from_elsewhere(run_keys, judge_keys) -> None:
-    assert list(needed(settle(RunConfig(**{**run_keys, **judge_keys})))) == []
+    assert needed(resolve(RunConfig(**{**run_keys, **judge_keys}), fetch="configs").downloads) == []
 
 
 def test_sizes_are_readable() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from vhs.checkpoints.hub import cached_folder, find_folder, is_hub_id, local_folder
+from vhs.checkpoints.hub import cached_folder, download, is_hub_id
+from vhs.checkpoints.source import find_file, find_model
 from vhs.errors import CheckpointError
 
 ANSWERS = {"gated": (403, "GatedRepo"), "absent": (401, "RepoNotFound"), "broken": (500, "")}
@@ -66,14 +67,14 @@ def connect(monkeypatch: pytest.MonkeyPatch, cache: Path, address: str, offline:
 )
 def test_what_the_hub_refuses(hub: None, repository: str, message: str) -> None:
     with pytest.raises(CheckpointError) as caught:
-        find_folder(repository, "ckpt", ("*.json",))
+        download(repository, "ckpt", ("*.json",))
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
     assert "HF_TOKEN" in str(caught.value)
 
 
 def test_a_hub_that_fails(hub: None) -> None:
     with pytest.raises(CheckpointError, match="ckpt: someone/broken-model: ") as caught:
-        find_folder("someone/broken-model", "ckpt", ("*.json",))
+        download("someone/broken-model", "ckpt", ("*.json",))
     assert "\n" not in str(caught.value)
 
 
@@ -81,7 +82,7 @@ def test_a_hub_that_fails(hub: None) -> None:
 def test_no_network_and_no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, offline: bool) -> None:
     connect(monkeypatch, tmp_path, "http://127.0.0.1:9", offline)
     with pytest.raises(CheckpointError, match="inference_scripts/download.py --config") as caught:
-        find_folder("someone/model", "ckpt", ("*.json",))
+        find_model("ckpt", "someone/model", ("*.json",)).require()
     assert str(caught.value).startswith("ckpt: someone/model: not in the Hub cache, and the Hub cannot be reached")
 
 
@@ -94,15 +95,32 @@ def test_a_cached_snapshot_needs_no_network(monkeypatch: pytest.MonkeyPatch, tmp
     refs = tmp_path / "models--someone--model" / "refs"
     refs.mkdir()
     (refs / "main").write_text("0" * 40)
-    assert cached_folder("someone/model", ("*.json",)) == snapshot == find_folder("someone/model", "ckpt", ("*.json",))
+    assert cached_folder("someone/model", ("*.json",)) == snapshot
+    found = find_model("ckpt", "someone/model", ("*.json",))
+    assert found.path == snapshot == found.require() and found.hash() == {"path": "someone/model", "revision": "0" * 40}
 
 
 def test_folders_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "someone" / "model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    assert find_folder("someone/model", "ckpt", ()) == tmp_path / "someone" / "model"
-    assert local_folder("someone/other") is None and not is_hub_id("someone/other")
+    assert find_model("ckpt", "someone/model", ()).require().samefile(tmp_path / "someone" / "model")
+    assert not is_hub_id("someone/other")
     assert is_hub_id("owner/name") and not is_hub_id("a/b/c") and not is_hub_id("./name") and not is_hub_id("name")
     with pytest.raises(CheckpointError, match="ckpt: someone/other: no such folder; give a folder or a Hub id"):
-        find_folder("someone/other", "ckpt", ())
-    assert local_folder("configs") is not None  # in the project's folder, wherever one stands
+        find_model("ckpt", "someone/other", ())
+
+
+def test_one_rule_finds_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`~`, the working directory, the project's folder, for folders and files alike."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mean.pt").write_bytes(b"x")
+    for name in ("~/mine", "mine"):
+        assert find_model("ckpt", name, ()).require().samefile(tmp_path / "mine")
+        assert find_file("normalization_mean_path", f"{name}/mean.pt").require().is_file()
+    assert find_model("ckpt", "ckpts/tiny/sana_sprint", ()).require().is_dir()
+    assert find_file("object_names", "data/object_names.txt").require().is_file()
+    absent = find_file("normalization_mean_path", "ckpts/none.pt")
+    with pytest.raises(CheckpointError, match="normalization_mean_path: ckpts/none.pt is missing; to fetch what a run"):
+        absent.require()

@@ -6,17 +6,22 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from vhs.config.run import GeneratorKeys
 from vhs.errors import CheckpointError
-from vhs.generators import check_generator
+from vhs.generators import resolve_generator
 from vhs.generators.sana_sprint import SanaSprint
 
 SIDE = {"image_width": 64, "image_height": 64}
+
+
+def check(folder: Path) -> None:
+    """What a run does before it loads a generator."""
+    resolve_generator(GeneratorKeys(ckpt=str(folder), **SIDE), "cpu", "float32").fetched()
 
 
 @pytest.fixture
@@ -60,9 +65,9 @@ def test_damaged_weights_are_named_before_anything_loads(
     folder: Path, component: str, damage: Callable[[Path], None], message: str
 ) -> None:
     damage(folder / f"{component}.safetensors")
-    for attempt in (check_generator, lambda config: SanaSprint.from_pretrained(config.ckpt, **SIDE)):
+    for attempt in (check, lambda folder: SanaSprint.from_pretrained(folder, **SIDE)):
         with pytest.raises(CheckpointError, match=message) as caught:
-            attempt(SimpleNamespace(ckpt=str(folder), **SIDE))
+            attempt(folder)
         assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -75,7 +80,7 @@ def test_sharded_weights_load_and_a_missing_shard_is_named(folder: Path, golden_
     shard = sorted((folder / "transformer").glob("*.safetensors"))[-1]
     shard.unlink()
     with pytest.raises(CheckpointError, match=f"shards missing: {shard.name}"):
-        check_generator(SimpleNamespace(ckpt=str(folder), **SIDE))
+        check(folder)
 
 
 @pytest.mark.parametrize("component", ["transformer", "vae"])
@@ -113,7 +118,7 @@ def test_weights_of_another_width(folder: Path) -> None:
 def test_a_missing_tokenizer(folder: Path) -> None:
     shutil.rmtree(folder / "tokenizer")
     with pytest.raises(CheckpointError, match="tokenizer: has neither tokenizer.json nor tokenizer.model"):
-        check_generator(SimpleNamespace(ckpt=str(folder), **SIDE))
+        check(folder)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
+from vhs.config.run import GeneratorKeys
 from vhs.errors import CheckpointError
-from vhs.generators import check_generator
+from vhs.generators import resolve_generator
 from vhs.generators.sana_sprint import SanaSprint
 
 SIDE = {"image_width": 64, "image_height": 64}
@@ -68,7 +68,8 @@ def test_an_adapter_of_another_model_is_refused(
 
 def test_what_is_not_an_adapter_is_said_before_loading(golden_folder: Path, adapter: Path, tmp_path: Path) -> None:
     def check(path: Path) -> None:
-        check_generator(SimpleNamespace(ckpt=str(golden_folder), sana_lora_weights=str(path), **SIDE))
+        keys = GeneratorKeys(ckpt=str(golden_folder), sana_lora_weights=str(path), **SIDE)
+        resolve_generator(keys, "cpu", "float32").fetched()
 
     check(adapter)
     with pytest.raises(CheckpointError, match="sana_lora_weights: .*/nowhere: no such folder"):

@@ -17,6 +17,16 @@ from vhs.records import TextEmbedding
 SIDE = {"image_width": 64, "image_height": 64}
 
 
+@contextmanager
+def in_parts_of(sprint: SanaSprint, size: int) -> Iterator[None]:
+    """The candidates go through in micro-batches of `size`."""
+    sprint.micro_batch = size
+    try:
+        yield
+    finally:
+        sprint.micro_batch = None
+
+
 def whole(sprint: SanaSprint, noise: torch.Tensor, text: TextEmbedding, **named: object) -> torch.Tensor:
     """diffusers' own full result, latents or pictures."""
     count = len(noise)
@@ -87,7 +97,8 @@ def test_hidden_states_are_the_blocks_own_outputs(patched_sprint: SanaSprint) ->
 
 def test_a_winner_finished_alone_equals_the_pipeline_within_rounding(patched_sprint: SanaSprint) -> None:
     [text], noise = patched_sprint.encode(["a blue heart"]), patched_sprint.noise(range(8))
-    prefix = patched_sprint.prefix(noise, text, micro_batch=3)
+    with in_parts_of(patched_sprint, 3):
+        prefix = patched_sprint.prefix(noise, text)
     winner = patched_sprint.finish(prefix[[5]])
     torch.testing.assert_close(winner, whole(patched_sprint, noise, text)[5:6], atol=1e-5, rtol=0)
     [picture], full = patched_sprint.decode(winner), whole(patched_sprint, noise[5:6], text, output_type="pil")[0]
@@ -97,9 +108,9 @@ def test_a_winner_finished_alone_equals_the_pipeline_within_rounding(patched_spr
 def test_a_prod_prompt_does_no_work_twice(patched_sprint: SanaSprint) -> None:
     pipeline = patched_sprint.pipeline
     parts = (pipeline.text_encoder, *patched_sprint.transformer.transformer_blocks, pipeline.vae.decoder)
-    with counted(*parts) as counts:
+    with counted(*parts) as counts, in_parts_of(patched_sprint, 4):
         [text] = patched_sprint.encode(["a green ring"])
-        prefix = patched_sprint.prefix(patched_sprint.noise(range(6)), text, block=7, micro_batch=4)
+        prefix = patched_sprint.prefix(patched_sprint.noise(range(6)), text, block=7)
         patched_sprint.decode(patched_sprint.finish(prefix[[2]]))
     assert counts == [1, *[6] * 8, *[1] * 12, 1]
 
@@ -122,12 +133,14 @@ def test_prompts_do_not_influence_each_other(golden_sprint: SanaSprint) -> None:
 @pytest.mark.parametrize("micro_batch", [1, 2, 5])
 def test_a_micro_batch_changes_rounding_only(patched_sprint: SanaSprint, micro_batch: int) -> None:
     [text], noise = patched_sprint.encode(["a red cross"]), patched_sprint.noise(range(5))
-    at_once, parts = patched_sprint.prefix(noise, text), patched_sprint.prefix(noise, text, micro_batch=micro_batch)
+    at_once = patched_sprint.prefix(noise, text)
+    with in_parts_of(patched_sprint, micro_batch):
+        parts = patched_sprint.prefix(noise, text)
+        latents = patched_sprint.finish(parts)
+        pictures = patched_sprint.decode(latents)
     torch.testing.assert_close(parts.hidden, at_once.hidden, atol=1e-5, rtol=1e-5)
-    latents = patched_sprint.finish(parts, micro_batch=micro_batch)
     torch.testing.assert_close(latents, patched_sprint.finish(at_once), atol=1e-5, rtol=1e-5)
-    pictures = [patched_sprint.decode(latents, micro_batch=size) for size in (micro_batch, None)]
-    for one, other in zip(*pictures, strict=True):
+    for one, other in zip(pictures, patched_sprint.decode(latents), strict=True):
         assert np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max() <= 1
 
 
@@ -244,3 +257,19 @@ def test_a_block_that_does_not_exist_is_named(patched_sprint: SanaSprint) -> Non
     [text] = patched_sprint.encode(["a star"])
     with pytest.raises(ConfigError, match="block 20 is out of range; the generator has 20 blocks, 0 to 19"):
         patched_sprint.prefix(patched_sprint.noise([1]), text, block=20)
+
+
+def test_a_generator_that_runs_out_of_memory_gives_the_same_results(
+    golden_folder, golden_sprint: SanaSprint, caplog: pytest.LogCaptureFixture
+) -> None:
+    sprint = SanaSprint.from_pretrained(golden_folder, image_width=64, image_height=64)
+    [text], noise = sprint.encode(["a dog"]), sprint.noise(range(5))
+
+    def shortage(module: torch.nn.Module, inputs: tuple) -> None:
+        if len(inputs[0]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    sprint.transformer.register_forward_pre_hook(shortage)
+    latents = sprint.finish(sprint.prefix(noise, text))
+    torch.testing.assert_close(latents, golden_sprint.generate(noise, text), atol=1e-5, rtol=0)
+    assert "out of memory with 5 candidates at once; going on with 2 (micro_batch)" in caplog.text

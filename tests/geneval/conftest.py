@@ -102,7 +102,7 @@ def names_file(tmp_path_factory):
 @pytest.fixture(scope="session")
 def judge_config(detector_folder, names_file, clip_folder):
     """The settings of the small judge."""
-    from vhs.geneval.settings import JudgeConfig
+    from vhs.geneval.spec import JudgeConfig
 
     return JudgeConfig(
         segmentation_ckpt_path=str(detector_folder),

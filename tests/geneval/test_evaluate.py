@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import types
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from vhs.errors import CheckpointError, ConfigError, PromptError
+from vhs.errors import CheckpointError, PromptError
 from vhs.geneval import rules
 from vhs.geneval.colors import ColorQuery
 from vhs.geneval.evaluate import GenEval
-from vhs.geneval.picture import to_rgb
+from vhs.geneval.spec import resolve_judge
+from vhs.pictures import to_rgb
 
 TAG = {"tag": "colors", "prompt": "p"}
 
@@ -56,7 +55,10 @@ def test_a_verdict_is_detector_colours_and_rules_put_together(judge, seen):
     image, metadata = seen[0]
     verdict = judge.judge(image, metadata)
     detections = judge.detector.detect([to_rgb(image)])[0]
-    color_of = lambda one, label: judge.colors.classify([ColorQuery(to_rgb(image), one, label)])[0]  # noqa: E731
+
+    def color_of(one, label):
+        return judge.colors.classify([ColorQuery(to_rgb(image), one, label)])[0]
+
     expected = rules.judge(metadata, detections, color_of)
     assert (verdict.correct, verdict.reason, verdict.colors) == (expected.correct, expected.reason, expected.colors)
     assert [(o.label, o.box) for o in verdict.objects] == [(o.label, o.box) for o in expected.objects]
@@ -85,15 +87,10 @@ def test_an_unknown_class_is_refused(judge, picture):
         judge.judge(picture(0), wants("cat"))
 
 
-def test_from_config_loads_the_same_judge_and_checks_it(judge_config, judge, seen):
-    loaded = GenEval.from_config(judge_config, self_check=False)
+def test_a_resolved_judge_loads_the_same_and_checks_itself(judge_config, judge, seen):
+    spec = resolve_judge(judge_config, "cpu").fetched()
+    loaded = spec.load(self_check=False)
     image, metadata = seen[0]
     assert loaded.judge(image, metadata).reason == judge.judge(image, metadata).reason
     with pytest.raises(CheckpointError, match="self-check: data/selfcheck/tiny_0.png"):
-        GenEval.from_config(judge_config)
-
-
-def test_a_configuration_without_a_detector_is_refused(judge_config):
-    empty = types.SimpleNamespace(**{**judge_config.model_dump(), "segmentation_ckpt_path": None})
-    with pytest.raises(ConfigError, match="segmentation_ckpt_path"):
-        GenEval.from_config(empty)
+        spec.load()

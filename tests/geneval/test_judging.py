@@ -16,8 +16,9 @@ from vhs.geneval import judging
 from vhs.geneval.compare import compare, report
 from vhs.geneval.evaluate import GenEval
 from vhs.geneval.folders import export, find_pictures
-from vhs.geneval.judging import Work, judge_folder
+from vhs.geneval.judging import JudgeOptions, judge_folder
 from vhs.geneval.results import Results, read_rows
+from vhs.geneval.spec import GenEvalSpec
 from vhs.processes import Process
 from vhs.records import TAGS
 from vhs.tinyworld.scenes import make_scene, render, sample_prompts
@@ -59,7 +60,8 @@ def run_folder(folder, tmp_path):
 
 def go(folder, config, **options):
     said = []
-    rows = judge_folder(Work(folder, folder / "results.jsonl", self_check=False, **options), config, said.append)
+    work = JudgeOptions(folder, folder / "results.jsonl", self_check=False, **options)
+    rows = judge_folder(work, config, said.append)
     return rows, "\n".join(said)
 
 
@@ -122,13 +124,13 @@ def test_an_interrupted_command_goes_on_and_ends_with_the_same_rows(folder, judg
 
 
 def test_new_pictures_are_added_to_an_existing_file(folder, judge_config, monkeypatch):
-    first, _ = go(folder, judge_config)
+    go(folder, judge_config)
     shutil.copy(folder / "00000/samples/0000.png", folder / "00000/samples/0002.png")
     rows, said = go(folder, judge_config)
     assert "12 pictures judged already, 1 to go" in said
     assert len(rows) == 13 and rows[2]["filename"].endswith("0002.png")
     assert rows[2]["reason"] == rows[0]["reason"] and same_details(rows[2], rows[0])
-    monkeypatch.setattr(GenEval, "from_config", None)  # all done: nothing loads
+    monkeypatch.setattr(GenEvalSpec, "load", None)  # all done: nothing loads
     go(folder, judge_config)
 
 
@@ -177,9 +179,8 @@ def test_of_a_run_the_winners_are_judged_or_every_candidate(run_folder, judge_co
     rows, said = go(run_folder, judge_config)
     assert [Path(row["filename"]).name for row in rows] == ["best_00001.png"] * 6
     assert "1 prompts without GenEval's metadata not judged" in said
-    rows = judge_folder(
-        Work(run_folder, run_folder / "all.jsonl", every=True, self_check=False), judge_config, lambda line: None
-    )
+    work = JudgeOptions(run_folder, run_folder / "all.jsonl", every=True, self_check=False)
+    rows = judge_folder(work, judge_config, lambda line: None)
     assert len(rows) == 12
 
 
@@ -234,13 +235,13 @@ def test_two_processes_share_the_work_and_the_first_writes(folder, judge_config,
     append = Results.append
     monkeypatch.setattr(Results, "append", lambda self, rows: lengths.append(len(rows)) or append(self, rows))
 
-    lock, load = threading.Lock(), GenEval.from_config
+    lock, load = threading.Lock(), GenEvalSpec.load
 
     def one_at_a_time(*arguments, **options):  # transformers patches its base class while it loads
         with lock:
             return load(*arguments, **options)
 
-    monkeypatch.setattr(GenEval, "from_config", one_at_a_time)
+    monkeypatch.setattr(GenEvalSpec, "load", one_at_a_time)
 
     def process(index):
         own.index = index

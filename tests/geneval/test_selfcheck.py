@@ -124,11 +124,10 @@ def shipped():
     """The judge of configs/tiny.yaml, from the weights in ckpts/tiny."""
     from pathlib import Path
 
-    from vhs.geneval.settings import judge_config, settle
+    from vhs.geneval.spec import judge_config, resolve_judge
 
-    return GenEval.from_config(
-        settle(judge_config(Path("absent"), "configs/tiny.yaml", ["device=cpu"])), self_check=False
-    )
+    config = judge_config(Path("absent"), "configs/tiny.yaml", ["device=cpu"])
+    return resolve_judge(config, "cpu").fetched().load(self_check=False)
 
 
 def test_the_shipped_judge_knows_the_answers(shipped):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -18,8 +19,12 @@ from PIL import Image
 
 from vhs.config.run import RunConfig
 from vhs.errors import CheckpointError, ConfigError, ImageError, PromptError, RunError
+from vhs.generators.spec import GeneratorSpec
+from vhs.geneval.spec import GenEvalSpec
+from vhs.resolve import ResolvedRun
 from vhs.runs import runner
 from vhs.runs.folder import RunFolder
+from vhs.verifiers.load import LlavaSpec
 
 ROOT = Path(__file__).parents[2]
 GOLDEN_D = ROOT / "tests" / "goldens" / "D"
@@ -147,6 +152,7 @@ def test_run_json_says_what_was_run(keys) -> None:
         "normalization_variance_path",
         "segmentation_ckpt_path",
         "color_classifier",
+        "object_names",
     }
     assert all(len(entry["sha256"]) == 64 for entry in manifest["checkpoints"].values())
     assert {"torch", "diffusers", "python"} <= set(manifest["versions"]) and "commit" in manifest["git"]
@@ -263,14 +269,13 @@ def test_free_prompts_are_made_and_scored_but_not_judged(keys, tmp_path: Path) -
 def test_order_of_prompts_does_not_matter_to_what_they_get(run_keys, tmp_path: Path, monkeypatch) -> None:
     keys = {**run_keys, "num_samples": 2}
     first, _, _ = run(keys)
-    plan = runner.plan
+    resolve = runner.resolve
 
-    def backwards(*arguments: Any) -> runner.Job:
-        job = plan(*arguments)
-        job.order[0].reverse()
-        return job
+    def backwards(*arguments: Any) -> ResolvedRun:
+        resolved = resolve(*arguments)
+        return dataclasses.replace(resolved, slices=(resolved.slices[0][::-1],))
 
-    monkeypatch.setattr(runner, "plan", backwards)
+    monkeypatch.setattr(runner, "resolve", backwards)
     second, _, _ = run({**keys, "output_path": str(tmp_path / "other")})
     for number in range(3):
         name = f"gen_eval_small/{number:05d}/samples"
@@ -304,7 +309,7 @@ def test_the_published_noise_gives_the_published_choices_in_the_published_order(
 def test_pictures_are_judged_again_without_a_generator(keys, monkeypatch: pytest.MonkeyPatch) -> None:
     root, _, _ = run({**keys, "generation_mode": "dev", "num_samples": 2})
     before = contents(root)
-    monkeypatch.setattr("vhs.resolve.load_generator", lambda config: pytest.fail("a generator was loaded"))
+    monkeypatch.setattr(GeneratorSpec, "load", lambda spec: pytest.fail("a generator was loaded"))
     run({**keys, "generation_mode": "dev", "num_samples": 2, "re_eval": True})
     after = contents(root)
     assert {name for name in before if before[name] != after[name]} <= {"run.json"}
@@ -359,8 +364,8 @@ def test_pictures_are_saved_in_the_format_asked_for(run_keys, fmt: str, kind: st
     ],
 )
 def test_mistakes_are_told_before_any_model_loads(run_keys, change, error, message, monkeypatch) -> None:
-    for part in ("load_generator", "load_verifier", "load_judge"):
-        monkeypatch.setattr(f"vhs.resolve.{part}", lambda config: pytest.fail("a model was loaded"))
+    for spec in (GeneratorSpec, LlavaSpec, GenEvalSpec):
+        monkeypatch.setattr(spec, "load", lambda *arguments: pytest.fail("a model was loaded"))
     with pytest.raises(error) as raised:
         run({**run_keys, **change})
     assert message in str(raised.value) and "\n" not in str(raised.value)

@@ -43,7 +43,8 @@ def _write_set(
             folder, shard, {"hidden_7": hidden.to(getattr(torch, dtype)), "latent": latent.to(getattr(torch, dtype))}
         )
         labels += [
-            {"prompt_id": p.id, "candidate": c, "correct": bool(r), "reason": ""} for (p, c), r in zip(rows, right)
+            {"prompt_id": p.id, "candidate": c, "correct": bool(r), "reason": ""}
+            for (p, c), r in zip(rows, right, strict=True)
         ]
     (folder / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels))
     return folder

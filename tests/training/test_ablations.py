@@ -1,13 +1,15 @@
-"""The rows of the ablation table: their files exist and name what they vary, and rows are compared prompt by prompt."""
+"""The rows of the ablation table: what each resolves to, and how rows are compared."""
 
 import json
 from pathlib import Path
 
 import pytest
+import yaml
 
+from vhs.config.yamlfile import build
 from vhs.errors import ConfigError
 from vhs.training import ablations
-from vhs.training.config import TrainConfig, load_config
+from vhs.training.config import EvaluateConfig, TrainConfig
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +24,10 @@ def work(tmp_path, monkeypatch):
 
 def result(name: str, bests: list[float], right: float = 0.5) -> None:
     prompts = [f"prompt {i}" for i in range(len(bests))]
-    interval = lambda mean: {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}  # noqa: E731
+
+    def interval(mean: float) -> dict:
+        return {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}
+
     mean = sum(bests) / len(bests)
     found = {
         "config": {"output": f"{name}.json"}, "right": right, "within_prompt_auc": interval(0.7),
@@ -34,7 +39,7 @@ def result(name: str, bests: list[float], right: float = 0.5) -> None:
 
 @pytest.mark.parametrize("ablation", ablations.ABLATIONS, ids=lambda ablation: ablation.name)
 def test_every_row_trains_on_one_feature_and_is_evaluated_on_it(ablation, work):
-    trained = [load_config(TrainConfig, ablations.FOLDER / f"{file}.yaml", own) for file, *own in ablation.train]
+    trained = ablations.trainings(ablation)
     if not trained:
         config = ablations.evaluation(ablation, None)
         assert config.verifier == "ckpts/tiny/verifier_hidden_7" and Path(config.output).stem == ablation.name
@@ -50,11 +55,41 @@ def test_every_row_trains_on_one_feature_and_is_evaluated_on_it(ablation, work):
     assert not set(config.data) & set(trained[-1].data), "evaluated on what it was trained on"
 
 
+def test_a_row_differs_from_the_reference_in_what_it_is_called_after(work):
+    reference = ablations.trainings(ablations.choose([ablations.REFERENCE])[0])[-1].model_dump()
+
+    def changed(name: str) -> dict:
+        config = ablations.trainings(ablations.choose([name])[0])[-1].model_dump()
+        return {key: value for key, value in config.items() if value != reference[key] and key not in ("name", "init")}
+
+    folder = "outputs/paper/normalization/block_5"
+    assert changed("block_5") == {
+        "feature": "hidden_5",
+        "normalization_mean_path": f"{folder}_mean_bf16.pt",
+        "normalization_variance_path": f"{folder}_variance_bf16.pt",
+    }
+    assert changed("input_ae") == {
+        "feature": "latent", "normalization_mean_path": None, "normalization_variance_path": None
+    }  # fmt: skip
+    assert changed("data_own") == {"more_labels": None, "epochs": 3}
+    assert changed("finetune_seed_1") == {"seed": 1} and changed("data_no_align") == {}
+
+
+@pytest.mark.parametrize(("name", "trainings"), [("block_5", 2), ("no_scoring", 0)])
+def test_a_row_shows_whole_configurations_that_load_as_they_are(name, trainings, work):
+    row = ablations.choose([name])[0]
+    *trained, evaluated = yaml.safe_load_all(ablations.show(row, ["seed=7"]))
+    assert [build(TrainConfig, values) for values in trained] == ablations.trainings(row, ["seed=7"])
+    assert len(trained) == trainings and all(values["seed"] == 7 for values in trained)
+    last = ablations.trainings(row, ["seed=7"])[-1] if trainings else None
+    assert build(EvaluateConfig, evaluated) == ablations.evaluation(row, last)
+    assert set(evaluated) == set(EvaluateConfig.model_fields), "every key is shown"
+
+
 def test_every_file_of_a_training_belongs_to_a_row():
-    used = {file for ablation in ablations.ABLATIONS for file, *_ in ablation.train}
-    other = {"normalize", "evaluate", "evaluate_shipped", "evaluate_no_scoring"}
+    used = {file for ablation in ablations.ABLATIONS for file, *_ in (*ablation.train, ablation.evaluate)}
     files = {path.stem for path in (ROOT / "configs" / "paper").glob("*.yaml") if not path.stem.startswith("collect_")}
-    assert files - other == used
+    assert files - {"normalize"} == used
 
 
 def test_rows_are_compared_prompt_by_prompt(work):
@@ -71,9 +106,9 @@ def test_rows_are_compared_prompt_by_prompt(work):
 def test_other_prompts_are_not_compared(work):
     result("finetune", [1, 0, 1, 0])
     result("block_5", [1, 0, 1])
-    load = lambda name: json.loads(Path(f"outputs/paper/{name}.json").read_text())  # noqa: E731
+    block, finetune = (json.loads(Path(f"outputs/paper/{name}.json").read_text()) for name in ("block_5", "finetune"))
     with pytest.raises(ConfigError, match="block_5.json: other prompts than finetune.json's"):
-        ablations.difference(load("block_5"), load("finetune"))
+        ablations.difference(block, finetune)
 
 
 def test_a_row_with_figures_is_not_run_again(work, monkeypatch):

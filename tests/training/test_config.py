@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from vhs.config.yamlfile import load
 from vhs.errors import ConfigError
-from vhs.training.config import EvaluateConfig, TrainConfig, load_config
-from vhs.training.data.data_config import CollectConfig, NormalizeConfig, load_label_config
+from vhs.training.config import EvaluateConfig, TrainConfig
+from vhs.training.data.tasks import CollectConfig, NormalizeConfig, load_label_config
 
 ROOT = Path(__file__).parents[2]
 CLASSES = {
@@ -22,7 +23,7 @@ SHIPPED = sorted([*(ROOT / "configs" / "train").glob("*.yaml"), *(ROOT / "config
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_shipped_configurations_load(path):
     kind = path.stem.split("_")[0]
-    config = load_label_config(path) if kind in LABELS else load_config(CLASSES.get(kind, TrainConfig), path)
+    config = load_label_config(path) if kind in LABELS else load(CLASSES.get(kind, TrainConfig), path)
     if isinstance(config, TrainConfig) and path.parent.name == "paper":
         assert config.name == path.stem
     assert f"{path.parent.name}/{path.name}" in path.read_text().split("base:")[0], "the header states the command"
@@ -53,29 +54,13 @@ GOOD = "stage: align\nname: a\ndata: [x]\ninit: y\n"
 )
 def test_mistakes_are_one_line(tmp_path, text, message):
     with pytest.raises(ConfigError) as error:
-        load_config(TrainConfig, write(tmp_path, GOOD + text))
+        load(TrainConfig, write(tmp_path, GOOD + text))
     assert message in str(error.value) and "\n" not in str(error.value)
-
-
-def test_base_files(tmp_path):
-    write(tmp_path, GOOD + "batch_size: 8\nepochs: 1e0\n", "base.yaml")
-    config = load_config(
-        TrainConfig, write(tmp_path, "base: base.yaml\nname: b\n"), ["batch_size=4", "learning_rate=1e-3"]
-    )
-    assert (config.name, config.batch_size, config.epochs, config.learning_rate) == ("b", 4, 1.0, 1e-3)
-    with pytest.raises(ConfigError, match=r"base.yaml:5: batch_size"):
-        write(tmp_path, GOOD + "batch_size: 0\n", "base.yaml")
-        load_config(TrainConfig, tmp_path / "c.yaml")
-    write(tmp_path, "base: c.yaml\n", "base.yaml")
-    with pytest.raises(ConfigError, match="comes back to itself"):
-        load_config(TrainConfig, tmp_path / "c.yaml")
-    with pytest.raises(ConfigError, match=r"none.yaml: cannot be read"):
-        load_config(TrainConfig, write(tmp_path, "base: none.yaml\n"))
 
 
 def test_a_collection_of_nothing(tmp_path):
     path = write(tmp_path, "run: a\nannotation: b\noutput: c\nblocks: []\n")
     with pytest.raises(ConfigError, match="blocks: .*keeps nothing"):
-        load_config(CollectConfig, path)
+        load(CollectConfig, path)
     with pytest.raises(ConfigError, match="names a block twice"):
-        load_config(CollectConfig, path, ["blocks=[7, 7]"])
+        load(CollectConfig, path, ["blocks=[7, 7]"])

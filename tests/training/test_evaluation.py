@@ -35,11 +35,11 @@ def settings(collected, trained, tmp_path, **changes) -> EvaluateConfig:
 
 
 def test_a_verifier_that_knows_is_found_to_know(collected, trained, tmp_path):
-    said = run_evaluate(settings(collected, trained, tmp_path), say=print)
+    done = run_evaluate(settings(collected, trained, tmp_path), say=print)
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["within_prompt_auc"]["mean"] > 0.95 and found["accuracy"] > 0.9 and found["candidates"] == 80
     assert found["best_of"][2]["verifier"]["mean"] > 0.95 and found["best_of"][0]["verifier"]["mean"] == 0.5
-    assert "AUC within a prompt" in said and "gain over one" in said
+    assert "AUC within a prompt" in done.line() and "gain over one" in done.line()
     assert sum(found["histogram"]["right"]) == 40 and found["by_tag"]["single_object"]["oracle_of_4"] == 1.0
 
 
@@ -59,7 +59,10 @@ def test_shuffled_features_are_those_of_other_prompts(collected, trained, tmp_pa
     verifier = load_verifier(trained, use_generation_prompt=False)
     straight = score_sets(verifier, [CollectedSet(folder)], "hidden_7")
     shuffled = score_sets(verifier, [CollectedSet(folder)], "hidden_7", shuffle=True)
-    auc = lambda rows: figures(rows, [1], resamples=100)["within_prompt_auc"]["mean"]  # noqa: E731
+
+    def auc(rows: Rows) -> float:
+        return figures(rows, [1], resamples=100)["within_prompt_auc"]["mean"]
+
     assert auc(straight) > 0.95 and 0.25 < auc(shuffled) < 0.75
 
 

@@ -1,7 +1,7 @@
 """FSDP on two CPU processes: the same curves and checkpoints as one process without it.
 
-accelerate turns FSDP on for accelerators only, so the launched script turns it on itself; the wrapping, the gathering of
-weights, the saving and the loading are then the real ones, over gloo instead of NCCL.
+accelerate turns FSDP on for accelerators only, so the launched script turns it on itself; the wrapping, the gathering
+of weights, the saving and the loading are then the real ones, over gloo instead of NCCL.
 """
 
 import json
@@ -80,9 +80,11 @@ def environment() -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_fsdp_changes_nothing_and_goes_on_where_it_was_stopped(config, tmp_path):
+def test_fsdp_changes_nothing_and_goes_on_where_it_was_stopped(config, tmp_path, write_set):
+    odd = write_set(tmp_path / "odd", prompts=15, candidates=3)  # evaluates 9: 2 passes of one process, 1 of the other
+    cases = CASES | {"uneven": {"data": [str(odd)]}}
     paths = []
-    for name, changes in CASES.items():
+    for name, changes in cases.items():
         AcceleratorState._reset_state()  # the precision is fixed once a process
         train(config(name=f"{name}_alone", **SETTINGS, **changes))
         (tmp_path / f"{name}.json").write_text(config(name=name, **SETTINGS, **changes).model_dump_json())
@@ -92,7 +94,7 @@ def test_fsdp_changes_nothing_and_goes_on_where_it_was_stopped(config, tmp_path)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "launched.py"]
     subprocess.run([*launch, *paths], cwd=tmp_path, check=True, timeout=900, env=environment())
     curves = {}
-    for name in CASES:
+    for name in cases:
         exact = name != "bfloat16"  # FSDP casts the weights, autocast the single operations
         alone, sharded = config(name=f"{name}_alone").folder, config(name=name).folder
         expected, curves[name] = (list(map(json.loads, (f / "log.jsonl").open())) for f in (alone, sharded))

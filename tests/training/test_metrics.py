@@ -67,19 +67,6 @@ def test_best_of_n_refuses_too_small_a_group():
         metrics.best_of_n([0, 0], [1, 2], [1, 0], 3)
 
 
-def test_bootstrap_resamples_clusters():
-    """Copying each prompt's value ten times must not narrow the interval when the prompts are the clusters."""
-    values = np.random.default_rng(3).random(40)
-    plain = metrics.bootstrap(values)
-    copied = metrics.bootstrap(np.repeat(values, 10), np.repeat(np.arange(40), 10))
-    naive = metrics.bootstrap(np.repeat(values, 10))
-    assert copied.mean == pytest.approx(plain.mean)
-    assert copied.high - copied.low == pytest.approx(plain.high - plain.low, rel=0.1)
-    assert naive.high - naive.low < 0.5 * (plain.high - plain.low)
-    error = values.std() / np.sqrt(40)
-    assert plain.high - plain.low == pytest.approx(2 * 1.96 * error, rel=0.1)
-
-
 def test_calibration_and_accuracy_by_hand():
     table = metrics.calibration([0.05, 0.95, 0.85, 1.0], [0, 1, 0, 1])
     assert table["error"] == pytest.approx((0.05 + 0.05 + 0.85) / 4)  # bins 0, 8 and 9 (0.95 and 1.0 together)

@@ -152,8 +152,10 @@ trainer.accelerator.end_training()
 
 
 @pytest.mark.slow
-def test_two_processes_with_half_the_batch_give_the_same_gradients(config, tmp_path):
-    settings = config(reduction="weighted_mean", micro_batch=3, max_steps=1)
+def test_two_processes_with_half_the_batch_give_the_same_gradients(config, tmp_path, write_set):
+    """They evaluate 7 samples in micro-batches of 3: two forward passes of one process, and one of the other."""
+    odd = write_set(tmp_path / "odd", prompts=5, candidates=7)
+    settings = config(data=[str(odd)], reduction="weighted_mean", micro_batch=3, max_steps=1)
     single = Trainer(settings)
     single.accumulate(0)
     whole = gradients(single)
@@ -201,7 +203,7 @@ def test_a_step_on_a_gpu_stays_there(config, changes):
     with fake_gpu() as gpu:
         batch = type(batch)(**{name: gpu.from_tensor(tensor).to("cuda") for name, tensor in vars(batch).items()})
         model = moved(trainer.model, gpu)
-        logits = model(trainer.reading(batch.features), batch.after, batch.rows, batch.columns)
+        logits = model(trainer.preprocess(batch.features), batch.after, batch.rows, batch.columns)
         values = trainer.loss.values(logits, batch.targets, batch.labels)
     assert values.device.type == "cuda" and values.shape == batch.targets.shape
 
@@ -216,10 +218,13 @@ def test_gradient_checkpointing_changes_nothing(config):
 
 
 def test_latents_and_normalisation_are_read_as_the_verifier_reads_them(config, tmp_path):
-    from vhs.training.data.normalization import moments_of, save_statistics
+    from vhs.training.data.normalization import Moments, save_statistics
 
     data = CollectedSet(config().data[0])
-    mean, variance = save_statistics(moments_of(data.batches("hidden_7")), tmp_path, "hidden_7")
+    moments = Moments()
+    for batch in data.batches("hidden_7"):
+        moments.update(batch)
+    mean, variance = save_statistics(moments, tmp_path, "hidden_7")
     paths = {"normalization_mean_path": str(mean), "normalization_variance_path": str(variance)}
     for changes in (paths, {"feature": "latent"}):
         trainer = Trainer(config(loss="cross_entropy", max_steps=1, **changes))

@@ -91,10 +91,10 @@ def test_wrong_config(changes, message, checkpoint):
 def test_config_that_is_no_json(checkpoint):
     folder = checkpoint("A/vhs-tiny-hidden")
     (folder / "config.json").write_text('{"model_type": ')
-    with pytest.raises(CheckpointError, match="config.json: not readable as JSON"):
+    with pytest.raises(CheckpointError, match="config.json: is not valid JSON"):
         read_verifier_config(folder)
     (folder / "config.json").unlink()
-    with pytest.raises(CheckpointError, match="config.json: no such file"):
+    with pytest.raises(CheckpointError, match="config.json: is missing"):
         read_verifier_config(folder)
 
 
@@ -184,24 +184,24 @@ def test_folders_name_decides_nothing(checkpoint, activations):
 def test_a_check_finds_what_loading_would_without_reading_a_weight(checkpoint, statistics, monkeypatch):
     import safetensors.torch
 
-    from vhs.verifiers import check_verifier
+    from vhs.verifiers import resolve_llava
 
     folder = checkpoint("A/vhs-tiny-hidden")
     edit_tensors(folder, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].clone()}))
     broken = checkpoint("C/vhs-tiny-linear", mm_projector_type="mlp2x_gelu")
     monkeypatch.setattr(safetensors.torch, "load_file", None)
-    assert check_verifier(folder, "hidden_7", **statistics, tokens=64).width == 48
+    assert resolve_llava(folder, "hidden_7", **statistics).fetched(64).width == 48
     with pytest.raises(CheckpointError, match="missing: 0.bias, 0.weight, 2.bias, 2.weight; unexpected: bias, weight"):
-        check_verifier(broken)
+        resolve_llava(broken).fetched(None)
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-10])
     with pytest.raises(CheckpointError, match="truncated or corrupt"):
-        check_verifier(folder)
+        resolve_llava(folder).fetched(None)
 
 
 def test_a_check_knows_the_number_of_tokens(checkpoint):
-    from vhs.verifiers import check_verifier
+    from vhs.verifiers import resolve_llava
 
     files = [GOLDENS / "A" / f"block_7_{name}_pertoken_bf16.pt" for name in ("mean", "variance")]
-    check_verifier(checkpoint("A/vhs-tiny-hidden"), "hidden_7", *files, tokens=64)
+    resolve_llava(checkpoint("A/vhs-tiny-hidden"), "hidden_7", *files).fetched(64)
     with pytest.raises(CheckpointError, match="statistics of 64 tokens; the hidden states have 1024"):
-        check_verifier(checkpoint("A/vhs-tiny-hidden", folder="again"), "hidden_7", *files, tokens=1024)
+        resolve_llava(checkpoint("A/vhs-tiny-hidden", folder="again"), "hidden_7", *files).fetched(1024)

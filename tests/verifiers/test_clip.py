@@ -7,7 +7,7 @@ from PIL import Image
 from safetensors.torch import load, save_file
 
 from vhs.errors import CheckpointError, ImageError
-from vhs.verifiers import check_verifier, load_verifier
+from vhs.verifiers import load_verifier, resolve_llava
 from vhs.verifiers.clip import ClipTower, Preprocessing
 
 from .conftest import GOLDENS
@@ -76,13 +76,13 @@ def test_where_a_tower_is_found(place, checkpoint, tmp_path, monkeypatch):
 
 def test_tower_of_another_width(checkpoint):
     folder = _narrow(checkpoint)
-    for read in (load_verifier, check_verifier):
+    for read in (load_verifier, lambda *names: resolve_llava(*names).fetched(None)):
         with pytest.raises(CheckpointError, match="tokens have 48 channels; .* takes 32 \\(mm_hidden_size\\)"):
             read(folder, str(TOWER))
 
 
 def test_check_passes_what_loads(checkpoint):
-    assert check_verifier(checkpoint("B/vhs-tiny-clip"), str(TOWER)).reads == "image"
+    assert resolve_llava(checkpoint("B/vhs-tiny-clip"), str(TOWER)).fetched(None).reads == "image"
 
 
 def _narrow(checkpoint):
@@ -131,7 +131,7 @@ def test_inputs_that_are_no_pictures(checkpoint, tmp_path):
         with pytest.raises(CheckpointError, match="verifier: reads a list of N pictures"):
             verifier.score("a bench", wrong)
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    with pytest.raises(ImageError, match="bad.png: not a readable picture"):
+    with pytest.raises(ImageError, match="bad.png: not a picture"):
         verifier.score("a bench", [tmp_path / "bad.png"])
 
 

@@ -28,8 +28,10 @@ def test_a_download_is_used_and_never_asks_for_pickles(monkeypatch, checkpoint, 
     folder = checkpoint("A/vhs-tiny-hidden")
     asked = []
 
-    def download(repository, allow_patterns):
+    def download(repository, allow_patterns, local_files_only=False):
         assert repository == HIDDEN
+        if local_files_only:
+            raise huggingface_hub.errors.LocalEntryNotFoundError("not in the cache")
         asked.append(allow_patterns)
         return str(folder)
 

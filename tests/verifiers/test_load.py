@@ -11,15 +11,6 @@ from vhs.verifiers import load_language_model, load_verifier
 from vhs.verifiers.load import load_tokenizer
 
 
-def test_wrong_keys_are_named_before_anything_is_read():
-    with pytest.raises(ConfigError, match="dtype: 'float8'; one of float32, bfloat16, float16"):
-        load_verifier("nowhere", dtype="float8")
-    with pytest.raises(ConfigError, match="device: 'gpu'; one of cpu, cuda"):
-        load_verifier("nowhere", device="gpu")
-    with pytest.raises(ConfigError, match="device: cuda:99: not there"):
-        load_verifier("nowhere", device="cuda:99")
-
-
 def test_one_statistics_file_alone(checkpoint, statistics):
     mean = {"normalization_mean_path": statistics["normalization_mean_path"]}
     with pytest.raises(ConfigError, match="normalization_variance_path: missing, but normalization_mean_path is given"):

@@ -160,11 +160,16 @@ class JudgeKeys(Keys):
     """open_clip architecture (with OpenAI's weights), or `local-dir:<folder>`."""
 
 
-class DeviceKeys(Keys):
-    """Device and memory."""
+class DeviceKey(Keys):
+    """Device."""
 
     device: str = key("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", needed="auto, cpu, mps, cuda or cuda:<number>")
     """`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda`, `cuda:<number>` or `mps`."""
+
+
+class DeviceKeys(DeviceKey):
+    """Device and memory."""
+
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = key("auto")
     """Precision; `auto` is `float32` on the CPU and `bfloat16` elsewhere."""
     micro_batch: int = key(8, ge=1, unit="candidates", results=False)

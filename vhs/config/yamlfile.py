@@ -1,6 +1,7 @@
 """YAML files and `key=value` overrides into a typed configuration, with errors that name file, line and key.
 
-Any pydantic model can be loaded this way: `load(RunConfig, "configs/tiny.yaml", ["seed=3"])`.
+Any pydantic model can be loaded this way: `load(RunConfig, "configs/tiny.yaml", ["seed=3"])`. A file starts from
+another one with `base: other.yaml`, a path beside it: its own keys replace the base's, a list or a mapping as a whole.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from vhs.errors import ConfigError
+from vhs.paths import find
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -35,13 +37,19 @@ BOUNDS = {
 
 
 def load(model: type[Model], path: str | Path, overrides: Iterable[str] = ()) -> Model:
-    """The configuration in `path` with `key=value` overrides on top. Raises ConfigError in one line."""
-    values, origins = read_yaml(path)
+    """The configuration in `path`, over its `base`, under `key=value` overrides. Raises ConfigError in one line."""
+    values, origins = read_values(path, overrides)
+    return build(model, values, origins, str(path))
+
+
+def read_values(path: str | Path, overrides: Iterable[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:
+    """The keys of a file over those of its `base`, under `key=value` overrides, and for each where it was given:
+    `file:line` or "command line". A path is looked up as `vhs.paths.find` does. Raises ConfigError in one line."""
+    values, origins = _with_base(find(path), ())
     for pair in overrides:
         key, value = parse_override(pair)
-        values[key] = value
-        origins[key] = "command line"
-    return build(model, values, origins, str(path))
+        values[key], origins[key] = value, "command line"
+    return values, origins
 
 
 def build(
@@ -84,6 +92,25 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{path}:{node.start_mark.line + 1}: not a mapping; one 'key: value' a line is needed")
     return values, _key_lines(node, path)
+
+
+def _with_base(path: Path, below: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+    """`read_yaml` over the file's base; `below` are the files whose chain of bases led to this one."""
+    values, origins = read_yaml(path)
+    if "base" not in values:
+        return values, origins
+    name, where = values.pop("base"), origins.pop("base")
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{where}: base: {name!r} is not a path; a YAML file to start from is needed")
+    base = path.parent / Path(name).expanduser()
+    if not base.is_file():
+        raise ConfigError(f"{where}: base: {name!r} is no file; a path beside {path.name} is needed")
+    chain = (*below, path)
+    if base.resolve() in {file.resolve() for file in chain}:
+        names = " -> ".join(file.name for file in (*chain, base))
+        raise ConfigError(f"{where}: base: {name!r} comes back to itself ({names}); remove one of these")
+    inherited, places = _with_base(base, chain)
+    return {**inherited, **values}, {**places, **origins}
 
 
 def parse_override(pair: str) -> tuple[str, Any]:

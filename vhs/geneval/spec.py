@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vhs.checkpoints.source import Source, find_file
-from vhs.config.run import DeviceKeys, JudgeKeys, key, load_config
+from vhs.config.run import DeviceKey, JudgeKeys, key, load_config
 from vhs.config.yamlfile import build, parse_override
 from vhs.errors import CheckpointError, ConfigError
 from vhs.files import read_json
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LOCAL_DIR = "local-dir:"
 
 
-class JudgeConfig(DeviceKeys, JudgeKeys):
+class JudgeConfig(DeviceKey, JudgeKeys):
     """The judge's keys outside a run; the default is GenEval's own detector."""
 
     segmentation_ckpt_path: str = key(f"ckpts/{PUBLISHED['c9d0c4f2']}", path="file")
@@ -35,8 +35,8 @@ class JudgeConfig(DeviceKeys, JudgeKeys):
 
 @dataclass(frozen=True)
 class GenEvalSpec:
-    """GenEval with one detector. `names` are its classes in label order, `colors` an open_clip architecture (with OpenAI's
-    weights) or the folder of one."""
+    """GenEval with one detector. `names` are its classes in label order, `colors` an open_clip architecture (with
+    OpenAI's weights) or the folder of one."""
 
     detector: str
     checkpoint: Source
@@ -59,8 +59,8 @@ class GenEvalSpec:
         return f"{LOCAL_DIR}{self.colors.require()}" if isinstance(self.colors, Source) else self.colors
 
     def fetched(self, self_check: bool = True) -> GenEvalSpec:
-        """The same with every file here; with `self_check` the detector is the one that belongs to its class names, as far
-        as files tell. Raises ConfigError or CheckpointError."""
+        """The same with every file here; with `self_check` the detector is the one that belongs to its class names, as
+        far as files tell. Raises ConfigError or CheckpointError."""
         from vhs.geneval.detector import converted_from
 
         checkpoint = self.checkpoint.fetched()

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vhs.bootstrap import RESAMPLES, percentile_interval
 from vhs.records import TAGS
-
-RESAMPLES = 2000
 
 
 class Outcome(NamedTuple):
@@ -79,8 +78,7 @@ def format_table(columns: Mapping[str, Summary]) -> str:
     """A plain-text table, in %: a row per tag and per overall, a column per summary with its interval."""
     first = next(iter(columns.values()))
     rows = [("", *(f"{name} %" for name in columns))]
-    for tag in first.tags:
-        rows.append((tag, *(format_figure(s.tags[tag]) for s in columns.values())))
+    rows += [(tag, *(format_figure(s.tags[tag]) for s in columns.values())) for tag in first.tags]
     rows.append(("mean over tags", *(format_figure(s.over_tags) for s in columns.values())))
     rows.append(("mean over prompts", *(format_figure(s.over_prompts) for s in columns.values())))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -123,8 +121,7 @@ class _Draws:
 
 
 def _figure(value: float, draws: np.ndarray, images: int, prompts: int) -> Figure:
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return Figure(float(value), float(low), float(high), images, prompts)
+    return Figure(float(value), *percentile_interval(draws), images, prompts)
 
 
 def _by_tag(outcomes: Iterable[Outcome]) -> dict[str, list[tuple[float, int]]]:

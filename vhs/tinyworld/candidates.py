@@ -33,9 +33,9 @@ from vhs.tinyworld.scenes import (
     sample_prompts,
 )  # fmt: skip
 from vhs.training.commands import run_collect
-from vhs.training.data.data_config import CollectConfig
 from vhs.training.data.labels import line_of, write_rows
 from vhs.training.data.store import CollectedSet
+from vhs.training.data.tasks import CollectConfig
 
 STAGE = "candidates"
 PROMPTS, HELD_OUT_PROMPTS, PER_PROMPT = 5200, 1200, 8
@@ -163,7 +163,7 @@ def main() -> None:
         run=RUN, annotation=prompt_file(name.removeprefix("set_"), prompts), output=output, candidates=PER_PROMPT, blocks=BLOCKS,
         latent=True, pictures="png", seed=seed, micro_batch=PER_PROMPT,
     )  # fmt: skip
-    print(run_collect(collect, print))
+    print(run_collect(collect, print).line())
     data = CollectedSet(output)
     judge_and_describe(data, resolve_judge(load_config(RUN), "cpu").fetched().load())
     correct = [json.loads(line)["correct"] for line in (data.folder / "labels.jsonl").read_text().splitlines()]

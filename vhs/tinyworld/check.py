@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from vhs.bootstrap import Interval, bootstrap
 from vhs.config.run import load_config
 from vhs.geneval.evaluate import GenEval
 from vhs.records import TAGS, Prompt
@@ -76,7 +77,7 @@ def judged(judge: GenEval, images: Sequence[Image.Image], records: Sequence[dict
     return out
 
 
-def measure_judge(autoencoder: torch.nn.Module, judge: GenEval, count: int) -> dict[str, metrics.Interval]:
+def measure_judge(autoencoder: torch.nn.Module, judge: GenEval, count: int) -> dict[str, Interval]:
     """PSNR, and how often the judge accepts true captions and rejects wrong ones, on pictures and reconstructions."""
     scenes = held_out_scenes(count)
     drawn = [render(scene) for scene in scenes]
@@ -88,7 +89,7 @@ def measure_judge(autoencoder: torch.nn.Module, judge: GenEval, count: int) -> d
     for suffix, pictures in (("", images), ("_reconstructed", again)):
         figures[f"judge_accept{suffix}"] = judged(judge, pictures, right)
         figures[f"judge_reject{suffix}"] = [not verdict for verdict in judged(judge, pictures, wrong)]
-    return {name: metrics.bootstrap(values) for name, values in figures.items()}
+    return {name: bootstrap(values) for name, values in figures.items()}
 
 
 # -------------------------------------------------------------------------------------------- generator and verifier
@@ -127,7 +128,7 @@ def collect_rows(generator, verifier, judge: GenEval, prompts: Sequence[Prompt],
     return rows
 
 
-def measure_verifier(rows: Rows, only: Callable[[str], bool] = lambda tag: True) -> dict[str, metrics.Interval]:
+def measure_verifier(rows: Rows, only: Callable[[str], bool] = lambda tag: True) -> dict[str, Interval]:
     """Best-of-N rates and the within-prompt AUC over the groups whose tag is wanted."""
     keep = [i for i, group in enumerate(rows.groups) if only(rows.tags[group])]
     groups, scores, shuffled, verdicts = (
@@ -144,8 +145,7 @@ def measure_verifier(rows: Rows, only: Callable[[str], bool] = lambda tag: True)
     }
     per_group["gain"] = {g: per_group["best_of_8"][g] - per_group["single"][g] for g in per_group["single"]}
     return {
-        name: metrics.bootstrap(list(values.values()), [prompt for prompt, _ in values])
-        for name, values in per_group.items()
+        name: bootstrap(list(values.values()), [prompt for prompt, _ in values]) for name, values in per_group.items()
     }
 
 
@@ -167,7 +167,7 @@ def table(rows: Rows) -> str:
     return "\n".join(lines)
 
 
-def as_json(figures: dict[str, metrics.Interval], prompts: int, seeds: int) -> str:
+def as_json(figures: dict[str, Interval], prompts: int, seeds: int) -> str:
     """One object: each figure, its interval as `<key>_ci`, and the counts."""
     out: dict[str, object] = {}
     for name, interval in figures.items():

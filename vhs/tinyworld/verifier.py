@@ -12,10 +12,11 @@ from pathlib import Path
 
 import torch
 
+from vhs.config.yamlfile import load
 from vhs.tinyworld import candidates, recipe
 from vhs.training.commands import run_normalize, run_train
-from vhs.training.config import TrainConfig, load_config
-from vhs.training.data.data_config import NormalizeConfig
+from vhs.training.config import TrainConfig
+from vhs.training.data.tasks import NormalizeConfig
 
 STAGE = "verifier"
 
@@ -26,16 +27,16 @@ def main() -> None:
     torch.set_num_threads(parser.parse_args().threads)
     data = f"data={candidates.sets()}"
     statistics = NormalizeConfig(data=candidates.sets(), output=str(recipe.CKPTS / "normalization"))
-    print(run_normalize(statistics, print))
+    print(run_normalize(statistics, print).line())
     folder = f"output_path={recipe.WORK / STAGE}"
     init = None
     for stage in ("shipped_align", "shipped"):
         overrides = [data, folder, "cont=true", "eval_every=400", "save_every=400"] + ([f"init={init}"] if init else [])
         overrides += [] if recipe.has_bfloat16("cpu") else ["precision=float32"]
-        config = load_config(TrainConfig, Path("configs/paper") / f"{stage}.yaml", overrides)
-        line = run_train(config, print)
-        print(line)
-        init = line.split(":")[0]
+        config = load(TrainConfig, Path("configs/paper") / f"{stage}.yaml", overrides)
+        result = run_train(config, print)
+        print(result.line())
+        init = result.checkpoint
     shutil.copytree(init, recipe.CKPTS / "verifier_hidden_7", dirs_exist_ok=True)
 
 

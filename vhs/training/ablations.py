@@ -1,4 +1,7 @@
-"""The paper's ablations in miniature: what is trained for each, how it is evaluated, and the table of all."""
+"""The paper's ablations in miniature: what is trained for each, how it is evaluated, and the table of all.
+
+A row is its difference from files of `configs/paper` that several rows share; `show` prints what comes of it.
+"""
 
 from __future__ import annotations
 
@@ -8,61 +11,90 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vhs.config.yamlfile import nearest
+import yaml
+
+from vhs.bootstrap import Interval, bootstrap
+from vhs.config.yamlfile import load, nearest
 from vhs.errors import ConfigError
-from vhs.training import metrics
 from vhs.training.commands import run_evaluate, run_train
-from vhs.training.config import EvaluateConfig, TrainConfig, load_config
+from vhs.training.config import EvaluateConfig, TrainConfig
 
 FOLDER = Path("configs/paper")
+OUTPUTS = Path("outputs/paper")
 REFERENCE = "finetune"
 """The row that the others are compared with, unless they name another."""
 
 STATISTICS = ("normalization_mean_path", "normalization_variance_path")
+UNNORMALISED = tuple(f"{key}=null" for key in STATISTICS)
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """A row: its trainings, each a file of `configs/paper` with overrides; overrides of its evaluation; the row that it is
-    compared with. `base` is the file of its evaluation; without trainings it names the verifier too."""
+    """A row: its trainings and its evaluation, each a file of `configs/paper` under `key=value` overrides, and the row
+    that it is compared with. Without trainings the evaluation's file names the verifier too."""
 
     name: str
     about: str
     train: tuple[tuple[str, ...], ...] = ()
-    evaluate: tuple[str, ...] = ()
-    base: str = "evaluate"
+    evaluate: tuple[str, ...] = ("evaluate",)
     reference: str = REFERENCE
 
 
-def _seed(seed: int, align: str, tune: str) -> Ablation:
-    """Both stages of `tune` again, compared with it."""
-    name = f"{tune}_seed_{seed}"
-    first = (align, f"seed={seed}", f"name={name}_align")
-    second = (tune, f"seed={seed}", f"name={name}", f"init=outputs/paper/{name}_align/checkpoint")
-    return Ablation(name, f"`{tune}` from nothing, seed {seed}", (first, second), reference=tune)
+def _both(name: str, about: str, *changes: str, stages: tuple[str, str] = ("align", REFERENCE), **row: Any) -> Ablation:
+    """Stage 1, and stage 2 from it, both with these changes."""
+    first = (stages[0], f"name={name}_align", *changes)
+    second = (stages[1], f"name={name}", f"init={OUTPUTS / f'{name}_align' / 'checkpoint'}", *changes)
+    return Ablation(name, about, (first, second), **row)
+
+
+def _second(name: str, about: str, *changes: str) -> Ablation:
+    """Stage 2 with these changes, from the reference's stage 1."""
+    return Ablation(name, about, (("align",), (REFERENCE, f"name={name}", *changes)))
+
+
+def _seed(seed: int, *stages: str) -> Ablation:
+    """Both stages again from another seed, compared with those of the files."""
+    tuned = stages[1]
+    return _both(
+        f"{tuned}_seed_{seed}", f"`{tuned}` from nothing, seed {seed}", f"seed={seed}", stages=stages, reference=tuned
+    )
+
+
+def _block(block: int) -> Ablation:
+    """Both stages on another block, with its own statistics."""
+    files = (
+        f"normalization_{moment}_path={OUTPUTS}/normalization/block_{block}_{moment}_bf16.pt"
+        for moment in ("mean", "variance")
+    )
+    return _both(f"block_{block}", f"block {block}", f"feature=hidden_{block}", *files)
+
+
+def _shipped(name: str, about: str, *changes: str) -> Ablation:
+    """The shipped verifier, evaluated in another way."""
+    return Ablation(name, about, (), ("evaluate_shipped", *changes), reference="shipped")
 
 
 ABLATIONS = (
-    Ablation("shipped", "the shipped verifier", base="evaluate_shipped", reference="shipped"),
+    _shipped("shipped", "the shipped verifier"),
     _seed(1, "shipped_align", "shipped"),
     _seed(2, "shipped_align", "shipped"),
     Ablation(REFERENCE, "block 7, weighted loss, 20,800 candidates", (("align",), (REFERENCE,))),
     _seed(1, "align", REFERENCE),
-    *(Ablation(f"block_{l}", f"block {l}", ((f"block_{l}_align",), (f"block_{l}",))) for l in (1, 5, 9, 19)),
-    Ablation("input_ae", "final latent", (("input_ae_align",), ("input_ae",))),
-    Ablation("input_clip", "CLIP features of the picture", (("input_clip_align",), ("input_clip",)),
-             ("data=[outputs/paper/clip_test]",)),
-    Ablation("loss_cross_entropy", "cross-entropy", (("align",), ("loss_cross_entropy",))),
-    Ablation("loss_focal", "focal loss, gamma 2", (("align",), ("loss_focal",))),
-    Ablation("no_scoring", "shipped, random among the answers yes", base="evaluate_no_scoring", reference="shipped"),
-    Ablation("data_quarter", "a quarter of the prompts, as many steps", (("align",), ("data_quarter",))),
-    Ablation("data_half", "a half of the prompts, as many steps", (("align",), ("data_half",))),
-    Ablation("data_own", "no verdicts on other prompts, about as many steps", (("align",), ("data_own",))),
-    Ablation("data_no_align", "no stage 1", (("data_no_align",),)),
-    *(Ablation(f"lora_{part}", f"shipped, generator shifted by a LoRA, {part} %", (), (f"data=[outputs/paper/lora_{part}]",),
-               base="evaluate_shipped", reference="shipped") for part in (50, 100)),
+    *(_block(block) for block in (1, 5, 9, 19)),
+    _both("input_ae", "final latent", "feature=latent", *UNNORMALISED),
+    _both("input_clip", "CLIP features of the picture", "feature=clip", "vision_tower=ckpts/tiny/clip_vision",
+          "data=[outputs/paper/clip_train]", *UNNORMALISED, evaluate=("evaluate", "data=[outputs/paper/clip_test]")),
+    _second("loss_cross_entropy", "cross-entropy", "loss=cross_entropy"),
+    _second("loss_focal", "focal loss, gamma 2", "loss=focal", "alpha=0.37", "gamma=2.0"),
+    _shipped("no_scoring", "shipped, random among the answers yes", "selection=random_yes"),
+    _second("data_quarter", "a quarter of the prompts, as many steps", "fraction=0.25", "epochs=4"),
+    _second("data_half", "a half of the prompts, as many steps", "fraction=0.5", "epochs=2"),
+    _second("data_own", "no verdicts on other prompts, about as many steps", "more_labels=null", "epochs=3"),
+    Ablation("data_no_align", "no stage 1", ((REFERENCE, "name=data_no_align", "init=ckpts/tiny/language_model"),)),
+    *(_shipped(f"lora_{part}", f"shipped, generator shifted by a LoRA, {part} %", f"data=[outputs/paper/lora_{part}]")
+      for part in (50, 100)),
 )  # fmt: skip
 
 
@@ -75,18 +107,39 @@ def choose(names: Iterable[str]) -> list[Ablation]:
     return [known[name] for name in names] or list(ABLATIONS)
 
 
+def trainings(ablation: Ablation, overrides: Iterable[str] = ()) -> list[TrainConfig]:
+    """A row's trainings in their order, each under `overrides`; an interrupted one goes on."""
+    overrides = [*overrides, "cont=true"]
+    return [load(TrainConfig, FOLDER / f"{file}.yaml", [*own, *overrides]) for file, *own in ablation.train]
+
+
 def evaluation(ablation: Ablation, trained: TrainConfig | None) -> EvaluateConfig:
     """How a row's verifier is evaluated: on the feature and with the statistics that it was trained with."""
-    keys = [f"output={result_path(ablation)}", *ablation.evaluate]
+    file, *own = ablation.evaluate
+    keys = [f"output={result_path(ablation)}", *own]
     if trained is not None:
         keys += [f"verifier={trained.folder / 'checkpoint'}", f"feature={trained.feature}"]
         keys += [f"{key}={getattr(trained, key) or 'null'}" for key in STATISTICS]
-    return load_config(EvaluateConfig, FOLDER / f"{ablation.base}.yaml", keys)
+    return load(EvaluateConfig, FOLDER / f"{file}.yaml", keys)
 
 
 def result_path(ablation: Ablation) -> Path:
     """Where a row's figures are written."""
-    return Path("outputs/paper") / f"{ablation.name}.json"
+    return OUTPUTS / f"{ablation.name}.json"
+
+
+def show(ablation: Ablation, overrides: Iterable[str] = ()) -> str:
+    """What `run` does for a row, as YAML: a document with every key for each training, and one for the evaluation.
+    Each is a whole configuration, which train.py and evaluate.py take."""
+    trained = trainings(ablation, overrides)
+    tested = evaluation(ablation, trained[-1] if trained else None)
+    named = [(f"{ablation.name}, stage {config.stage}: train.py", config) for config in trained]
+    named.append((f"{ablation.name}: evaluate.py", tested))
+    return "---\n".join(f"# {name}\n{_yaml(config)}" for name, config in named)
+
+
+def _yaml(config: TrainConfig | EvaluateConfig) -> str:
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=1000)
 
 
 def run(ablation: Ablation, overrides: Iterable[str], say: Say) -> None:
@@ -94,19 +147,18 @@ def run(ablation: Ablation, overrides: Iterable[str], say: Say) -> None:
     if result_path(ablation).exists():
         return
     config = None
-    for file, *own in ablation.train:
-        config = load_config(TrainConfig, FOLDER / f"{file}.yaml", [*own, *overrides, "cont=true"])
-        say(f"{ablation.name}: {run_train(config, say)}")
-    say(run_evaluate(evaluation(ablation, config), say))
+    for config in trainings(ablation, overrides):
+        say(f"{ablation.name}: {run_train(config, say).line()}")
+    say(run_evaluate(evaluation(ablation, config), say).line())
 
 
-def difference(found: dict[str, Any], reference: dict[str, Any]) -> metrics.Interval:
+def difference(found: dict[str, Any], reference: dict[str, Any]) -> Interval:
     """Best of N less the reference's on the same candidates, paired by prompt. Raises ConfigError where they differ."""
     ours, theirs = (result["per_prompt"] for result in (found, reference))
     if [row["prompt"] for row in ours] != [row["prompt"] for row in theirs]:
         raise ConfigError(f"{found['config']['output']}: other prompts than {reference['config']['output']}'s")
     values = [a["best"] - b["best"] for a, b in zip(ours, theirs, strict=True)]
-    return metrics.bootstrap(values, [row["prompt"] for row in ours])
+    return bootstrap(values, [row["prompt"] for row in ours])
 
 
 def table(rows: Iterable[Ablation]) -> str:

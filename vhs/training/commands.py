@@ -1,86 +1,87 @@
-"""What the commands in verifier_scripts/ do: from a configuration to files, with words on the way.
+"""What the commands of training do: from a configuration to files.
 
-Each takes its configuration and `say`, which shows a line; each returns its closing line (collecting: one a process;
-otherwise the first process's).
+Each takes its configuration and `say`, which shows a line on the way, and returns what it did; `line()` of that is the
+command's closing line. Of several processes, only the first has something to say at the end, except when collecting.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tqdm import tqdm
 
 from vhs.config.run import RunConfig, load_config
 from vhs.device import resolve_device, resolve_dtype
-from vhs.errors import ConfigError, VHSError
+from vhs.errors import ConfigError
 from vhs.paths import find
 from vhs.processes import current_process
 from vhs.training.config import EvaluateConfig, TrainConfig
-from vhs.training.data.data_config import CollectConfig, NormalizeConfig
+from vhs.training.data.tasks import CollectConfig, NormalizeConfig
 
 if TYPE_CHECKING:
+    import torch
+
     from vhs.generators import GeneratorSpec
+    from vhs.records import Prompt
+    from vhs.training.data.collect import Report
     from vhs.training.data.store import CollectedSet
+    from vhs.training.trainer import Result
     from vhs.verifiers.llava import LlavaVerifier
 
 Say = Callable[[str], None]
 
 GENERATOR_KEYS_LEFT_OUT = frozenset({"micro_batch", "offload", "device"})
 """Keys of the generator that change how fast it runs, not what it gives (but by rounding)."""
+NORMALIZE_BATCH = 256
 
 
-def command(
-    doc: str, load: Callable[[str, Sequence[str]], Any], run: Callable[[Any, Say], str], interrupted: str
-) -> int:
-    """A script of verifier_scripts/: its arguments, `run` on the configuration that `load` reads, its exit code.
+class Done(Protocol):
+    """What a command did."""
 
-    `doc` is the script's own text, `interrupted` what to say after Ctrl-C.
-    """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", required=True, help="YAML file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration keys that replace the file's")
-    arguments = parser.parse_intermixed_args()
-    try:
-        line = run(load(arguments.config, arguments.overrides), lambda line: print(line, file=sys.stderr))
-        if line:
-            print(line)
-    except VHSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"interrupted; {interrupted}", file=sys.stderr)
-        return 130
-    return 0
+    def line(self) -> str:
+        """Its closing line."""
 
 
-def run_collect(config: CollectConfig, say: Say) -> str:
+# ------------------------------------------------------------------------------------------------------------- collect
+
+
+def run_collect(config: CollectConfig, say: Say) -> Report:
     """Collects a set, or the rest of it. Everything that can be refused is refused before weights are loaded."""
     from vhs.generators import resolve_generator
     from vhs.prompts import read_prompts
-    from vhs.training.data.collect import check_disk, collect, first, plan
+    from vhs.training.data.collect import check_disk, collect, plan
 
     process = current_process()
-    run = load_config(find(config.run), config.run_overrides)
+    run = load_config(config.run, config.run_overrides)
     if config.micro_batch is not None:
         run = run.changed(micro_batch=config.micro_batch)
     device = resolve_device(run.device, process)
     spec = resolve_generator(run, device, resolve_dtype(run.dtype, device)).fetched()
-    prompts = first(read_prompts(find(config.annotation)), config.limit)
+    prompts = read_prompts(find(config.annotation))[: config.limit]
+    records = _check_records(prompts, config)
     tower, clip_shape = _tower(config, device) if config.clip else (None, None)
     layout = plan(spec.info, len(prompts), config, _generator_settings(spec, run), clip_shape)
-    line = check_disk(Path(config.output), layout, spec.info.image_size, config.reserve_gib)
+    space = check_disk(Path(config.output), layout, spec.info.image_size, config.reserve_gib)
     if process.first:
-        say(line)
+        say(f"{space}; {records}")
     generator = spec.load()
     with tqdm(total=layout.samples // process.count, desc="samples", disable=not process.first) as bar:
-        report = collect(generator, prompts, config, layout, process=process, tower=tower, progress=bar.update)
-    return report.line()
+        return collect(generator, prompts, config, layout, process=process, tower=tower, progress=bar.update)
+
+
+def _check_records(prompts: Sequence[Prompt], config: CollectConfig) -> str:
+    """How many of the prompts GenEval can judge. Raises ConfigError where all of them must be."""
+    without = [prompt for prompt in prompts if not prompt.judged]
+    if without and config.require_records:
+        raise ConfigError(
+            f"{config.annotation}: {len(without)} of {len(prompts)} prompts have no GenEval record, first "
+            f"{without[0].text!r}; write records with label.py and task: metadata, or set require_records: false"
+        )
+    return f"GenEval can judge {len(prompts) - len(without)} of {len(prompts)} prompts"
 
 
 def _generator_settings(spec: GeneratorSpec, run: RunConfig) -> dict[str, Any]:
@@ -99,31 +100,74 @@ def _tower(config: CollectConfig, device: str) -> tuple[Any, tuple[int, int]]:
     return tower, tuple(tower([Image.new("RGB", (64, 64))]).shape[1:])
 
 
-def run_normalize(config: NormalizeConfig, say: Say) -> str:
-    """Measures a feature over whole sets and writes both files."""
+# ----------------------------------------------------------------------------------------------------------- normalise
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The files of a feature's mean and variance, and over how many values each entry was taken."""
+
+    count: int
+    mean: Path
+    variance: Path
+
+    def line(self) -> str:
+        return f"{self.count} values each: {self.mean}, {self.variance}"
+
+
+def run_normalize(config: NormalizeConfig, say: Say) -> Statistics | None:
+    """Measures a feature over the sets and writes both files. Processes share the samples; the first one writes."""
+    from accelerate.utils import gather_object
+
     from vhs.training.data.normalization import Moments, save_statistics
     from vhs.training.data.store import CollectedSet
     from vhs.training.dataset import check_shapes
 
-    sets = [CollectedSet(folder) for folder in config.data]
+    process, sets = current_process(), [CollectedSet(folder) for folder in config.data]
     check_shapes(sets, config.feature)
+    parts = [(data, part) for data in sets for part in _parts(len(data))]
+    if config.samples is not None:
+        parts = _first_samples(parts, config.samples)
     moments = Moments(config.per)
-    with tqdm(total=sum(map(len, sets)), desc="samples") as bar:
-        for data in sets:
-            for start, batch in enumerate(data.batches(config.feature)):
-                try:
-                    moments.update(batch.flatten(2).transpose(1, 2) if batch.ndim == 4 else batch)
-                except ValueError as error:
-                    raise ConfigError(
-                        f"{data.name(start * 256)} and the 255 after it: {error}; collect it again"
-                    ) from None
-                bar.update(len(batch))
-    paths = save_statistics(moments, config.output, config.feature)
-    return f"{moments.count} values each: {paths[0]}, {paths[1]}"
+    with tqdm(total=sum(len(part) for _, part in parts), desc="samples", disable=not process.first) as bar:
+        for data, part in (parts[number] for number in process.of(range(len(parts)))):
+            _measure(moments, data, part, config.feature)
+            bar.update(len(part) * process.count)
+    whole = Moments(config.per)
+    for one in gather_object([moments]) if process.count > 1 else [moments]:
+        whole.merge(one)
+    return Statistics(whole.count, *save_statistics(whole, config.output, config.feature)) if process.first else None
 
 
-def run_train(config: TrainConfig, say: Say) -> str:
-    """Trains one stage and says how it ended."""
+def _parts(samples: int) -> Iterator[range]:
+    for start in range(0, samples, NORMALIZE_BATCH):
+        yield range(start, min(start + NORMALIZE_BATCH, samples))
+
+
+def _first_samples(parts: list[tuple[CollectedSet, range]], samples: int) -> list[tuple[CollectedSet, range]]:
+    """The parts up to `samples` samples in all."""
+    kept = []
+    for data, part in parts:
+        part = part[:samples]
+        samples -= len(part)
+        kept += [(data, part)] if part else []
+    return kept
+
+
+def _measure(moments: Any, data: CollectedSet, part: range, feature: str) -> None:
+    """Adds samples to the moments. Raises ConfigError, naming the samples, for a feature that is not finite."""
+    batch: torch.Tensor = data.gather(feature, part)
+    try:
+        moments.update(batch.flatten(2).transpose(1, 2) if batch.ndim == 4 else batch)
+    except ValueError as error:
+        raise ConfigError(f"{data.name(part[0])} to {data.name(part[-1])}: {error}; collect it again") from None
+
+
+# --------------------------------------------------------------------------------------------------- train and evaluate
+
+
+def run_train(config: TrainConfig, say: Say) -> Result:
+    """Trains one stage."""
     from vhs.training.trainer import Trainer
 
     process = current_process()
@@ -141,18 +185,37 @@ def run_train(config: TrainConfig, say: Say) -> str:
             if "eval_loss" in figures and process.first:
                 bar.write(f"step {step}: " + ", ".join(f"{key} {value:.4f}" for key, value in figures.items()))
 
-        result = trainer.run(progress)
-    best = ", ".join(f"{key} {value:.4f}" for key, value in result.best.items())
-    if not process.first:
-        return ""
-    return f"{result.checkpoint}: of step {result.best_step}{f' ({best})' if best else ''}, {result.seconds:.0f} s"
+        return trainer.run(progress)
 
 
-def run_evaluate(config: EvaluateConfig, say: Say) -> str:
-    """Figures on a verifier's scores, or its captions, into a file; returns the figures as a table."""
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures on a verifier's scores, as they are in the configured file."""
+
+    figures: dict[str, Any]
+
+    def line(self) -> str:
+        from vhs.training.evaluation import table
+
+        return table(self.figures)
+
+
+@dataclass(frozen=True)
+class Captions:
+    """The file of what a verifier says about pictures."""
+
+    path: Path
+    count: int
+
+    def line(self) -> str:
+        return f"{self.count} captions: {self.path}"
+
+
+def run_evaluate(config: EvaluateConfig, say: Say) -> Evaluation | Captions:
+    """Figures on a verifier's scores, or its captions, into a file."""
     from vhs.files import write_json
     from vhs.training.data.store import CollectedSet
-    from vhs.training.evaluation import figures, score_sets, table
+    from vhs.training.evaluation import figures, score_sets
 
     sets = [CollectedSet(folder) for folder in config.data]
     for data in sets:
@@ -176,7 +239,7 @@ def run_evaluate(config: EvaluateConfig, say: Say) -> str:
         )
     found = figures(rows, config.best_of, selection=config.selection, resamples=config.resamples, seed=config.seed)
     write_json(Path(config.output), {"config": config.model_dump(mode="json"), **found})
-    return table(found)
+    return Evaluation(found)
 
 
 def _verifier(config: EvaluateConfig) -> LlavaVerifier:
@@ -184,15 +247,10 @@ def _verifier(config: EvaluateConfig) -> LlavaVerifier:
     from vhs.training.data.towers import collected_clip_verifier
     from vhs.verifiers.load import load_verifier
 
-    device = config.device
-    if device == "auto":
-        import torch
-
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = config.dtype if config.dtype != "auto" else "float32" if device == "cpu" else "bfloat16"
+    device = resolve_device(config.device)
     common = {
         "use_generation_prompt": config.use_generation_prompt,
-        "dtype": dtype,
+        "dtype": resolve_dtype(config.dtype, device),
         "device": device,
         "micro_batch": config.micro_batch,
     }
@@ -208,8 +266,8 @@ def _verifier(config: EvaluateConfig) -> LlavaVerifier:
     )
 
 
-def _captions(config: EvaluateConfig, sets: list[CollectedSet], verifier: LlavaVerifier, say: Say) -> str:
-    """One line a picture: its prompt and what the verifier says; the first candidate of every prompt."""
+def _captions(config: EvaluateConfig, sets: list[CollectedSet], verifier: LlavaVerifier, say: Say) -> Captions:
+    """One line per picture: its prompt and what the verifier says; of every prompt the first candidate."""
     import torch
 
     from vhs.files import write_bytes
@@ -226,4 +284,4 @@ def _captions(config: EvaluateConfig, sets: list[CollectedSet], verifier: LlavaV
                 lines.append(json.dumps({"prompt": data.prompt(index).text, "caption": text}, ensure_ascii=False))
                 say(f"{data.prompt(index).text!r}: {text!r}")
     write_bytes(Path(config.output), "".join(line + "\n" for line in lines).encode())
-    return f"{len(lines)} captions: {config.output}"
+    return Captions(Path(config.output), len(lines))

@@ -1,70 +1,21 @@
-"""Configurations of training and judging: YAML with strict keys, and `base: other.yaml` for what two files share.
-
-What makes the data is configured in data_config.py."""
+"""Configurations of training and of evaluating a verifier; those of what makes the data are in data/tasks.py."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from vhs.config.run import Number
-from vhs.config.yamlfile import build, combination_error, parse_override, read_yaml
-from vhs.errors import ConfigError
+from vhs.config.run import Keys, Number
+from vhs.config.yamlfile import combination_error
 
 Feature = Annotated[str, Field(pattern=r"^(hidden_\d+|latent|clip)$")]
 Dtype = Literal["bfloat16", "float16", "float32"]
 
 
-class Strict(BaseModel):
-    """Unknown keys and wrong types are refused."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        use_attribute_docstrings=True,
-        allow_inf_nan=False,
-        protected_namespaces=(),
-    )
-
-
-Model = TypeVar("Model", bound=Strict)
-
-
-def load_config(model: type[Model], path: str | Path, overrides: Iterable[str] = ()) -> Model:
-    """The configuration in a YAML file, over the one that its `base` names (a path beside it), under `key=value`
-    overrides. Raises ConfigError in one line."""
-    values, origins = read_values(path, overrides)
-    return build(model, values, origins, str(path))
-
-
-def read_values(path: str | Path, overrides: Iterable[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:
-    """The keys of a YAML file over its base's, under the overrides, and where each was given."""
-    values, origins = _with_base(Path(path), ())
-    for pair in overrides:
-        key, value = parse_override(pair)
-        values[key], origins[key] = value, "command line"
-    return values, origins
-
-
-def _with_base(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
-    if path.resolve() in seen:
-        raise ConfigError(f"{path}: base: a chain of files that comes back to itself")
-    values, origins = read_yaml(path)
-    base = values.pop("base", None)
-    if base is None:
-        return values, origins
-    if not isinstance(base, str):
-        raise ConfigError(f"{origins['base']}: base: {base!r} is not a path; the YAML file to start from is needed")
-    below, places = _with_base(path.parent / base, (*seen, path.resolve()))
-    return {**below, **values}, {**places, **origins}
-
-
-class TrainConfig(Strict):
+class TrainConfig(Keys):
     """train.py: one training stage."""
 
     stage: Literal["align", "finetune"]
@@ -196,7 +147,7 @@ class TrainConfig(Strict):
         return int(match[1]) if match else None
 
 
-class EvaluateConfig(Strict):
+class EvaluateConfig(Keys):
     """evaluate.py: a verifier on collected candidates that it was not trained on."""
 
     task: Literal["verdicts", "captions"] = "verdicts"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from vhs.bootstrap import RESAMPLES, bootstrap
 from vhs.errors import ConfigError
 from vhs.training import metrics
 from vhs.training.data.labels import read_labels
@@ -88,7 +89,7 @@ def _others(positions: Sequence[int], seed: int) -> dict[int, int]:
 
 
 def figures(
-    rows: Rows, ns: Sequence[int], *, selection: str = "argmax", resamples: int = 2000, seed: int = 0
+    rows: Rows, ns: Sequence[int], *, selection: str = "argmax", resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Any]:
     """Accuracy, AUC, calibration, histogram, best-of-N; every rate from 0 to 1, intervals over prompts.
 
@@ -98,12 +99,11 @@ def figures(
     smallest = min(np.unique([_key(group) for group in rows.groups], return_counts=True)[1])
     if max(ns) > smallest:
         raise ConfigError(
-            f"best_of: {max(ns)} is more than the {smallest} candidates a prompt; collect more or lower it"
+            f"best_of: {max(ns)} is more than the {smallest} candidates per prompt; collect more, or lower best_of"
         )
     scores = rows.scores if selection == "argmax" else _random_yes(rows, seed)
     clusters = dict(zip(rows.groups, rows.texts, strict=True))
     aucs = metrics.group_aucs(rows.groups, scores, rows.verdicts)
-    interval = lambda values, names: asdict(metrics.bootstrap(values, names, resamples, seed))  # noqa: E731
     both = 0 < rows.verdicts.sum() < len(rows.verdicts)
     curve = metrics.best_of_n_curve(rows.groups, scores, rows.verdicts, ns, True, clusters, resamples, seed)
     return {
@@ -111,7 +111,9 @@ def figures(
         "prompts": len(set(rows.texts)),
         "right": float(rows.verdicts.mean()),
         **metrics.accuracy(rows.says_yes, rows.verdicts),
-        "within_prompt_auc": interval(list(aucs.values()), [clusters[group] for group in aucs]),
+        "within_prompt_auc": asdict(
+            bootstrap(list(aucs.values()), [clusters[group] for group in aucs], resamples, seed)
+        ),
         "pooled_auc": metrics.auc(scores, rows.verdicts) if both else None,
         "per_prompt": _per_prompt(rows, scores, max(ns)),
         "best_of": [{key: value if key == "n" else asdict(value) for key, value in row.items()} for row in curve],
@@ -126,7 +128,7 @@ def _key(group: tuple[int, int]) -> str:
 
 
 def _per_prompt(rows: Rows, scores: np.ndarray, n: int) -> list[dict[str, Any]]:
-    """Whether each prompt's best of `n` is right (a mean over choices of `n`), to compare verifiers on the same candidates."""
+    """How often each prompt's best of `n` is right (over all choices of `n`), to compare verifiers prompt by prompt."""
     texts = dict(zip(rows.groups, rows.texts, strict=True))
     picked = metrics.best_of_n(rows.groups, scores, rows.verdicts, n)
     return [{"prompt": texts[group], "best": float(value)} for group, value in picked.items()]
@@ -149,9 +151,10 @@ def _by_tag(rows: Rows, scores: np.ndarray, tag: str, ns: Sequence[int]) -> dict
 
 def table(found: dict[str, Any]) -> str:
     """The figures as lines for a terminal, rates in percent."""
-    ci = lambda row, sign="": (
-        f"{100 * row['mean']:{sign}6.1f} [{100 * row['low']:{sign}.1f}, {100 * row['high']:{sign}.1f}]"
-    )
+
+    def ci(row: dict[str, float], sign: str = "") -> str:
+        return f"{100 * row['mean']:{sign}6.1f} [{100 * row['low']:{sign}.1f}, {100 * row['high']:{sign}.1f}]"
+
     auc = found["within_prompt_auc"]
     lines = [
         f"{found['candidates']} candidates of {found['prompts']} prompts, {100 * found['right']:.1f} % right",

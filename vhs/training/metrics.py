@@ -7,20 +7,11 @@ candidates of a group are in the order of their index, because ties go to the fi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import comb
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean and its 95 % bootstrap interval; `count` is the number of values behind the mean."""
-
-    mean: float
-    low: float
-    high: float
-    count: int
+from vhs.bootstrap import RESAMPLES, Interval, bootstrap
 
 
 def auc(scores: Sequence[float], verdicts: Sequence[bool]) -> float:
@@ -122,7 +113,7 @@ def best_of_n_curve(
     ns: Sequence[int],
     expected: bool = True,
     clusters: dict | None = None,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[dict]:
     """A row per n: {n, verifier: Interval, oracle: Interval, gain: Interval}, rates from 0 to 1.
@@ -132,7 +123,10 @@ def best_of_n_curve(
     """
     single = best_of_n(groups, scores, verdicts, 1, expected=True)
     names = [clusters[group] if clusters else group for group in single]
-    interval = lambda values: bootstrap(values, names, resamples, seed)  # noqa: E731
+
+    def interval(values: Sequence[float]) -> Interval:
+        return bootstrap(values, names, resamples, seed)
+
     rows = []
     for n in ns:
         picked = best_of_n(groups, scores, verdicts, n, expected)
@@ -148,39 +142,23 @@ def best_of_n_curve(
     return rows
 
 
-def bootstrap(
-    values: Sequence[float], clusters: Sequence | None = None, resamples: int = 2000, seed: int = 0, level: float = 0.95
-) -> Interval:
-    """The mean of `values` and its percentile interval, resampling whole clusters (prompts) with replacement."""
-    values = np.asarray(values, dtype=np.float64)
-    if not len(values):
-        return Interval(float("nan"), float("nan"), float("nan"), 0)
-    _, member = (
-        np.unique(np.asarray(list(map(str, clusters))), return_inverse=True)
-        if clusters is not None
-        else (None, np.arange(len(values)))
-    )
-    sums, counts = np.bincount(member, weights=values), np.bincount(member)
-    draws = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=resamples)
-    means = (draws @ sums) / (draws @ counts)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(values.mean()), float(low), float(high), len(values))
-
-
 # ---------------------------------------------------------------------------------------- accuracy and calibration
 
 
 def accuracy(says_yes: Sequence[bool], verdicts: Sequence[bool]) -> dict[str, float]:
     """Agreement with the verdicts: over all rows, over the right ones, over the wrong ones, and the mean of the two."""
     says, right = np.asarray(says_yes, dtype=bool), np.asarray(verdicts, dtype=bool)
-    mean = lambda part: float(part.mean()) if len(part) else float("nan")  # noqa: E731
-    of_right, of_wrong = mean(says[right]), mean(~says[~right])
+    of_right, of_wrong = _mean(says[right]), _mean(~says[~right])
     return {
-        "accuracy": mean(says == right),
+        "accuracy": _mean(says == right),
         "of_right": of_right,
         "of_wrong": of_wrong,
         "balanced": (of_right + of_wrong) / 2,
     }
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def calibration(p_yes: Sequence[float], verdicts: Sequence[bool], bins: int = 10) -> dict:
@@ -205,5 +183,5 @@ def histogram(scores: Sequence[float], verdicts: Sequence[bool], bins: int = 20)
     """Counts of the score on [-1, 1], right and wrong candidates apart."""
     scores, right = np.asarray(scores, dtype=np.float64), np.asarray(verdicts, dtype=bool)
     edges = np.linspace(-1, 1, bins + 1)
-    count = lambda part: np.histogram(part, edges)[0].tolist()  # noqa: E731
-    return {"edges": edges.tolist(), "right": count(scores[right]), "wrong": count(scores[~right])}
+    of_right, of_wrong = (np.histogram(scores[part], edges)[0].tolist() for part in (right, ~right))
+    return {"edges": edges.tolist(), "right": of_right, "wrong": of_wrong}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,9 @@ class TrainedVerifier(nn.Module):
         return self.llm.model(inputs_embeds=rest, past_key_values=cache, use_cache=True).last_hidden_state
 
 
-@dataclass
-class Start:
-    """What training starts from, known before any weight is read; `verifier` is None for a plain language model."""
+@dataclass(frozen=True)
+class InitialCheckpoint:
+    """What a training starts from, known before any weight is read; `verifier` is None for a plain language model."""
 
     folder: Path
     verifier: VerifierConfig | None
@@ -79,7 +79,7 @@ class Start:
     projector_type: str
 
 
-def read_start(config: TrainConfig, shape: tuple[int, ...]) -> Start:
+def read_initial_checkpoint(config: TrainConfig, shape: tuple[int, ...]) -> InitialCheckpoint:
     """Checks `init` against one sample's shape of the feature, (tokens, width) or (c, h, w).
 
     Raises CheckpointError: no such checkpoint, another architecture, another width or block.
@@ -93,13 +93,15 @@ def read_start(config: TrainConfig, shape: tuple[int, ...]) -> Start:
             raise CheckpointError(
                 f"init: {folder} reads features of width {verifier.width}, {config.feature} has {width}"
             )
-        return Start(folder, verifier, verifier.hidden_size, raw["max_position_embeddings"], verifier.projector_type)
+        return InitialCheckpoint(
+            folder, verifier, verifier.hidden_size, raw["max_position_embeddings"], verifier.projector_type
+        )
     if kind not in MODEL_TYPES.values():
         known = ", ".join([*MODEL_TYPES.values(), *MODEL_TYPES])
         raise CheckpointError(f"init: {folder}: model_type is {kind!r}; one of {known} is needed")
     with torch.device("meta"):
         build_connector(config.mm_projector_type, width, raw["hidden_size"])
-    return Start(folder, None, raw["hidden_size"], raw["max_position_embeddings"], config.mm_projector_type)
+    return InitialCheckpoint(folder, None, raw["hidden_size"], raw["max_position_embeddings"], config.mm_projector_type)
 
 
 def tower_name(config: TrainConfig) -> str:
@@ -111,18 +113,18 @@ def _width(shape: tuple[int, ...]) -> int:
     return shape[0] if len(shape) == 3 else shape[-1]
 
 
-def load_start(start: Start, config: TrainConfig, width: int) -> tuple[nn.Module, nn.Module]:
+def load_initial_checkpoint(initial: InitialCheckpoint, config: TrainConfig, width: int) -> tuple[nn.Module, nn.Module]:
     """LLM and connector in float32 on the CPU; a fresh connector's weights come from `config.seed`.
 
     Raises CheckpointError for weights that are missing or of another shape.
     """
-    if start.verifier is not None:
-        llm, connector = load_parts(start.verifier, read_tensors(start.folder))
+    if initial.verifier is not None:
+        llm, connector = load_parts(initial.verifier, read_tensors(initial.folder))
     else:
-        llm, _ = load_language_model(start.folder)
+        llm, _ = load_language_model(initial.folder)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            connector = build_connector(start.projector_type, width, start.hidden_size)
+            connector = build_connector(initial.projector_type, width, initial.hidden_size)
     return llm.float(), connector.float()
 
 
@@ -168,19 +170,15 @@ def parameter_groups(model: TrainedVerifier, config: TrainConfig) -> list[dict[s
     ]
 
 
-@dataclass
-class Reading:
-    """From stored features to the connector's input: normalised, flattened, float32, on the model's device."""
-
-    reader: HiddenReader | LatentReader | None
-
-    def __call__(self, features: torch.Tensor) -> torch.Tensor:
-        features = features.float()
-        return features if self.reader is None else self.reader(features)
+Preprocessing = Callable[[torch.Tensor], torch.Tensor]
+"""From stored features (B, ...) to the connector's input (B, tokens, width): float32, normalised, flattened."""
 
 
-def build_reading(config: TrainConfig, shape: tuple[int, ...], projector_type: str) -> Reading:
-    """Raises CheckpointError for statistics that are missing or do not fit the feature."""
+def build_preprocessing(config: TrainConfig, shape: tuple[int, ...], projector_type: str) -> Preprocessing:
+    """What a verifier of this feature does before its connector, for samples of `shape`.
+
+    Raises CheckpointError for statistics that are missing or do not fit the feature.
+    """
     statistics: Statistics | None = None
     if config.normalization_mean_path is not None:
         if config.feature == "latent" or config.feature == "clip":
@@ -188,8 +186,12 @@ def build_reading(config: TrainConfig, shape: tuple[int, ...], projector_type: s
         statistics = load_statistics(config.normalization_mean_path, config.normalization_variance_path, config.block)
         statistics.check(shape[0], shape[1])
     if config.feature == "latent":
-        return Reading(LatentReader(shape[0], as_grid=reads_grid(projector_type)))
-    return Reading(None if statistics is None else HiddenReader(shape[1], config.block, statistics))
+        reader: LatentReader | HiddenReader = LatentReader(shape[0], as_grid=reads_grid(projector_type))
+    elif statistics is not None:
+        reader = HiddenReader(shape[1], config.block, statistics)
+    else:
+        return torch.Tensor.float
+    return lambda features: reader(features.float())
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -201,7 +203,7 @@ def save(
     model: TrainedVerifier,
     tokenizer: Any,
     config: TrainConfig,
-    start: Start,
+    initial: InitialCheckpoint,
     width: int,
     folder: Path,
 ) -> Path:
@@ -209,7 +211,7 @@ def save(
     llm_state = _part(model_state, "llm.")
     with torch.device("meta"):
         llm = type(model.llm)(model.llm.config)
-        connector = build_connector(start.projector_type, width, start.hidden_size, _swap(start))
+        connector = build_connector(initial.projector_type, width, initial.hidden_size, _swap(initial))
     absent = llm.load_state_dict(merge_adapters(llm_state, config), strict=False, assign=True)
     assert not absent.unexpected_keys and set(absent.missing_keys) <= {"lm_head.weight"}, absent
     llm.tie_weights()
@@ -220,17 +222,17 @@ def save(
         connector,
         tokenizer,
         vision_tower=tower_name(config),
-        projector_type=start.projector_type,
+        projector_type=initial.projector_type,
         width=width,
-        swap=_swap(start),
+        swap=_swap(initial),
         normalize=config.normalization_mean_path is not None or config.block is None,
         select_layer=config.clip_layer,
         dtype=DTYPES[config.save_dtype],
     )
 
 
-def _swap(start: Start) -> bool:
-    return start.verifier.swap if start.verifier is not None else False
+def _swap(initial: InitialCheckpoint) -> bool:
+    return initial.verifier.swap if initial.verifier is not None else False
 
 
 def _part(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

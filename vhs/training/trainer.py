@@ -33,11 +33,11 @@ from vhs.training.dataset import Batch, TrainingData, check_shapes, load_data, o
 from vhs.training.losses import Loss, balanced_weights
 from vhs.training.metrics import within_prompt_auc
 from vhs.training.model import (
-    build_reading,
-    load_start,
+    build_preprocessing,
+    load_initial_checkpoint,
     parameter_groups,
     prepare,
-    read_start,
+    read_initial_checkpoint,
     save,
     to_device,
 )
@@ -57,6 +57,11 @@ class Result:
     best_step: int
     best: dict[str, float]
     seconds: float
+
+    def line(self) -> str:
+        """For the terminal."""
+        best = ", ".join(f"{key} {value:.4f}" for key, value in self.best.items())
+        return f"{self.checkpoint}: of step {self.best_step}{f' ({best})' if best else ''}, {self.seconds:.0f} s"
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup_ratio: float) -> float:
@@ -87,16 +92,17 @@ class Trainer:
         self.config = config
         shape = check_shapes([CollectedSet(folder) for folder in config.data], config.feature)
         self.width = shape[0] if len(shape) == 3 else shape[-1]
-        self.start = read_start(config, shape)
-        self.reading = build_reading(config, shape, self.start.projector_type)
-        self.tokenizer = load_tokenizer(self.start.folder)
+        self.initial = read_initial_checkpoint(config, shape)
+        self.preprocess = build_preprocessing(config, shape, self.initial.projector_type)
+        self.tokenizer = load_tokenizer(self.initial.folder)
         self.train_data, self.eval_data = load_data(config, self.tokenizer)
         self._check_context(shape)
         self.loss = build_loss(config, self.train_data.labels)
         self.accelerator = state.build_accelerator(config)
         self._check_batch()
         sharded = self.accelerator.distributed_type == DistributedType.FSDP
-        model = prepare(*load_start(self.start, config, self.width), config, self.train_data.texts.before, sharded)
+        llm, connector = load_initial_checkpoint(self.initial, config, self.width)
+        model = prepare(llm, connector, config, self.train_data.texts.before, sharded)
         optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.999))
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self._affirms = says_yes(self.tokenizer)
@@ -110,7 +116,7 @@ class Trainer:
             position = next(i for i, s in enumerate(data.samples) if int(data.texts.lengths[s.text]) == longest)
             sample = data.samples[position]
             text = data.sets[sample.source].prompt(sample.index).text
-            check_length([0] * (len(data.texts.before) + 1 + longest), tokens, self.start.context, text)
+            check_length([0] * (len(data.texts.before) + 1 + longest), tokens, self.initial.context, text)
 
     def _check_batch(self) -> None:
         world = self.accelerator.num_processes
@@ -163,7 +169,7 @@ class Trainer:
     def _losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Weighted losses (M,) and logits (M, vocabulary) of the batch's predictions, on the device."""
         batch = to_device(batch, self.accelerator.device)
-        logits = self.model(self.reading(batch.features), batch.after, batch.rows, batch.columns)
+        logits = self.model(self.preprocess(batch.features), batch.after, batch.rows, batch.columns)
         return self.loss.values(logits, batch.targets, batch.labels), logits
 
     def _loaded(self, data: TrainingData, parts: Sequence[list[int]]) -> Iterator[tuple[list[int], Batch]]:
@@ -191,31 +197,39 @@ class Trainer:
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Mean loss on the evaluation split and, for verdicts, accuracy and the AUC within a prompt."""
-        data, rank, world = self.eval_data, self.accelerator.process_index, self.accelerator.num_processes
+        data = self.eval_data
         self.model.eval()
-        mine = list(range(len(data)))[rank::world]
-        parts = [mine[at : at + self.config.micro_batch] for at in range(0, len(mine), self.config.micro_batch)]
-        rows = []
-        for positions, batch in self._loaded(data, parts):
-            values, logits = self._losses(batch)
-            score = (
-                score_logits(logits, *data.answers, self._affirms).score.tolist()
-                if data.answers
-                else [0.0] * len(values)
-            )
-            owners = [positions[row] for row in batch.rows.tolist()]
-            rows += zip(owners, values.tolist(), score, strict=True)
-        rows = sorted(gather_object(rows) if world > 1 else rows)
+        rows = self._scored(data)
+        rows = sorted(gather_object(rows) if self.accelerator.num_processes > 1 else rows)
         divisor = data.divisor(range(len(data)), self.loss)
-        figures = {"eval_loss": math.fsum(row[1] for row in rows) / divisor}
+        figures = {"eval_loss": math.fsum(loss for _, loss, _ in rows) / divisor}
         if data.answers:
-            scores, labels = [row[2] for row in rows], data.labels.tolist()
-            figures["eval_accuracy"] = sum((s > 0) == label for s, label in zip(scores, labels, strict=True)) / len(
-                rows
-            )
+            scores, labels = [score for _, _, score in rows], data.labels.tolist()
+            right = sum((score > 0) == label for score, label in zip(scores, labels, strict=True))
+            figures["eval_accuracy"] = right / len(rows)
             area = within_prompt_auc(data.prompts, scores, labels)
             figures |= {} if math.isnan(area) else {"eval_auc": area}  # no held-out prompt has both verdicts
         return figures
+
+    def _scored(self, data: TrainingData) -> list[tuple[int, float, float]]:
+        """(sample, loss, score) of every prediction on this process's share of the samples."""
+        rank, world, size = self.accelerator.process_index, self.accelerator.num_processes, self.config.micro_batch
+        mine = range(len(data))[rank::world]
+        parts = [list(mine[at : at + size]) for at in range(0, len(mine), size)]
+        # FSDP and DDP communicate in every forward pass, so all processes must make equally many: where the samples
+        # do not divide among them, the others make one more, which counts for nothing.
+        passes = math.ceil(math.ceil(len(data) / world) / size)
+        rows: list[tuple[int, float, float]] = []
+        for number, (positions, batch) in enumerate(self._loaded(data, parts + [[0]] * (passes - len(parts)))):
+            values, logits = self._losses(batch)
+            if number >= len(parts):
+                continue
+            scores = [0.0] * len(values)
+            if data.answers:
+                scores = score_logits(logits, *data.answers, self._affirms).score.tolist()
+            owners = [positions[row] for row in batch.rows.tolist()]
+            rows += zip(owners, values.tolist(), scores, strict=True)
+        return rows
 
     # ------------------------------------------------------------------------------------------------------ the run
 
@@ -264,7 +278,8 @@ class Trainer:
         tensors: dict[str, Any] = self.accelerator.get_state_dict(self.model)
         if self.accelerator.is_main_process:
             model = self.accelerator.unwrap_model(self.model)
-            save(tensors, model, self.tokenizer, self.config, self.start, self.width, self.config.folder / "checkpoint")
+            folder = self.config.folder / "checkpoint"
+            save(tensors, model, self.tokenizer, self.config, self.initial, self.width, folder)
         self.accelerator.wait_for_everyone()
 
 

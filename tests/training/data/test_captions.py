@@ -10,11 +10,11 @@ from vhs.errors import ConfigError, RunError
 from vhs.pictures import encode
 from vhs.records import Detection, Prompt, Verdict
 from vhs.training.data.captions import detector_captioner, sentence, write_captions
-from vhs.training.data.data_config import VerdictTask
-from vhs.training.data.label_commands import run_label
-from vhs.training.data.labels import read_captions, read_labels, write_labels, write_rows
+from vhs.training.data.label_commands import VerdictCounts, run_label
+from vhs.training.data.labels import line_of, read_captions, read_labels, write_labels, write_rows
 from vhs.training.data.language import ClipScorer
 from vhs.training.data.store import CollectedSet, Layout, begin, write_shard
+from vhs.training.data.tasks import VerdictTask
 
 
 def write_pictures(folder, count=3, candidates=2):
@@ -87,6 +87,13 @@ def test_captions_leave_out_what_nobody_described(tmp_path):
         read_captions(data, "captions.jsonl")
 
 
+def test_a_caption_with_any_line_separator_is_read_back_as_it_was_written(tmp_path):
+    data = write_pictures(tmp_path, count=1, candidates=3)
+    said = {0: "one\u2028two", 1: "one\x85two\u2029three\x0b", 2: 'a "quoted"\nline'}
+    write_rows(data, range(3), lambda ids: [line_of(data, i, caption=said[i]) for i in ids], "captions.jsonl")
+    assert read_captions(data, "captions.jsonl") == said
+
+
 def seen(label, x, y=32.0):
     return Detection(label, 0.9, (x - 5, y - 5, x + 5, y + 5))
 
@@ -112,18 +119,15 @@ def test_sentences(objects, said):
 
 def test_detector_and_judge_from_a_configuration(tmp_path, judge_keys, run_keys, config_file):
     """Random weights: what is found means nothing, but it is found by the real detector and classifier."""
-    from vhs.geneval.evaluate import GenEval
-    from vhs.geneval.settings import judge_config, settle
+    from vhs.geneval.spec import judge_config, resolve_judge
 
     data = write_pictures(tmp_path / "set")
     path = config_file({**run_keys, **judge_keys})
-    judge = GenEval.from_config(settle(judge_config(tmp_path, path)))
+    judge = resolve_judge(judge_config(tmp_path, path), "cpu").fetched().load()
     said = detector_captioner(judge, min_score=0.0)([data.picture(0), data.picture(1)])
     assert len(said) == 2 and all(any(name in text for name in judge.names) for text in said)
-    assert (
-        run_label(VerdictTask(task="verdicts", data=[str(tmp_path / "set")], judge=path), print)
-        == "0 yes, 4 no, 2 unjudged"
-    )
+    done = run_label(VerdictTask(task="verdicts", data=[str(tmp_path / "set")], judge=path), print)
+    assert done == VerdictCounts(yes=0, no=4, unjudged=2) and done.line() == "0 yes, 4 no, 2 unjudged"
 
 
 def test_clip_score_is_hessels():

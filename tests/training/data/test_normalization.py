@@ -4,9 +4,16 @@ import pytest
 import torch
 
 from vhs.errors import ConfigError
-from vhs.training.data.normalization import Moments, moments_of, save_statistics, statistics_paths
+from vhs.training.data.normalization import Moments, save_statistics, statistics_paths
 
 FEATURES = torch.randn(60, 9, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3 + 1000
+
+
+def moments_of(batches, per="channel") -> Moments:
+    moments = Moments(per)
+    for batch in batches:
+        moments.update(batch)
+    return moments
 
 
 @pytest.mark.parametrize(

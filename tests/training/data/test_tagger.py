@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from vhs.errors import ConfigError, PromptError
-from vhs.training.data.data_config import MetadataTask, PromptsTask, VerdictTask, load_label_config
 from vhs.training.data.label_commands import run_label
-from vhs.training.data.readers import read_llava, read_reflect_dit
+from vhs.training.data.prompt_sets import read_llava, read_reflect_dit
 from vhs.training.data.tagger import ask_records, paper_prompt, parse_record, parse_tag, record_message, tag_message
+from vhs.training.data.tasks import MetadataTask, PromptsTask, VerdictTask, load_label_config
 
 NAMES = ("cat", "dog", "cup")
 
@@ -113,9 +113,9 @@ def test_rules_stop_or_skip(tmp_path):
     with pytest.raises(PromptError, match="'a cat dreaming of a dog': not of GenEval's shape"):
         run_label(metadata_task(tmp_path), print)
     assert (tmp_path / "out.json").read_text() == "old"
-    said = run_label(metadata_task(tmp_path, on_error="skip"), print)
+    done = run_label(metadata_task(tmp_path, on_error="skip"), print)
     records = json.loads((tmp_path / "out.json").read_text())
-    assert [record["tag"] for record in records] == ["single_object", "counting"] and "1 rejected" in said
+    assert [record["tag"] for record in records] == ["single_object", "counting"] and done.rejected == 1
     assert json.loads((tmp_path / "out.json.rejected.jsonl").read_text())["prompt"] == "a cat dreaming of a dog"
 
 
@@ -147,14 +147,14 @@ def test_reflect_dit_becomes_a_prompt_file(tmp_path):
         f'filename,prompt,metadata\n1.png,a cat,"{quoted}"\n2.png,a cat,"{quoted}"\n3.png,"my dog, asleep",\n'
     )
     assert read_reflect_dit(tmp_path / "t.csv") == [record, "my dog, asleep"]
-    said = run_label(
+    done = run_label(
         PromptsTask(
             task="prompts", source=str(tmp_path / "t.csv"), format="reflect_dit", output=str(tmp_path / "p.json")
         ),
         print,
     )
     prompts = read_prompts(tmp_path / "p.json")
-    assert "2 prompts" in said and prompts[0].judged and prompts[1].text == "my dog, asleep" and not prompts[1].judged
+    assert done.count == 2 and prompts[0].judged and prompts[1].text == "my dog, asleep" and not prompts[1].judged
     (tmp_path / "t.csv").write_text("filename,text\n1.png,a cat\n")
     with pytest.raises(PromptError, match="t.csv: row 1: no prompt"):
         read_reflect_dit(tmp_path / "t.csv")

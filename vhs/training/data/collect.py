@@ -6,7 +6,6 @@ a run was interrupted. Shards are written by a second thread while the generator
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,8 +23,8 @@ from vhs.pictures import encode
 from vhs.processes import Process
 from vhs.records import Prefix, Prompt, TextEmbedding
 from vhs.seeding import candidate_seed
-from vhs.training.data.data_config import CollectConfig
 from vhs.training.data.store import Layout, begin, shard_path, write_shard
+from vhs.training.data.tasks import CollectConfig
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -241,8 +240,3 @@ def _stored(tensor: torch.Tensor, layout: Layout, prompt: Prompt, name: str) -> 
             "the shards written so far are kept" + ("; use dtype: bfloat16" if "range" in cause else "")
         )
     return stored.cpu()
-
-
-def first(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
-    """The first `limit` prompts, or all."""
-    return list(itertools.islice(prompts, limit))

@@ -45,9 +45,10 @@ def _rows(
     if not path.exists():
         raise ConfigError(f"{path}: no such file; {remedy}")
     positions = {prompt.id: position for position, prompt in enumerate(data.prompts)}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        where = f"{path}:{number}"
-        yield where, *_row(line, where, positions, data.layout.candidates, keys)
+    with path.open(encoding="utf-8") as lines:  # str.splitlines would also cut at U+2028, which captions contain
+        for number, line in enumerate(lines, start=1):
+            where = f"{path}:{number}"
+            yield where, *_row(line, where, positions, data.layout.candidates, keys)
 
 
 def _row(
@@ -68,7 +69,7 @@ def _row(
 
 
 def read_more_labels(data: CollectedSet, file: str) -> list[tuple[int, str, bool]]:
-    """(sample index, prompt, verdict) of every line: what a picture is worth as an answer to other prompts than its own."""
+    """(sample index, prompt, verdict) of each line: verdicts on pictures as answers to other prompts than their own."""
     keys = {"prompt": str, "correct": bool}
     rows = _rows(data, file, keys, "more_labels names a file of your own (docs/training.md); leave it out for none")
     return [(index, prompt, correct) for _, index, (prompt, correct) in rows]
@@ -147,10 +148,9 @@ def write_rows(
     """
     parts = data.folder / f"{file}.parts"
     note = parts / "source.txt"
-    if note.exists() and note.read_text() != source:
-        raise RunError(
-            f"{parts}: parts of another run ({note.read_text()}), now {source}; remove the folder to start over"
-        )
+    before = note.read_text(encoding="utf-8") if note.exists() else source
+    if before != source:
+        raise RunError(f"{parts}: parts of another run ({before}), now {source}; remove the folder to start over")
     process.wait()
     if process.first:
         write_bytes(note, source.encode())

@@ -27,7 +27,7 @@ class TextModel:
 
     @torch.no_grad()
     def __call__(self, messages: Sequence[str]) -> list[str]:
-        """One answer a message."""
+        """One answer per message."""
         said: list[str] = []
         for start in range(0, len(messages), self.batch):
             texts = [self._chat(message) for message in messages[start : start + self.batch]]
@@ -61,7 +61,7 @@ class PictureModel:
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[Image], question: str) -> list[str]:
-        """One answer to `question` a picture, on one line."""
+        """One answer to `question` per picture, on one line."""
         turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
         text = self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         inputs = self.processor(
@@ -84,7 +84,7 @@ class PictureModel:
 
 
 class ClipScorer:
-    """CLIP-Score of pictures and captions: 250 max(cos, 0) a pair."""
+    """CLIP-Score of pictures and captions: 250 max(cos, 0) per pair."""
 
     def __init__(self, model: Any, processor: Any) -> None:
         self.model, self.processor = model.eval(), processor
@@ -100,7 +100,7 @@ class ClipScorer:
 
 
 def load_text_model(
-    name: str, device: str = "auto", dtype: str = "auto", max_tokens: int = 256, batch: int = 16
+    name: str, device: str = "cpu", dtype: str = "float32", max_tokens: int = 256, batch: int = 16
 ) -> TextModel:
     """Any causal LM of transformers that has a chat template (Hub id or folder). Raises CheckpointError."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -111,7 +111,7 @@ def load_text_model(
     return TextModel(model, tokenizer, max_tokens, batch)
 
 
-def load_picture_model(name: str, device: str = "auto", dtype: str = "auto", max_tokens: int = 96) -> PictureModel:
+def load_picture_model(name: str, device: str = "cpu", dtype: str = "float32", max_tokens: int = 96) -> PictureModel:
     """Any image-text-to-text model of transformers with a chat template. Raises CheckpointError."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -121,7 +121,7 @@ def load_picture_model(name: str, device: str = "auto", dtype: str = "auto", max
     return PictureModel(model, processor, max_tokens)
 
 
-def load_clip_scorer(name: str, device: str = "auto") -> ClipScorer:
+def load_clip_scorer(name: str, device: str = "cpu") -> ClipScorer:
     """A CLIP model with both towers. Raises CheckpointError."""
     from transformers import CLIPModel, CLIPProcessor
 
@@ -129,10 +129,8 @@ def load_clip_scorer(name: str, device: str = "auto") -> ClipScorer:
 
 
 def _load(name: str, device: str, dtype: str, model_class: Any, processor_class: Any) -> tuple[Any, Any]:
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    precision = {"auto": torch.float32 if device == "cpu" else torch.bfloat16}.get(dtype) or getattr(torch, dtype)
     try:
-        return model_class.from_pretrained(name, dtype=precision).to(device), processor_class.from_pretrained(name)
+        model = model_class.from_pretrained(name, dtype=getattr(torch, dtype)).to(device)
+        return model, processor_class.from_pretrained(name)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"model: {name}: cannot be loaded ({str(error).splitlines()[0]})") from None

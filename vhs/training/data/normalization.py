@@ -6,7 +6,6 @@ token (N,) or as one pair of numbers (1,): the three shapes that verifiers accep
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -67,14 +66,6 @@ class Moments:
             raise ConfigError("normalisation: no samples; collect some first")
         mean, variance = self.mean, self.deviation / self.count
         return (mean[None], variance[None]) if self.per == "channel" else (mean, variance)
-
-
-def moments_of(batches: Iterable[torch.Tensor], per: Per = "channel") -> Moments:
-    """The moments of a stream of batches (n, tokens, channels)."""
-    moments = Moments(per)
-    for batch in batches:
-        moments.update(batch)
-    return moments
 
 
 def statistics_paths(folder: str | Path, feature: str) -> tuple[Path, Path]:

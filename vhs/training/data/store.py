@@ -91,7 +91,7 @@ def _same(folder: Path, index: dict, lines: str) -> None:
                     f"{folder}: holds a set with {key}: {was.get(key)!r}, now {now.get(key)!r}; "
                     "choose another output folder, or remove this one"
                 )
-    if (folder / "prompts.jsonl").read_text() != lines:
+    if (folder / "prompts.jsonl").read_text(encoding="utf-8") != lines:
         raise RunError(f"{folder}: holds a set of other prompts; choose another output folder, or remove this one")
 
 
@@ -99,7 +99,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     """index.json as written. Raises ConfigError when it is not there or not one."""
     path = folder / "index.json"
     try:
-        index = json.loads(path.read_text())
+        index = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror}); a folder written by collect.py is needed"
@@ -221,7 +221,7 @@ class CollectedSet:
 def _read_prompts(folder: Path, layout: Layout) -> list[Prompt]:
     path = folder / "prompts.jsonl"
     try:
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); collect the set again") from None
     if len(rows) != layout.prompts:

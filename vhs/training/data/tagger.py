@@ -40,7 +40,7 @@ _FENCE = re.compile(r"^```(?:json)?\s*(.*?)\s*```$", re.DOTALL)
 def paper_prompt(name: str, path: str | Path = PAPER_PROMPTS) -> str:
     """`tag`, `caption` or `score` of the paper's supplement, with {input_prompt} where the prompt goes."""
     try:
-        prompts = yaml.safe_load(find(path).read_text())
+        prompts = yaml.safe_load(find(path).read_text(encoding="utf-8"))
         return prompts[name]
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         raise ConfigError(

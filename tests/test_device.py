@@ -1,0 +1,51 @@
+"""Which device and precision a configuration means."""
+
+from __future__ import annotations
+
+import pytest
+
+from vhs.device import resolve_device, resolve_dtype
+from vhs.errors import ConfigError
+from vhs.processes import Process
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch):
+    """`gpus(n)`: torch sees n CUDA devices."""
+
+    def see(count: int) -> None:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: count > 0)
+        monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+
+    return see
+
+
+def test_auto_takes_a_gpu_where_there_is_one(gpus) -> None:
+    gpus(0)
+    assert resolve_device("auto") == "cpu"
+    gpus(2)
+    assert resolve_device("auto") == "cuda" and resolve_device("cpu") == "cpu"
+
+
+def test_each_process_has_its_own_gpu(gpus) -> None:
+    gpus(2)
+    assert resolve_device("auto", Process(3, 4, 1)) == "cuda:1" == resolve_device("cuda", Process(1, 2, 1))
+    assert resolve_device("cuda:0", Process(1, 2, 1)) == "cuda:0" and resolve_device("cpu", Process(1, 2, 1)) == "cpu"
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_a_device_that_is_not_there_is_one_line(gpus, device: str) -> None:
+    gpus(0)
+    with pytest.raises(ConfigError, match=f"device: {device}: torch has no such device here; use device: cpu"):
+        resolve_device(device)
+
+
+def test_a_gpu_beyond_the_last_is_one_line(gpus) -> None:
+    gpus(2)
+    with pytest.raises(ConfigError, match="device: cuda:2: torch sees 2 CUDA"):
+        resolve_device("cuda:2")
+
+
+def test_precision_follows_the_device() -> None:
+    assert [resolve_dtype("auto", device) for device in ("cpu", "cuda:1")] == ["float32", "bfloat16"]
+    assert resolve_dtype("float16", "cpu") == "float16"

@@ -1,0 +1,77 @@
+"""The configurations for SANA-Sprint fit together: what a stage reads, an earlier one writes under that very name."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from vhs.config.yamlfile import load
+from vhs.errors import ConfigError
+from vhs.pictures import encode
+from vhs.records import Prompt
+from vhs.training.commands import run_collect
+from vhs.training.config import TrainConfig
+from vhs.training.data.label_commands import run_label
+from vhs.training.data.normalization import statistics_paths
+from vhs.training.data.store import Layout, begin, write_shard
+from vhs.training.data.tasks import CollectConfig, NormalizeConfig, load_label_config
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "train"
+
+
+def config(kind: type, name: str):
+    return load(kind, CONFIGS / f"{name}.yaml")
+
+
+def task(name: str):
+    return load_label_config(CONFIGS / f"{name}.yaml")
+
+
+@pytest.mark.parametrize("language_model", ["qwen2.5_0.5b", "qwen2_1.5b", "qwen3_0.6b"])
+def test_every_file_of_the_chain_is_written_before_it_is_read(language_model):
+    assert task("metadata_gemma").annotation == task("prompts_reflect_dit").output
+    candidates = config(CollectConfig, "collect_sana_sprint")
+    assert candidates.annotation == task("metadata_gemma").output and candidates.require_records
+    assert task("label_sana_sprint").data == [candidates.output]
+    pairs = config(CollectConfig, "collect_align_sana_sprint")
+    assert pairs.annotation == task("prompts_llava").output and not pairs.require_records
+    assert task("caption_gemma").data == task("clip_score").data == [pairs.output]
+    assert task("clip_score").captions == task("caption_gemma").output
+
+    align, tune = (config(TrainConfig, f"{stage}_{language_model}_hidden_7") for stage in ("align", "finetune"))
+    assert align.data == [pairs.output] and align.captions == task("caption_gemma").output
+    assert tune.data == [candidates.output] and tune.labels == task("label_sana_sprint").output
+    assert Path(tune.init) == align.folder / "checkpoint"
+    for training, kept in ((align, pairs), (tune, candidates)):
+        assert training.feature in [f"hidden_{block}" for block in kept.blocks]
+
+    statistics = config(NormalizeConfig, "normalize_sana_sprint")
+    assert statistics.data == [pairs.output] and statistics.samples == 50_000
+    paths = statistics_paths(statistics.output, statistics.feature)
+    for training in (align, tune):
+        given = (training.normalization_mean_path, training.normalization_variance_path)
+        assert tuple(map(Path, given)) == paths and training.feature == statistics.feature
+
+
+def test_nothing_is_collected_for_verdicts_of_prompts_without_records(tmp_path, run_keys, config_file):
+    (tmp_path / "prompts.txt").write_text("a photo of a bench\na cat dreaming\n")
+    collect = CollectConfig(
+        run=str(config_file(run_keys)), annotation=str(tmp_path / "prompts.txt"), output=str(tmp_path / "set"),
+        pictures="png", require_records=True,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=r"2 of 2 prompts have no GenEval record, first 'a photo of a bench'; write"):
+        run_collect(collect, print)
+    assert not (tmp_path / "set").exists()
+    with pytest.raises(ConfigError, match="require_records: verdicts are made from pictures; add pictures: png or jpg"):
+        load(CollectConfig, CONFIGS / "collect_tiny.yaml", ["pictures=null"])
+
+
+def test_a_set_in_which_nothing_can_be_judged_is_refused_before_the_judge_is_loaded(tmp_path):
+    prompts = [Prompt(0, "a cat dreaming", None), Prompt(1, "a dog", None)]
+    begin(tmp_path / "set", Layout({}, "float32", 2, 1, 2, "png"), prompts)
+    pictures = [encode(Image.new("RGB", (8, 8)), "png") for _ in prompts]
+    write_shard(tmp_path / "set", 0, {"prompt": torch.arange(2)}, pictures)
+    (tmp_path / "label.yaml").write_text(f"task: verdicts\ndata: [{tmp_path / 'set'}]\njudge: no/such.yaml\n")
+    with pytest.raises(ConfigError, match="GenEval can judge none of its 2 prompts, since they have no record"):
+        run_label(load_label_config(tmp_path / "label.yaml"), print)
