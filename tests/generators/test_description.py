@@ -66,7 +66,13 @@ def test_a_block_that_does_not_exist_names_the_lists_and_the_nearest(json_only: 
 def test_short_forms_mean_the_familys_own_list(folder: Callable[[str], Path]) -> None:
     short = {"flux_schnell": "transformer_blocks.1", "z_image": "layers.1", "sana": "transformer_blocks.1"}
     assert {name: describe(folder(name)).path(1) for name in short} == short
-    assert describe(folder("sdxl_turbo")).path(0) == "mid_block"
+    flux, unet = describe(folder("flux_schnell")), describe(folder("sdxl_turbo"))
+    assert [flux.path(n) for n in (0, 3)] == ["transformer_blocks.0", "single_transformer_blocks.1"]
+    assert unet.path(0) == "mid_block" and unet.path(3) == "up_blocks.2" and unet.number("down_blocks.1") is None
+    with pytest.raises(
+        ConfigError, match="block 4 is out of range; FluxPipeline has 4 blocks from transformer_blocks.0"
+    ):
+        flux.path(4)
 
 
 def test_sizes_follow_from_json_files(json_only: Callable[[str], Path]) -> None:

@@ -132,13 +132,18 @@ class Description:
         return max(self.block_lists, key=lambda name: self.block_lists[name] or 0)
 
     def block(self, block: int | str, key: str = "block") -> tuple[str, int | None]:
-        """(list, index in it) of a path such as `transformer_blocks.7`, or of the 7 in `hidden_7`.
+        """(list, index in it) of a path such as `transformer_blocks.7`, or of block 7, `hidden_7` (see `numbered`).
 
         Raises ConfigError, naming `key`, for a block that the network does not have.
         """
         lists = self.block_lists
         if isinstance(block, int):
-            block = self.short if lists[self.short] is None and block == 0 else f"{self.short}.{block}"
+            if not 0 <= block < len(self.numbered):
+                raise ConfigError(
+                    f"{key}: block {block} is out of range; {self.name} has {len(self.numbered)} blocks from "
+                    f"{self.numbered[0]} on, 0 to {len(self.numbered) - 1}"
+                )
+            block = self.numbered[block]
         name, _, index = block.partition(".")
         count = lists.get(name, -1)
         if (count is None and not index) or (index.isdigit() and int(index) < (count or 0)):
@@ -146,6 +151,16 @@ class Description:
         blocks = "; ".join(_counted(name, count) for name, count in lists.items())
         hint = nearest(name, lists) if name not in lists else ""
         raise ConfigError(f"{key}: {self.name} has no block {block}{hint or ';'} it has {blocks}")
+
+    @cached_property
+    def numbered(self) -> tuple[str, ...]:
+        """The paths of blocks 0, 1, ...: those of the family's own list, then of the lists that run after it."""
+        paths = self.paths()
+        return tuple(paths[next(i for i, path in enumerate(paths) if path.split(".")[0] == self.short) :])
+
+    def number(self, path: str) -> int | None:
+        """A block's number; None for one that runs before the family's own list."""
+        return self.numbered.index(path) if path in self.numbered else None
 
     def paths(self) -> list[str]:
         """Every block's path, in the order in which they run."""

@@ -177,30 +177,31 @@ class DiffusersPipeline:
         `block` is a path of modules, or its number in the family's own list; the key `block` wins. `noise` is what `noise()`
         returns. Raises ConfigError for a block that does not exist.
         """
-        return self.prefix_with(noise, text, block)[0]
+        return self.hidden_states(noise, text, [self.settings.block or block])[1]
 
     @torch.no_grad()
-    def prefix_with(
-        self, noise: torch.Tensor, text: PipelineText, block: int | str, earlier: Sequence[int | str] = ()
-    ) -> tuple[PipelinePrefix, dict[int | str, torch.Tensor]]:
-        """`prefix`, and the hidden states (N, tokens, width) of `earlier` blocks on the way, from the same pass."""
-        path = self.description.path(self.settings.block or block)
+    def hidden_states(
+        self, noise: torch.Tensor, text: PipelineText, blocks: Sequence[int | str]
+    ) -> tuple[dict[int | str, torch.Tensor], PipelinePrefix]:
+        """Hidden states (N, tokens, width) of several blocks from one pass, and the prefix that ends at the last."""
+        order = self.description.paths().index
+        *earlier, last = sorted(blocks, key=lambda block: order(self.description.path(block)))
+        path = self.description.path(last)
         stop = self._stop(path, earlier)
-        states = []
+        stopped = []
         for piece in self._candidates.over(len(noise)):
             with self._candidates:
                 count = piece.stop - piece.start
                 start, draw = self._start(noise[piece])
                 with replay.answering(self.pipeline, text.calls, count):
                     call = self._call(self.pipeline, start, [text.prompt] * count)
-                    states.append(replay.stopped(self.pipeline, call, stop, count, draw))
-        state = replay.State.cat(states)
+                    stopped.append(replay.stopped(self.pipeline, call, stop, count, draw))
+        state = replay.State.cat(stopped)
         given = noise[:, None] if noise.ndim == 4 else noise
         later = given[:, 1:] if given.shape[1] > 1 else None
         prefix = PipelinePrefix(self._hidden(path, state.output), given[:, 0], text, path, later, state)
-        return prefix, {
-            name: self._hidden(self.description.path(name), output) for name, output in state.observed.items()
-        }
+        states = {name: self._hidden(self.description.path(name), output) for name, output in state.observed.items()}
+        return {**states, last: prefix.hidden}, prefix
 
     @torch.no_grad()
     def finish(self, prefix: PipelinePrefix) -> torch.Tensor:
@@ -336,9 +337,9 @@ def pipeline_info(description: Description, settings: PipelineSettings) -> Gener
     latent = description.latent_shape(settings.image_height, settings.image_width)
     block = settings.block or 0
     tokens, width = description.hidden_size(block, latent)
-    name, _ = description.block(block)
+    path = description.path(block)
     return GeneratorInfo(
-        blocks=description.block_lists[name] or 1,
+        blocks=len(description.numbered),
         width=width,
         tokens=tokens,
         latent_shape=latent,
@@ -347,6 +348,9 @@ def pipeline_info(description: Description, settings: PipelineSettings) -> Gener
         step=settings.step,
         device=settings.device,
         dtype=settings.dtype,
+        pipeline=description.name,
+        paths=description.numbered,
+        block=description.number(path) if settings.block else None,
     )
 
 
