@@ -163,9 +163,8 @@ def resolve_models(config: RunConfig, process: Process = Process(), fetch: Fetch
     if fetch == "all":
         generator = generator.fetched() if generator else None
         verifier = verifier.fetched(generator.info.tokens if generator else None)
-    if generator is not None and generator.info is not None and verifier.block is not None:
-        generator.info.require_block(verifier.block)
-        generator.info.require_width(verifier.width)
+    if generator is not None and generator.info is not None:
+        generator.info.require_reader(verifier.block, verifier.width, getattr(verifier, "trained_on", None))
     if verifier.reads in ("hidden", "latent") and config.imgs_path:
         raise ConfigError(
             f"imgs_path: the verifier reads {verifier.reads} features, which pictures do not have; "
