@@ -2,6 +2,7 @@
 
     python inference_scripts/run.py --config configs/tiny.yaml
     python inference_scripts/run.py --config configs/tiny.yaml num_samples=16 seed=3 annotation=my_prompts.txt
+    python inference_scripts/run.py --config configs/tiny.yaml --prompt "a photo of a red circle and a blue star"
     accelerate launch inference_scripts/run.py --config configs/sana_sprint_hidden_bo32.yaml
 
 Every key of the configuration (docs/configuration.md) can be given as key=value. Prompts are GenEval JSON or JSONL, CSV
@@ -23,6 +24,7 @@ from vhs.errors import VHSError
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="configs/tiny.yaml", help="YAML file (default: %(default)s)")
+    parser.add_argument("--prompt", action="append", metavar="TEXT", help="a prompt instead of a file; repeatable")
     parser.add_argument("--dry-run", action="store_true", help="print what would run and be loaded; load nothing")
     parser.add_argument("--list-verifiers", action="store_true", help="print the registered verifiers")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration keys that replace the file's")
@@ -34,6 +36,11 @@ def main() -> int:
             print(verifiers())
             return 0
         config = load_config(arguments.config, arguments.overrides)
+        if arguments.prompt:
+            from vhs.runs.typed import with_prompts
+
+            named = any(override.startswith("name=") for override in arguments.overrides)
+            config = with_prompts(config, arguments.prompt, rename=not named)
         if arguments.dry_run:
             from vhs.runs.dry_run import describe
 

@@ -127,3 +127,16 @@ class Verdict:
     reason: str
     objects: tuple[Detection, ...] = ()
     colors: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def described(self) -> list[dict[str, Any]]:
+        """The objects as JSON values: label, score, box in pixels, and the colour where the rules asked for it."""
+        return [
+            {
+                "label": found.label,
+                "score": round(float(found.score), 4),
+                "box": [round(float(side), 1) for side in found.box],
+                "color": self.colors.get(index),
+            }
+            for index, found in enumerate(self.objects)
+        ]

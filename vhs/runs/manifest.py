@@ -47,6 +47,7 @@ def describe(run: ResolvedRun) -> dict[str, Any]:
             "count": len(run.prompts),
             "judged": sum(prompt.judged for prompt in run.prompts) if run.judge else 0,
         },
+        "verifier": {"reads": run.models.verifier.reads, "block": run.models.verifier.block},
         "geneval": {"runs": run.judge is not None, "reason": run.judge_skipped or ""},
         "checkpoints": dict(run.hashes),
         "seeds": seeds,

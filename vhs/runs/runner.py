@@ -57,9 +57,9 @@ def run(config: RunConfig, say: Say = print, bar: bool = True) -> str:
         for prompt in _progress(run, folder, bar):
             times.stages.clear()
             outcome = source(prompt)
-            rows = _rows(folder, prompt, outcome, judge, times)
+            rows, objects = _rows(folder, prompt, outcome, judge, times)
             with times.stage("save", 0):
-                folder.write_prompt(prompt, outcome.winner, outcome.files, rows)
+                folder.write_prompt(prompt, outcome.winner, outcome.files, rows, objects)
             timings[f"{prompt.id:05d}"] = times.as_dict()
     finally:
         _keep_timings(folder, process.index, timings)
@@ -119,9 +119,10 @@ def _progress(run: ResolvedRun, folder: RunFolder, bar: bool) -> Iterable[Prompt
 
 def _rows(
     folder: RunFolder, prompt: Prompt, outcome: PromptOutcome, judge: GenEval | None, times: StageTimes
-) -> list[dict[str, Any]]:
-    """One record per candidate: the release's keys, and GenEval's verdict on those that have a picture."""
-    rows = []
+) -> tuple[list[dict[str, Any]], dict[int, list[dict[str, Any]]]]:
+    """(one record per candidate: the release's keys, and GenEval's verdict on those that have a picture; the objects
+    that it counted, by candidate)."""
+    rows, objects = [], {}
     for index, said in enumerate(outcome.answers):
         rows.append(
             {
@@ -135,7 +136,7 @@ def _rows(
             }
         )
     if judge is None or not prompt.judged:
-        return rows
+        return rows, objects
     with times.stage("judge", len(outcome.files)):
         # What is judged is what was saved, decoded again: a JPEG's losses count, and judging the folder later, with
         # re_eval or geneval.py, gives the same verdicts.
@@ -143,7 +144,8 @@ def _rows(
         verdicts = judge.judge_batch(pictures, [prompt.metadata] * len(pictures))
     for index, verdict in zip(outcome.files, verdicts, strict=True):
         rows[index] |= {"tag": prompt.metadata["tag"], "correct": verdict.correct, "reason": verdict.reason}
-    return rows
+        objects[index] = verdict.described
+    return rows, objects
 
 
 def _keep_timings(folder: RunFolder, process: int, timings: dict[str, Any]) -> None:
