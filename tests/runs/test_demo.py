@@ -18,14 +18,17 @@ def session() -> Session:
 
 
 def test_the_winner_comes_before_its_rivals(session: Session) -> None:
-    first, last = session.moments("a photo of a red circle", "tiny_hidden_7", 3, 0)
-    assert first.seconds < last.seconds and first.result is last.result and len(last.result.images) == 3
+    moments = session.moments("a photo of a red circle", "tiny_hidden_7", 3, 0)
+    first = next(moments)
+    assert list(first.result.images) == [first.result.best_index] and len(first.result.scores) == 3
+    last = next(moments)
+    assert first.result is last.result and len(last.result.images) == 3 and first.stages == last.stages
     assert first.stages["finish"]["items"] == 1 and first.stages["score"]["items"] == 3
 
 
 def test_words_that_the_tiny_world_never_saw_are_named(session: Session) -> None:
     assert session.unknown_words("a photo of two green triangles left of an orange heart") == []
-    assert session.unknown_words("A photo of a zebra, a red circle and a Zebra's dog") == ["zebra", "s", "dog"]
+    assert session.unknown_words("A photo of a zebra, a red circle and a Zebra's dog") == ["zebra", "dog"]
 
 
 def test_verifiers_whose_files_are_here_are_offered_and_work(session: Session) -> None:
@@ -39,7 +42,7 @@ def test_what_the_page_says_as_things_come_in(session: Session) -> None:
     said = list(answer("a photo of a zebra", "tiny_hidden_7", 2, None))
     assert said[0][0].startswith("**Unknown to this generator: zebra.**") and said[0][1] is None
     assert "rivals are being finished" in said[1][0] and said[1][1].size == (64, 64) and said[1][3] == []
-    assert "All candidates: " in said[2][0] and len(said[2][3]) == 2 and said[2][3][0][1].endswith(" · winner")
+    assert "being finished" not in said[2][0] and len(said[2][3]) == 2 and said[2][3][0][1].endswith(" · winner")
     assert [row[0] for row in said[1][2]][:3] == ["encode", "prefix", "score"]
     assert "no verifier 'rndom'" in list(answer("a star", "rndom", 2, 0))[-1][0]
 
@@ -61,11 +64,8 @@ def test_the_page_in_a_browser(session: Session) -> None:
         one.goto(address)
         one.get_by_label("Prompt").fill("a photo of a zebra and a red circle")
         one.get_by_role("button", name="Generate").click()
-        one.wait_for_function("document.querySelector('#status').innerText.includes('All candidates')", timeout=120_000)
+        one.wait_for_function("document.querySelectorAll('#candidates img').length >= 8", timeout=120_000)
         assert "Unknown to this generator: zebra." in one.inner_text("#status")
         one.wait_for_selector("#winner img")
-        one.wait_for_function("document.querySelectorAll('#candidates img').length >= 8")
         assert "prefix" in one.inner_text("#timings") and "winner" in one.inner_text("#candidates")
-        one.screenshot(path="/tmp/demo.png", full_page=True)
-        page_problems = [problem for problem in problems if problem]
-        assert page_problems == []
+        assert problems == []
