@@ -39,11 +39,6 @@ class Prompt:
         return {**(self.metadata or {"prompt": self.text}), **own}
 
     @property
-    def record(self) -> Mapping[str, Any]:
-        """What the prompt file says of it: `metadata`, or the prompt alone."""
-        return self.metadata or {"prompt": self.text}
-
-    @property
     def judged(self) -> bool:
         """GenEval can judge this prompt."""
         return is_geneval(self.record)
@@ -155,3 +150,16 @@ class Verdict:
     def fields(self) -> dict[str, Any]:
         """What a picture's row keeps of it."""
         return {"correct": self.correct, "reason": self.reason}
+
+    @property
+    def described(self) -> list[dict[str, Any]]:
+        """The objects as JSON values: label, score, box in pixels, and the colour where the rules asked for it."""
+        return [
+            {
+                "label": found.label,
+                "score": round(float(found.score), 4),
+                "box": [round(float(side), 1) for side in found.box],
+                "color": self.colors.get(index),
+            }
+            for index, found in enumerate(self.objects)
+        ]

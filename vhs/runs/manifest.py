@@ -49,6 +49,7 @@ def describe(run: ResolvedRun) -> dict[str, Any]:
             "count": len(run.prompts),
             "judged": sum(any(judge.judges(prompt.record) for judge in run.judges) for prompt in run.prompts),
         },
+        "verifier": {"reads": run.models.verifier.reads, "block": run.models.verifier.block},
         "geneval": {"runs": "geneval" in names, "reason": run.judge_skipped or ""},
         **({"judges": others} if others else {}),
         "checkpoints": dict(run.hashes),

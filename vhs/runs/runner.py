@@ -59,9 +59,9 @@ def run(config: RunConfig, say: Say = print, bar: bool = True) -> str:
         for prompt in _progress(run, folder, bar):
             times.stages.clear()
             outcome = source(prompt)
-            rows = _rows(folder, prompt, outcome, judges, times)
+            rows, objects = _rows(folder, prompt, outcome, judges, times)
             with times.stage("save", 0):
-                folder.write_prompt(prompt, outcome.picks[0], outcome.files, rows)
+                folder.write_prompt(prompt, outcome.picks[0], outcome.files, rows, objects)
             timings[f"{prompt.id:05d}"] = times.as_dict()
     finally:
         _keep_timings(folder, process.index, timings)
@@ -125,12 +125,13 @@ def _rows(
     outcome: PromptOutcome,
     judges: Sequence[tuple[JudgeSpec, Judge]],
     times: StageTimes,
-) -> list[dict[str, Any]]:
-    """One record per candidate: the release's keys, and the judgements of those that have a picture.
+) -> tuple[list[dict[str, Any]], dict[int, list[dict[str, Any]]]]:
+    """(one record per candidate: the release's keys, and the judgements of those that have a picture; the objects that
+    GenEval counted, by candidate).
 
     GenEval's verdict lies in the row itself, as in the release; every other judge has its own place in `judges`.
     """
-    rows = []
+    rows, objects = [], {}
     for index, said in enumerate(outcome.answers):
         rows.append(
             {
@@ -147,7 +148,7 @@ def _rows(
         )
     asked = [(spec, judge) for spec, judge in judges if spec.judges(prompt.record)]
     if not asked:
-        return rows
+        return rows, objects
     with times.stage("judge", len(outcome.files)):
         # What is judged is what was saved, decoded again: a JPEG's losses count, and judging the folder later, with
         # re_eval or geneval.py, gives the same verdicts.
@@ -156,7 +157,9 @@ def _rows(
             judgements = judge.judge_batch(pictures, [prompt.record] * len(pictures))
             for index, judgement in zip(outcome.files, judgements, strict=True):
                 keep(rows[index], spec.name, prompt.record, judgement)
-    return rows
+                if spec.name == "geneval":
+                    objects[index] = judgement.described
+    return rows, objects
 
 
 def _place(picks: tuple[int, ...], candidate: int) -> int | None:
