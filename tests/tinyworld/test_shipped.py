@@ -1,4 +1,4 @@
-"""The shipped weights reach looser bounds of the figures in docs/tiny_world.md on a small sample: a broken file cannot."""
+"""On a small sample, the shipped weights stay near the figures of docs/tiny_world.md: a broken file cannot."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
 from vhs import BestOfN
 from vhs.config.run import load_config
-from vhs.resolve import load_generator, load_judge, settle
+from vhs.resolve import resolve
 from vhs.seeding import candidate_seed
 from vhs.tinyworld import check, language_model, recipe
 from vhs.tinyworld.scenes import sample_prompts
@@ -54,8 +54,8 @@ def test_picks_lie_between_none_and_the_oracle(measured):
 
 def test_a_broken_text_encoder_would_not_pass():
     """The control: with its embeddings shuffled, the generator no longer follows its prompts."""
-    config = settle(load_config("configs/tiny.yaml"))
-    generator, judge = load_generator(config), load_judge(config)
+    run = resolve(load_config("configs/tiny.yaml"))
+    generator, judge = run.models.load_generator(), run.judge.load()
     weight = generator.pipeline.text_encoder.get_input_embeddings().weight.data
     weight.copy_(weight[torch.randperm(len(weight), generator=torch.Generator().manual_seed(0))])
     right = []

@@ -216,8 +216,8 @@ class Trainer:
         rank, world, size = self.accelerator.process_index, self.accelerator.num_processes, self.config.micro_batch
         mine = range(len(data))[rank::world]
         parts = [list(mine[at : at + size]) for at in range(0, len(mine), size)]
-        # FSDP and DDP communicate in every forward pass, so all processes must make equally many: where the samples
-        # do not divide among them, the others make one more, which counts for nothing.
+        # FSDP gathers weights in every forward pass, so all processes must make equally many: where the samples do not
+        # divide among them, the processes with fewer make one more, whose result is dropped.
         passes = math.ceil(math.ceil(len(data) / world) / size)
         rows: list[tuple[int, float, float]] = []
         for number, (positions, batch) in enumerate(self._loaded(data, parts + [[0]] * (passes - len(parts)))):
