@@ -1,20 +1,25 @@
-# Everything runs in .venv, which the first target that needs it creates. Python 3.11 and pip are enough to start.
-PYTHON ?= python3.11
+# Everything runs in .venv, which the first target that needs it creates. Any Python from 3.11, and pip, are enough.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
 VENV ?= .venv
 PY := $(VENV)/bin/python
 CONFIG ?= configs/tiny.yaml
 RUN := $(PY) inference_scripts/run.py --config $(CONFIG)
 
-.PHONY: help demo test test-all test-mmdet install clean
+.PHONY: help demo test test-all test-mmdet lint install clean
 help:
 	@echo "make demo      the tiny world end to end: best-of-8 in dev, the same in prod, and what the early exit saved"
 	@echo "make test      every test that is not marked slow"
 	@echo "make test-all  every test"
 	@echo "make test-mmdet  our detector against mmdet 3.3 itself, in .venv-mmdet (5 GB, two minutes to install)"
+	@echo "make lint      ruff over the whole tree: format and rules"
 	@echo "make install   .venv with requirements-dev.txt"
-	@echo "make clean     remove outputs/"
+	@echo "make clean     remove the runs in outputs/ and what a build leaves; keep what was trained or collected"
 
 $(PY):
+	@{ $(PYTHON) -c '$(NEW_ENOUGH)'; } 2>/dev/null || { echo "no Python from 3.11 ($(or $(PYTHON),none is on the PATH));" \
+		"name one: make PYTHON=/path/to/python" >&2; exit 2; }
 	@$(PYTHON) -m venv $(VENV) || { echo "venv has no pip of its own: using that of $(PYTHON)"; \
 		$(PYTHON) -m venv --clear --without-pip $(VENV); }
 
@@ -43,11 +48,17 @@ test: $(VENV)/.dev
 test-all: $(VENV)/.dev
 	$(PY) -m pytest tests
 
+lint: $(VENV)/.dev
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+
 # mmdet 3.3 and today's torch share no wheels of mmcv: mmcv-lite and --no-deps, see requirements-mmdet.txt.
+# It wants numpy 1, which Python 3.13 has no wheels of.
 MMDET := .venv-mmdet
+MMDET_PYTHON ?= python3.11
 $(MMDET)/.done: requirements-mmdet.txt
 	@echo "installing mmdet 3.3 into $(MMDET) (5 GB, about two minutes)"
-	@$(PYTHON) -m venv $(MMDET)
+	@$(MMDET_PYTHON) -m venv $(MMDET)
 	@$(MMDET)/bin/python -m pip install -q -r requirements-mmdet.txt
 	@$(MMDET)/bin/python -m pip install -q --no-deps mmdet==3.3.0 mmcv-lite==2.1.0
 	@touch $@
@@ -55,5 +66,11 @@ $(MMDET)/.done: requirements-mmdet.txt
 test-mmdet: $(MMDET)/.done
 	$(MMDET)/bin/python -m pytest -p no:warnings -rP tests/geneval/test_mmdet_parity.py
 
+# A run of vhs has run.json; what was trained or collected has not, or stands beside it.
 clean:
-	rm -rf outputs
+	@for run in outputs/*/run.json; do \
+		folder="$${run%/run.json}"; \
+		if [ -e "$$run" ] && [ ! -e "$$folder/train.json" ]; then echo "removes $$folder"; rm -r "$$folder"; fi; \
+	done
+	@rm -rf build *.egg-info
+	@[ ! -d outputs ] || rmdir outputs 2>/dev/null || { echo "keeps:"; ls -d outputs/*; }

@@ -1,92 +1,15 @@
-"""What a stage costs on this machine. The last line of output is one JSON object.
+"""What a stage costs on this machine: `vhs benchmark` in a checkout.
 
 python inference_scripts/benchmark.py judge --config configs/tiny.yaml
-python inference_scripts/benchmark.py judge --random-weights --device cuda
-.venv-mmdet/bin/python inference_scripts/benchmark.py judge --random-weights --detectors mmdet transformers
-python inference_scripts/benchmark.py memory --candidates 32
+python inference_scripts/benchmark.py --help
 """
 
-from __future__ import annotations
-
-import argparse
-import json
-import platform
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vhs.errors import VHSError
-
-
-def judge(args: argparse.Namespace) -> dict:
-    """Pictures per second of GenEval, per detector library."""
-    from vhs.device import resolve_device
-    from vhs.geneval.spec import judge_config, resolve_judge
-    from vhs.measure.judge import measure, random_judges, smooth_pictures
-
-    if args.random_weights:
-        device, side = resolve_device(args.device), args.side or 1024
-        judges = random_judges(args.detectors, device)
-    else:
-        config = judge_config(Path("."), args.config, [f"device={args.device}"])
-        device, side = resolve_device(config.device), args.side or min(config.detector_size)
-        specs = {name: resolve_judge(config.model_copy(update={"detector": name}), device) for name in args.detectors}
-        judges = {name: spec.fetched().load() for name, spec in specs.items()}
-    pictures = smooth_pictures(args.pictures, side)
-    figures = {}
-    for name, one in judges.items():
-        figures[name] = measure(one, pictures, args.repeats)
-        print(f"{name}: {figures[name]}", file=sys.stderr)
-    return {"stage": "judge", "device": device, "side": side, "random_weights": args.random_weights, **figures}
-
-
-def memory(args: argparse.Namespace) -> dict:
-    """Peak memory of one prompt with the published models, per `offload` setting, counted without a GPU."""
-    from vhs.measure.memory import report
-
-    figures = report(args.candidates, args.micro_batch, args.dtype)
-    print(f"weights, GiB: {figures['weights']}", file=sys.stderr)
-    print(f"{'GiB':10}{'tensors':>10}{'offload: none':>16}{'offload: model':>16}", file=sys.stderr)
-    for name, row in figures["stages"].items():
-        print(f"{name:10}{row['tensors']:10.2f}{row['none']:16.2f}{row['model']:16.2f}", file=sys.stderr)
-    return {
-        "stage": "memory",
-        "candidates": args.candidates,
-        "micro_batch": args.micro_batch,
-        "dtype": args.dtype,
-        **figures,
-    }
-
-
-def main() -> None:
-    """Measures the stage that the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    stages = parser.add_subparsers(required=True, metavar="stage")
-    one = stages.add_parser("judge", help="GenEval: detector, colours and rules")
-    one.set_defaults(run=judge)
-    one.add_argument("--config", default="configs/tiny.yaml", help="YAML with the judge's keys (default: %(default)s)")
-    one.add_argument("--random-weights", action="store_true", help="GenEval's own models with random weights instead")
-    one.add_argument("--detectors", nargs="+", choices=("transformers", "mmdet"), default=["transformers"])
-    one.add_argument("--pictures", type=int, default=64)
-    one.add_argument("--side", type=int, help="pixels (default: 1024, or the configuration's test size)")
-    one.add_argument("--repeats", type=int, default=3)
-    one.add_argument("--device", default="auto")
-    one = stages.add_parser(
-        "memory", help="peak memory of the published models per offload setting, counted on the meta device"
-    )
-    one.set_defaults(run=memory)
-    one.add_argument("--candidates", type=int, default=32, help="N of best-of-N (default: %(default)s)")
-    one.add_argument("--micro-batch", type=int, default=8, help="candidates at once (default: %(default)s)")
-    one.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
-    args = parser.parse_args()
-    import torch
-
-    print(json.dumps({**args.run(args), "torch": torch.__version__, "machine": platform.machine()}))
-
+from vhs.commands import script
 
 if __name__ == "__main__":
-    try:
-        main()
-    except VHSError as error:
-        sys.exit(print(f"error: {error}", file=sys.stderr) or 2)
+    sys.exit(script(__file__))

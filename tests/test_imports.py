@@ -24,10 +24,12 @@ LAYERS = (
         "vhs.bootstrap",
     },
     {"vhs.config", "vhs.checkpoints", "vhs.prompts"},
-    {"vhs.generators", "vhs.verifiers", "vhs.geneval"},
-    {"vhs.resolve", "vhs.best_of_n"},
+    {"vhs.generators", "vhs.verifiers", "vhs.geneval", "vhs.judges"},
+    {"vhs.choosing"},
+    {"vhs.resolve", "vhs.best_of_n", "vhs.result"},
     {"vhs.runs", "vhs.training", "vhs.measure"},
-    {"vhs", "vhs.tinyworld"},
+    {"vhs.ranking"},
+    {"vhs", "vhs.__main__", "vhs.commands", "vhs.tinyworld"},
 )
 
 
@@ -44,7 +46,7 @@ def layer(module: str) -> int:
 
 def imports(file: Path) -> set[str]:
     """Modules of the project that a file imports when it runs; imports for type checkers do not count."""
-    tree = ast.parse(file.read_text())
+    tree = ast.parse(file.read_text(encoding="utf-8"))
     checked = {
         id(inner)
         for node in ast.walk(tree)

@@ -100,10 +100,17 @@ class Score:
 
 @dataclass(frozen=True)
 class Selection:
-    """The index of the winner among N candidates, and how many tied with it at the top (1: no tie)."""
+    """The index of the winner among N candidates, how many tied with it at the top (1: no tie), and who is kept beside
+    it, best first."""
 
     index: int
     tied: int = 1
+    others: tuple[int, ...] = ()
+
+    @property
+    def picks(self) -> tuple[int, ...]:
+        """All that are kept, the winner first."""
+        return (self.index, *self.others)
 
 
 @dataclass(frozen=True)

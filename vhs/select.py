@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from vhs.records import Selection
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How the picks follow from scores: the configuration's `selection`. `k` candidates are kept."""
+
+    name: Literal["argmax", "random_yes", "top_k", "tournament"] = "argmax"
+    k: int = 1
 
 
 def argmax(scores: Sequence[float], tie: str = "first") -> Selection:
@@ -16,24 +26,49 @@ def argmax(scores: Sequence[float], tie: str = "first") -> Selection:
     return Selection(winners[0] if tie == "first" else winners[-1], tied=len(winners))
 
 
-def top_k(scores: Sequence[float], k: int) -> list[int]:
-    """Indices of the k highest scores, best first; of equal ones the lowest index first."""
+def top_k(scores: Sequence[float], k: int, tie: str = "first") -> list[int]:
+    """Indices of the k highest scores, best first; of equal ones the lowest index first, or the highest for
+    `tie="last"`."""
     assert 1 <= k <= len(scores), "k lies between 1 and the number of candidates"
-    return sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:k]
+    turn = 1 if tie == "first" else -1
+    return sorted(range(len(scores)), key=lambda index: (-scores[index], turn * index))[:k]
 
 
-def tournament(scores: Sequence[float], k: int = 1) -> list[int]:
-    """Adjacent pairs play until k are left (VISA): the best of each contiguous N/k group, not the global top k.
+@dataclass(frozen=True)
+class Bracket:
+    """A tournament's outcome: the winner of each of k contiguous groups, in order, and per candidate the games won."""
 
-    N/k is a power of two. The second of a pair wins a tie.
+    winners: list[int]
+    won: list[int]
+
+
+def tournament(count: int, k: int, first_wins: Callable[[int, int], bool]) -> Bracket:
+    """Adjacent pairs of `count` candidates play until k are left (VISA, SANA-1.5): the best of each contiguous N/k
+    group, not the global top k.
+
+    `first_wins(a, b)` says whether candidate a beats candidate b; N/k is a power of two (`plays`).
     """
-    rounds, rest = divmod(len(scores), k)
-    assert rest == 0 and rounds & (rounds - 1) == 0, "N/k is a power of two"
-    left = list(range(len(scores)))
+    assert plays(count, k), "N/k is a power of two"
+    left, won = list(range(count)), [0] * count
     while len(left) > k:
-        pairs = [left[i : i + 2] for i in range(0, len(left), 2)]
-        left = [max(pair, key=lambda index: (scores[index], index)) for pair in pairs]
-    return left
+        left = [a if first_wins(a, b) else b for a, b in zip(left[::2], left[1::2], strict=True)]
+        for index in left:
+            won[index] += 1
+    return Bracket(left, won)
+
+
+def by_score(scores: Sequence[float]) -> Callable[[int, int], bool]:
+    """The higher score wins a game, and the second of the pair a tie.
+
+    On signed scores this is VISA's rule: of two yes the higher p(yes) wins, of two no the lower p(no), else the yes.
+    """
+    return lambda a, b: scores[a] > scores[b]
+
+
+def plays(count: int, k: int) -> bool:
+    """A tournament of `count` candidates can leave k: count/k is a power of two."""
+    rounds, rest = divmod(count, k) if k else (0, 1)
+    return rest == 0 and rounds > 0 and rounds & (rounds - 1) == 0
 
 
 def random_yes(correct: Sequence[bool], seed: int) -> Selection:
@@ -43,3 +78,18 @@ def random_yes(correct: Sequence[bool], seed: int) -> Selection:
     """
     pool = [index for index, yes in enumerate(correct) if yes] or list(range(len(correct)))
     return Selection(pool[int(np.random.default_rng(seed).integers(len(pool)))], tied=len(pool))
+
+
+def ranks(scores: Sequence[float]) -> np.ndarray:
+    """(N,) float64 from 0 (worst) to N - 1: how many candidates each one beats, a tie counting half."""
+    values = np.asarray(scores, dtype=np.float64)
+    beaten = (values[:, None] > values[None, :]).sum(axis=1)
+    tied = (values[:, None] == values[None, :]).sum(axis=1) - 1
+    return beaten + tied / 2
+
+
+def ensemble(scores: Sequence[Sequence[float]], mean: str = "ranks") -> np.ndarray:
+    """(N,) float64: of several verifiers' scores of the same N candidates, the mean of `ranks`, which needs no common
+    scale, or of the scores themselves (`mean="scores"`)."""
+    table = np.asarray(scores, dtype=np.float64)
+    return np.mean([ranks(row) for row in table] if mean == "ranks" else table, axis=0)

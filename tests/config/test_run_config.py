@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from vhs.config import page
 from vhs.config.run import RunConfig, load_config
 from vhs.config.yamlfile import parse_override
 from vhs.errors import ConfigError
@@ -142,19 +143,22 @@ def test_override_values_that_are_no_yaml_stay_text() -> None:
     assert parse_override("annotation=a b.txt") == ("annotation", "a b.txt")
 
 
-def test_the_page_of_all_keys_lists_every_key_with_its_default() -> None:
-    page = (ROOT / "docs" / "configuration.md").read_text()
-    cells = [[cell.strip() for cell in line.split("|")] for line in page.splitlines() if line.startswith("| `")]
-    rows = {line[1].strip("`"): line[3] for line in cells}
-    assert set(rows) == set(RunConfig.model_fields)
-    for key, field in RunConfig.model_fields.items():
-        default = "required" if field.is_required() else _shown(field.default)
-        assert rows[key] == default, key
+def test_the_page_of_all_keys_is_not_stale() -> None:
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert page.made(text) == text, "python -m vhs.config.page --write makes it again"
+    for key in RunConfig.model_fields:
+        assert f"\n| `{key}` |" in text, key
 
 
-def _shown(value: object) -> str:
-    if value is None:
-        return "absent"
-    if isinstance(value, tuple):
-        value = list(value)
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+def test_every_key_says_what_it_means() -> None:
+    assert [key for key, field in RunConfig.model_fields.items() if not field.description] == []
+
+
+def test_what_the_rest_of_the_project_asks_of_the_keys_stands_with_them() -> None:
+    assert set(RunConfig.keys_where(results=False)) == {
+        "name", "output_path", "cont", "re_eval", "micro_batch", "offload", "intermediate_benchmarking",
+    }  # fmt: skip
+    assert {"ckpt", "lora_weights", "annotation", "normalization"} <= set(RunConfig.keys_where(path=True))
+    assert RunConfig.keys_where(path="hub") == (
+        "ckpt", "sana_lora_weights", "latent_verifier_path", "tokenizer_path", "lora_weights",
+    )  # fmt: skip

@@ -10,8 +10,8 @@ from vhs.errors import CheckpointError, PromptError
 from vhs.geneval import rules
 from vhs.geneval.colors import ColorQuery
 from vhs.geneval.evaluate import GenEval
-from vhs.geneval.picture import to_rgb
 from vhs.geneval.spec import resolve_judge
+from vhs.pictures import to_rgb
 
 TAG = {"tag": "colors", "prompt": "p"}
 
@@ -55,7 +55,10 @@ def test_a_verdict_is_detector_colours_and_rules_put_together(judge, seen):
     image, metadata = seen[0]
     verdict = judge.judge(image, metadata)
     detections = judge.detector.detect([to_rgb(image)])[0]
-    color_of = lambda one, label: judge.colors.classify([ColorQuery(to_rgb(image), one, label)])[0]  # noqa: E731
+
+    def color_of(one, label):
+        return judge.colors.classify([ColorQuery(to_rgb(image), one, label)])[0]
+
     expected = rules.judge(metadata, detections, color_of)
     assert (verdict.correct, verdict.reason, verdict.colors) == (expected.correct, expected.reason, expected.colors)
     assert [(o.label, o.box) for o in verdict.objects] == [(o.label, o.box) for o in expected.objects]

@@ -25,8 +25,8 @@ def test_score_is_probability_times_mean_confidence_inside_the_mask():
     masks[0, 2, 3] = 0.5
     found = find_instances(classes, masks, SQUARE, SQUARE, SQUARE)
     p = classes.softmax(-1)[0]
-    sigmoid = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731
-    quality = (11 * sigmoid(2.0) + sigmoid(0.5)) / (12 + 1e-6)
+    confidence, lower = (1 / (1 + math.exp(-logit)) for logit in (2.0, 0.5))
+    quality = (11 * confidence + lower) / (12 + 1e-6)
     order = found.label.argsort()
     assert found.score[order].tolist() == pytest.approx([float(p[0]) * quality, float(p[1]) * quality], rel=1e-5)
     assert found.box.tolist() == [[2, 1, 6, 4]] * 2

@@ -60,7 +60,8 @@ def run_folder(folder, tmp_path):
 
 def go(folder, config, **options):
     said = []
-    rows = judge_folder(JudgeOptions(folder, folder / "results.jsonl", self_check=False, **options), config, said.append)
+    work = JudgeOptions(folder, folder / "results.jsonl", self_check=False, **options)
+    rows = judge_folder(work, config, said.append)
     return rows, "\n".join(said)
 
 
@@ -123,7 +124,7 @@ def test_an_interrupted_command_goes_on_and_ends_with_the_same_rows(folder, judg
 
 
 def test_new_pictures_are_added_to_an_existing_file(folder, judge_config, monkeypatch):
-    first, _ = go(folder, judge_config)
+    go(folder, judge_config)
     shutil.copy(folder / "00000/samples/0000.png", folder / "00000/samples/0002.png")
     rows, said = go(folder, judge_config)
     assert "12 pictures judged already, 1 to go" in said
@@ -178,9 +179,8 @@ def test_of_a_run_the_winners_are_judged_or_every_candidate(run_folder, judge_co
     rows, said = go(run_folder, judge_config)
     assert [Path(row["filename"]).name for row in rows] == ["best_00001.png"] * 6
     assert "1 prompts without GenEval's metadata not judged" in said
-    rows = judge_folder(
-        JudgeOptions(run_folder, run_folder / "all.jsonl", every=True, self_check=False), judge_config, lambda line: None
-    )
+    work = JudgeOptions(run_folder, run_folder / "all.jsonl", every=True, self_check=False)
+    rows = judge_folder(work, judge_config, lambda line: None)
     assert len(rows) == 12
 
 

@@ -218,7 +218,7 @@ def test_odd_files_are_read_like_mmdet_reads_them(smaller, tmp_path):
     from mmdet.apis import inference_detector
     from PIL import Image
 
-    from vhs.geneval.picture import open_picture
+    from vhs.pictures import open_picture
 
     ours, reference = smaller
     grey = np.random.default_rng(0).integers(0, 256, (12, 16), dtype=np.uint8)

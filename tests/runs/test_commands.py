@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from vhs.commands import main
+
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
-    """`command("run.py", *arguments)` -> (exit code, standard output, standard error)."""
+def command(capsys: pytest.CaptureFixture):
+    """`command("run", *arguments)` -> (exit code, standard output, standard error)."""
 
-    def call(script: str, *arguments: str) -> tuple[int, str, str]:
-        file = ROOT / "inference_scripts" / script
-        spec = importlib.util.spec_from_file_location(file.stem, file)
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setattr(sys, "argv", [script, *arguments])
-        spec.loader.exec_module(module)
-        try:
-            code = module.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        printed = capsys.readouterr()
+    def call(*words: str) -> tuple[int, str, str]:
+        code, printed = main(words), capsys.readouterr()
         return code, printed.out, printed.err
 
     return call
 
 
-@pytest.mark.parametrize("script", ["run.py", "download.py", "compare.py"])
-def test_help_shows_an_example_and_scripts_are_short(command, script: str) -> None:
-    code, out, _ = command(script, "--help")
-    assert code == 0 and f"python inference_scripts/{script}" in out
-    assert len((ROOT / "inference_scripts" / script).read_text().splitlines()) <= 60
-
-
 def test_verifiers_are_listed(command) -> None:
-    code, out, _ = command("run.py", "--list-verifiers")
+    code, out, _ = command("run", "--list-verifiers")
     assert code == 0 and "tiny_hidden_7\n" in out
     assert "sana_hidden-7-Qwen2.5-0.5B-mlp-train-val-best-CEfocal-loss-alpha-0.37-gamma-0.0\n" in out
 
@@ -51,7 +35,7 @@ def test_a_dry_run_tells_what_would_happen_and_loads_nothing(
     for part in ("generators.spec.GeneratorSpec", "verifiers.load.LlavaSpec", "geneval.spec.GenEvalSpec"):
         monkeypatch.setattr(f"vhs.{part}.load", lambda *arguments: pytest.fail("a model was loaded"))
     file = config_file({**run_keys, **judge_keys})
-    code, out, _ = command("run.py", "--config", file, "num_samples=6", "--dry-run", "seed=3")
+    code, out, _ = command("run", "--config", file, "num_samples=6", "--dry-run", "seed=3")
     sections = dict(part.split("\n", 1) for part in out.strip().removeprefix("# ").split("\n\n# "))
     resolved = yaml.safe_load(sections["configuration"])
     assert code == 0 and (resolved["num_samples"], resolved["seed"], resolved["tie"]) == (6, 3, "first")
@@ -72,7 +56,7 @@ def test_a_dry_run_tells_what_would_happen_and_loads_nothing(
 def test_a_dry_run_of_a_published_file_says_what_is_not_here_yet(command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     published = next(file for file in (ROOT / "configs").glob("config_hidden*"))
-    code, out, _ = command("run.py", "--config", str(published), "--dry-run")
+    code, out, _ = command("run", "--config", str(published), "--dry-run")
     assert code == 0 and "prompts: 553\ncandidates: 17696 (32 per prompt)\njudged prompts: 0" in out
     assert "GenEval does not run: the configuration names no detector" in out
     assert "ckpts/normalization/block_7_mean_bf16.pt" in out and "inference_scripts/download.py" in out
@@ -89,18 +73,18 @@ def test_a_dry_run_of_a_published_file_says_what_is_not_here_yet(command, monkey
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(command, run_keys, config_file, arguments, message) -> None:
-    code, out, err = command("run.py", "--config", config_file(run_keys), *arguments)
+    code, out, err = command("run", "--config", config_file(run_keys), *arguments)
     assert (code, out) == (2, "") and message in err and err.count("\n") == 1 and "Traceback" not in err
 
 
 def test_a_run_and_its_comparison(command, run_keys, config_file) -> None:
     file = config_file({**run_keys, "num_samples": 3})
-    assert command("run.py", "--config", file, "generation_mode=dev")[0] == 0
-    code, out, _ = command("run.py", "--config", file, "name=quick")
+    assert command("run", "--config", file, "generation_mode=dev")[0] == 0
+    code, out, _ = command("run", "--config", file, "name=quick")
     assert code == 0 and "nothing was judged" in out
     folders = [f"{run_keys['output_path']}/{name}" for name in ("small", "quick")]
-    code, out, _ = command("compare.py", *folders)
+    code, out, _ = command("compare", *folders)
     assert code == 0 and out.startswith("winners: the same for 3 of 3 prompts")
     assert "finish 3 instead of 9, decode 3 instead of 9" in out
-    code, _, err = command("compare.py", folders[0], "nowhere")
+    code, _, err = command("compare", folders[0], "nowhere")
     assert code == 2 and err == "error: nowhere: no best_annotations_proc_*.json; finish the run first\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 
@@ -59,10 +60,8 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_prompt(
 
     monkeypatch.setattr("os.replace", killed)
     monkeypatch.setattr("shutil.rmtree", lambda *a, **k: None)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         folder.write_prompt(PROMPT, 1, {1: b"new"}, [{"score": 1.0}, {"score": 1.0}])
-    except KeyboardInterrupt:
-        pass
     monkeypatch.undo()
     folder.clean()
     assert folder.winner(7) == (1 if step == "after the renames" else 0)

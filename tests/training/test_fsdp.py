@@ -81,9 +81,7 @@ def environment() -> dict[str, str]:
 
 @pytest.mark.slow
 def test_fsdp_changes_nothing_and_goes_on_where_it_was_stopped(config, tmp_path, write_set):
-    odd = write_set(
-        tmp_path / "odd", prompts=15, candidates=3
-    )  # evaluates 9: 2 passes of one process, 1 of the other
+    odd = write_set(tmp_path / "odd", prompts=15, candidates=3)  # evaluates 9: 2 passes of one process, 1 of the other
     cases = CASES | {"uneven": {"data": [str(odd)]}}
     paths = []
     for name, changes in cases.items():

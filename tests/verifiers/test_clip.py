@@ -131,7 +131,7 @@ def test_inputs_that_are_no_pictures(checkpoint, tmp_path):
         with pytest.raises(CheckpointError, match="verifier: reads a list of N pictures"):
             verifier.score("a bench", wrong)
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    with pytest.raises(ImageError, match="bad.png: not a readable picture"):
+    with pytest.raises(ImageError, match="bad.png: not a picture"):
         verifier.score("a bench", [tmp_path / "bad.png"])
 
 

@@ -35,9 +35,9 @@ def load_pipeline(folder: Path, dtype: str = "float32", text_softcapping: bool =
     with quiet():
         pipeline = SanaSprintPipeline(
             tokenizer=_component(AutoTokenizer, folder / "tokenizer"),
-            text_encoder=_weights(Gemma2Model, folder / "text_encoder", dtype=wide),
-            vae=_weights(AutoencoderDC, folder / "vae", torch_dtype=wide),
-            transformer=_weights(SanaTransformer2DModel, folder / "transformer", torch_dtype=precision),
+            text_encoder=load_weights(Gemma2Model, folder / "text_encoder", dtype=wide),
+            vae=load_weights(AutoencoderDC, folder / "vae", torch_dtype=wide),
+            transformer=load_weights(SanaTransformer2DModel, folder / "transformer", torch_dtype=precision),
             scheduler=_component(SCMScheduler, folder / "scheduler"),
         )
     set_softcapping(pipeline.text_encoder, text_softcapping)
@@ -71,7 +71,8 @@ def random_pipeline(
     return pipeline
 
 
-def _weights(model_class: Any, folder: Path, **options: Any) -> Any:
+def load_weights(model_class: Any, folder: Path, **options: Any) -> Any:
+    """A model of diffusers or transformers; raises CheckpointError unless every tensor of the file has its place."""
     model, report = _component(model_class, folder, use_safetensors=True, output_loading_info=True, **options)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         names = sorted(str(name) for name in report.get(kind) or ())

@@ -11,8 +11,8 @@ from vhs.geneval import rules
 from vhs.geneval.colors import ColorClassifier, ColorQuery
 from vhs.geneval.detector import Detector, Mask2Former, load_model
 from vhs.geneval.metadata import check_metadata
-from vhs.geneval.picture import to_rgb
 from vhs.geneval.rules import Thresholds
+from vhs.pictures import to_rgb
 from vhs.records import Detection, Verdict
 
 if TYPE_CHECKING:

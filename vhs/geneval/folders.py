@@ -12,7 +12,7 @@ from typing import Any
 
 from vhs.errors import ConfigError, ImageError, VHSError
 from vhs.geneval.metadata import read_metadata
-from vhs.geneval.picture import open_picture
+from vhs.pictures import open_picture
 from vhs.records import Prompt
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")

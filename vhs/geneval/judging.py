@@ -15,10 +15,10 @@ from vhs.geneval.draw import draw_verdict
 from vhs.geneval.evaluate import GenEval
 from vhs.geneval.folders import Item, Pictures, find_pictures
 from vhs.geneval.metadata import check_metadata
-from vhs.geneval.picture import open_picture
 from vhs.geneval.results import Results, Row, make_row
 from vhs.geneval.spec import JudgeConfig, resolve_judge
 from vhs.geneval.summary import format_table, outcomes_of, summarize
+from vhs.pictures import open_picture
 from vhs.processes import Process, current_process
 from vhs.records import Verdict
 

@@ -83,14 +83,14 @@ def fill(model: Any, checkpoint: Path) -> None:
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        second = (str(error).splitlines() + [""])[1].strip()
+        second = [*str(error).splitlines(), "", ""][1].strip()
         raise CheckpointError(f"{checkpoint}: not a checkpoint of this configuration ({second[:160]})") from None
 
 
 def import_mmcv_without_ops() -> None:
     """Lets mmcv-lite stand in for mmcv: Mask2Former imports compiled operators, but on a CPU calls none."""
     try:
-        import mmcv._ext  # noqa: F401
+        import mmcv._ext  # noqa: F401 - whether it can be imported is the question
     except ImportError:
         stand_in = _NoOps("mmcv._ext")
         stand_in.__spec__ = ModuleSpec("mmcv._ext", None)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from vhs.errors import CheckpointError, ConfigError
 from vhs.geneval.metadata import read_names
 from vhs.geneval.mmdet_names import PUBLISHED
-from vhs.geneval.picture import open_picture
 from vhs.geneval.rules import Thresholds
 from vhs.paths import find
+from vhs.pictures import open_picture
 
 if TYPE_CHECKING:
     from vhs.geneval.evaluate import GenEval

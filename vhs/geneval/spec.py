@@ -35,8 +35,8 @@ class JudgeConfig(DeviceKey, JudgeKeys):
 
 @dataclass(frozen=True)
 class GenEvalSpec:
-    """GenEval with one detector. `names` are its classes in label order, `colors` an open_clip architecture (with OpenAI's
-    weights) or the folder of one."""
+    """GenEval with one detector. `names` are its classes in label order, `colors` an open_clip architecture (with
+    OpenAI's weights) or the folder of one."""
 
     detector: str
     checkpoint: Source
@@ -59,8 +59,8 @@ class GenEvalSpec:
         return f"{LOCAL_DIR}{self.colors.require()}" if isinstance(self.colors, Source) else self.colors
 
     def fetched(self, self_check: bool = True) -> GenEvalSpec:
-        """The same with every file here; with `self_check` the detector is the one that belongs to its class names, as far
-        as files tell. Raises ConfigError or CheckpointError."""
+        """The same with every file here; with `self_check` the detector is the one that belongs to its class names, as
+        far as files tell. Raises ConfigError or CheckpointError."""
         from vhs.geneval.detector import converted_from
 
         checkpoint = self.checkpoint.fetched()

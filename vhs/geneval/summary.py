@@ -78,8 +78,7 @@ def format_table(columns: Mapping[str, Summary]) -> str:
     """A plain-text table, in %: a row per tag and per overall, a column per summary with its interval."""
     first = next(iter(columns.values()))
     rows = [("", *(f"{name} %" for name in columns))]
-    for tag in first.tags:
-        rows.append((tag, *(format_figure(s.tags[tag]) for s in columns.values())))
+    rows += [(tag, *(format_figure(s.tags[tag]) for s in columns.values())) for tag in first.tags]
     rows.append(("mean over tags", *(format_figure(s.over_tags) for s in columns.values())))
     rows.append(("mean over prompts", *(format_figure(s.over_prompts) for s in columns.values())))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

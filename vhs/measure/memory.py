@@ -1,7 +1,7 @@
 """What a run of the published models holds in memory, counted on the meta device: no weight is read, no GPU is needed.
 
-The whole path runs on tensors without storage, and every tensor's bytes are counted from its creation to its end. What a
-GPU adds (its context, the allocator's rounding, libraries' workspaces) is not in it.
+The whole path runs on tensors without storage, and every tensor's bytes are counted from its creation to its end. What
+a GPU adds (its context, the allocator's rounding, libraries' workspaces) is not in it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _storages(values: Any) -> list[torch.UntypedStorage]:
 
 @dataclass(frozen=True)
 class StageMemory:
-    """One stage of a run: the models it needs on the device beside those that stay there, and the peak of its tensors."""
+    """One stage of a run: the model it needs beside those that stay on the device, and its tensors' peak in bytes."""
 
     name: str
     needs: str | None
@@ -89,9 +89,11 @@ def published_run(candidates: int, micro_batch: int | None, dtype: str) -> tuple
     sprint = SanaSprint(random_pipeline(folder, "meta", dtype), read_generator_info(folder, settings), settings)
     verifier, score = _published_verifier(dtype)
     models = {
-        "text_encoder": sprint.pipeline.text_encoder, "transformer": sprint.transformer,
-        "autoencoder": sprint.pipeline.vae, "verifier": verifier,
-    }  # fmt: skip
+        "text_encoder": sprint.pipeline.text_encoder,
+        "transformer": sprint.transformer,
+        "autoencoder": sprint.pipeline.vae,
+        "verifier": verifier,
+    }
     stages: list[StageMemory] = []
     with LiveMemory() as memory:
 
@@ -138,7 +140,8 @@ def _published_verifier(dtype: str) -> tuple[nn.Module, Callable[[torch.Tensor],
 
 
 def resident(weights: dict[str, int], stage: StageMemory, offload: str) -> int:
-    """Bytes of weights on the device during a stage: all, or with `offload: model` transformer, verifier and what it needs."""
+    """Bytes of weights on the device during a stage: all, or with `offload: model` transformer, verifier and what the
+    stage needs."""
     waiting = {"text_encoder", "autoencoder"} - {stage.needs}
     return sum(count for name, count in weights.items() if offload == "none" or name not in waiting)
 
@@ -146,7 +149,10 @@ def resident(weights: dict[str, int], stage: StageMemory, offload: str) -> int:
 def report(candidates: int, micro_batch: int | None, dtype: str) -> dict[str, Any]:
     """GiB per model, and per stage: tensors, and the sum with the weights for each `offload`; `peak` is the largest."""
     weights, stages = published_run(candidates, micro_batch, dtype)
-    in_gib = lambda count: round(count / GIB, 2)  # noqa: E731
+
+    def in_gib(count: int) -> float:
+        return round(count / GIB, 2)
+
     rows = {
         stage.name: {
             "tensors": in_gib(stage.tensors),

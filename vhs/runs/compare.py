@@ -1,23 +1,62 @@
-"""Two runs over the same prompts side by side: the same winners? and what the early exit of `prod` saved."""
+"""Runs over the same prompts: paired differences, or, of a dev run and its prod twin, what the early exit saved."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vhs.errors import RunError
-from vhs.files import read_json
+from vhs.files import read_json, write_bytes
+from vhs.runs.report.compare_tables import as_csv, as_latex, as_markdown, as_text
+from vhs.runs.report.data import RunData, read_run
+from vhs.runs.report.paired import OF_ONE_RUN, compare_runs, read_costs
 
 GENERATION = ("encode", "prefix", "generate", "score", "finish", "decode")
 """Stages that make a picture; saving and judging are the experiment's, not the method's."""
 
 
-def compare(dev: str | Path, prod: str | Path) -> str:
-    """The text for two finished run folders, from their annotations and timings. Raises RunError where they do not go
-    together."""
-    dev, prod = Path(dev), Path(prod)
+def compare(folders: Sequence[str | Path], out: Path | None = None, costs: Path | None = None) -> str:
+    """The text for two or more run folders, each against the first.
+
+    A run in dev and the same one in prod are answered with `early_exit`. `out` is a folder for compare.html, .csv, .md,
+    .tex and the figures; the last line is then the page's path. `costs` is a JSON file of further costs
+    (`read_costs`). Raises RunError where runs do not go together.
+    """
+    if len(folders) < 2:
+        raise RunError(f"{folders[0] if folders else 'nothing'}: one run alone; give the folders of two or more")
+    runs = [read_run(folder) for folder in folders]
+    comparison = compare_runs(runs)
+    twins = _twins(runs)
+    text = early_exit(*twins) if twins else as_text(comparison)
+    if out is None:
+        return text
+    from vhs.runs.report.compare_page import compare_page, drawn
+    from vhs.runs.report.figures import save_figure
+
+    further = read_costs(costs) if costs else {}
+    made = {"html": compare_page(comparison, further), "csv": as_csv(comparison)}
+    made |= {"md": as_markdown(comparison), "tex": as_latex(comparison)}
+    for suffix, content in made.items():
+        write_bytes(out / f"compare.{suffix}", content.encode())
+    for one in drawn(comparison, further):
+        save_figure(one["figure"], out / one["name"])
+    return f"{text}\n\n{out / 'compare.html'}"
+
+
+def _twins(runs: Sequence[RunData]) -> tuple[Path, Path] | None:
+    """The folders of (dev, prod) where these are one finished run in both modes."""
+    if len(runs) != 2 or {run.table.mode for run in runs} != {"dev", "prod"} or any(run.partial for run in runs):
+        return None
+    ignored = OF_ONE_RUN - {"seed"} | {"generation_mode"}
+    kept = [{key: value for key, value in run.config.items() if key not in ignored} for run in runs]
+    dev, prod = sorted(runs, key=lambda run: run.table.mode)
+    return (dev.root, prod.root) if kept[0] == kept[1] else None
+
+
+def early_exit(dev: Path, prod: Path) -> str:
+    """Whether two finished runs have the same winners, and what the second saved, from annotations and timings."""
     first, second = winners(dev), winners(prod)
     if first.keys() != second.keys():
         raise RunError(

@@ -1,4 +1,4 @@
-"""What closes a run: annotations, summary, timings and contact sheet, all read from the prompts' folders.
+"""What closes a run: annotations, summary, timings, contact sheet and report, all read from the prompts' folders.
 
 Everything but the timings is a function of what is on disk, so an interrupted and continued run ends in the same bytes.
 """
@@ -19,10 +19,13 @@ from vhs.stages import total
 
 
 def finish(folder: RunFolder, prompts: Sequence[Prompt], order: Sequence[Sequence[int]]) -> str:
-    """Writes everything beside the prompts' folders; returns the closing table and where it all is.
+    """Writes everything beside the prompts' folders; returns the closing table and where it all is, the
+    report's path last.
 
     `order` has one list of prompt ids per process, in the order in which it worked.
     """
+    from vhs.runs.report.page import write_report  # brings matplotlib, which no run needs before its end
+
     rows = {prompt.id: folder.rows(prompt.id) for prompt in prompts}
     winners = {prompt.id: folder.winner(prompt.id) for prompt in prompts}
     _write_annotations(folder, order, rows, winners)
@@ -32,9 +35,9 @@ def finish(folder: RunFolder, prompts: Sequence[Prompt], order: Sequence[Sequenc
     write_bytes(folder.root / "summary.csv", _csv(values).encode())
     _write_timings(folder)
     sheets = save_contact_sheets(folder, run)
-    return (
-        f"{closing_table(run)}\n\n{folder.root}: {len(prompts)} prompts; summary.json, summary.csv, {', '.join(sheets)}"
-    )
+    report = write_report(folder.root)
+    written = f"{len(prompts)} prompts; summary.json, summary.csv, {', '.join(sheets)}"
+    return f"{closing_table(run)}\n\n{folder.root}: {written}\n{report}"
 
 
 def _write_annotations(

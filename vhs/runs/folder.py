@@ -17,7 +17,7 @@ from vhs.errors import RunError
 from vhs.files import read_json, write_bytes, write_json
 from vhs.records import Prompt
 
-TOP_FILES = ("run.json", "summary.json", "summary.csv", "timings.json")
+TOP_FILES = ("run.json", "summary.json", "summary.csv", "timings.json", "report.html")
 
 
 class RunFolder:

@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import Any
 
 from vhs.checkpoints.hashes import file_hash
-from vhs.paths import PROJECT
+from vhs.paths import IN_CHECKOUT, PROJECT
 from vhs.resolve import ResolvedRun
 from vhs.seeding import published_seeds
 
@@ -63,8 +63,9 @@ def _version(package: str) -> str | None:
 
 
 def _git() -> dict[str, Any]:
-    """Commit of the project's folder, and whether tracked files differ from it; nulls outside a repository."""
-    head = _git_output("rev-parse", "HEAD")
+    """Commit of the checkout, and whether tracked files differ from it; nulls outside a repository, and for an
+    installed package, which may lie in somebody else's repository."""
+    head = _git_output("rev-parse", "HEAD") if IN_CHECKOUT else None
     changed = (
         head and subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=PROJECT, capture_output=True).returncode != 0
     )

@@ -340,10 +340,15 @@ def render(scene: Scene) -> tuple[Image.Image, np.ndarray]:
     picture = np.broadcast_to(np.array(scene.background, dtype=np.float64), (SIZE, SIZE, 3))
     masks = np.zeros((len(scene.objects), SIZE, SIZE), dtype=bool)
     for i, obj in enumerate(scene.objects):
-        coverage = np.asarray(_draw(obj).reduce(SUPERSAMPLING), dtype=np.float64)[..., None] / 255
-        picture = picture * (1 - coverage) + np.array(obj.rgb) * coverage
-        masks[i] = coverage[..., 0] >= 0.5
+        share = coverage(obj)
+        picture = picture * (1 - share[..., None]) + np.array(obj.rgb) * share[..., None]
+        masks[i] = share >= 0.5
     return Image.fromarray(np.rint(picture).astype(np.uint8)), masks
+
+
+def coverage(obj: SceneObject) -> np.ndarray:
+    """(64, 64) float: the share of each pixel that the object covers."""
+    return np.asarray(_draw(obj).reduce(SUPERSAMPLING), dtype=np.float64) / 255
 
 
 def covered(obj: SceneObject, side: int) -> np.ndarray:

@@ -6,9 +6,7 @@ command's closing line. Of several processes, only the first has something to sa
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from tqdm import tqdm
 
 from vhs.config.run import RunConfig, load_config
 from vhs.device import resolve_device, resolve_dtype
-from vhs.errors import ConfigError, VHSError
+from vhs.errors import ConfigError
 from vhs.paths import find
 from vhs.processes import current_process
 from vhs.training.config import EvaluateConfig, TrainConfig
@@ -46,35 +44,6 @@ class Done(Protocol):
 
     def line(self) -> str:
         """Its closing line."""
-
-
-def command(
-    doc: str,
-    load: Callable[[str, Sequence[str]], Any],
-    run: Callable[[Any, Say], Done | None],
-    interrupted: str,
-    each_process: bool = False,
-) -> int:
-    """A script of verifier_scripts/: its arguments, `run` on the configuration that `load` reads, its exit code.
-
-    `doc` is the script's own text, `interrupted` what to say after Ctrl-C; of several processes the first says how it
-    ended, or `each_process` does.
-    """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", required=True, help="YAML file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration keys that replace the file's")
-    arguments = parser.parse_intermixed_args()
-    try:
-        done = run(load(arguments.config, arguments.overrides), lambda line: print(line, file=sys.stderr))
-        if done is not None and (each_process or current_process().first):
-            print(done.line())
-    except VHSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"interrupted; {interrupted}", file=sys.stderr)
-        return 130
-    return 0
 
 
 # ------------------------------------------------------------------------------------------------------------- collect

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from vhs.records import Score
+from vhs.records import Prompt, Score
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +34,13 @@ class Verifier(Protocol):
         """Scores of N candidates; `features` are hidden states (N, tokens, width), latents (N, c, h, w), N pictures,
         or, where nothing is read, the number N."""
         ...
+
+
+def ask(verifier: Verifier, prompt: Prompt, features: Any) -> Score:
+    """Scores of N candidates of a prompt; a verifier with `score_prompt`, which looks scores up by the prompt's number,
+    is given the whole prompt."""
+    by_number = getattr(verifier, "score_prompt", None)
+    return by_number(prompt, features) if by_number else verifier.score(prompt.text, features)
 
 
 class Reader(Protocol):

@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vhs.errors import CheckpointError, ImageError, first_line
+from vhs.errors import CheckpointError, first_line
 from vhs.files import read_json_object
+from vhs.pictures import open_picture
 from vhs.verifiers.base import Reads
 from vhs.verifiers.checkpoint import TOWER_PREFIX, VerifierConfig, fill
 
@@ -139,13 +140,7 @@ class ClipReader:
 
 
 def _opened(picture: Any) -> Image.Image:
-    if isinstance(picture, Image.Image):
-        return picture
-    try:
-        with Image.open(picture) as opened:
-            return opened.convert("RGB")
-    except OSError as error:
-        raise ImageError(f"{picture}: not a readable picture ({error})") from None
+    return picture if isinstance(picture, Image.Image) else open_picture(picture)
 
 
 def load_clip_reader(

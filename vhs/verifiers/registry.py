@@ -17,7 +17,8 @@ from vhs.config.yamlfile import nearest
 from vhs.errors import ConfigError, first_line
 from vhs.paths import PROJECT, find
 
-SHIPPED = PROJECT / "inference_scripts" / "latent_verifier_dict.py"
+SHIPPED = Path(__file__).with_name("latent_verifier_dict.py")
+CHECKOUT = PROJECT / "inference_scripts" / "latent_verifier_dict.py"
 VARIABLE = "VHS_REGISTRY"
 
 
@@ -36,11 +37,12 @@ class Entry:
 
 
 def load_registry(registry: str | None = None) -> dict[str, Entry]:
-    """Every entry of the shipped registry, of the file that VHS_REGISTRY names, and of `registry`.
+    """Every entry of the shipped registry, of a checkout's, of the file that VHS_REGISTRY names, and of `registry`.
 
     Raises ConfigError for a file that is none, and for a name that two files give to different entries.
     """
-    files = [SHIPPED, *(find(name) for name in (os.environ.get(VARIABLE), registry) if name)]
+    named = (find(name) for name in (os.environ.get(VARIABLE), registry) if name)
+    files = [SHIPPED, *([CHECKOUT] if CHECKOUT.is_file() else []), *named]
     entries: dict[str, Entry] = {}
     for file in dict.fromkeys(files):
         for name, values in _read(file).items():

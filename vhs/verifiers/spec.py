@@ -21,8 +21,16 @@ KINDS = {
     "llava": "vhs.verifiers.load:resolve_llava_entry",
     "random": "vhs.verifiers.spec:resolve_random",
     "none": "vhs.verifiers.spec:resolve_none",
+    "vlm": "vhs.verifiers.kinds:resolve_vlm",
+    "clip_score": "vhs.verifiers.kinds:resolve_reward",
+    "pick_score": "vhs.verifiers.kinds:resolve_reward",
+    "hps": "vhs.verifiers.kinds:resolve_reward",
+    "aesthetic": "vhs.verifiers.kinds:resolve_reward",
+    "scores": "vhs.verifiers.kinds:resolve_scores",
+    "class": "vhs.verifiers.kinds:resolve_class",
 }
-"""Kind of a registry entry -> `module:function` of (entry, configuration, offline), imported when it is needed."""
+"""Kind of a registry entry -> `module:function` of (entry, configuration, offline), imported when it is needed. An
+entry with `class` is of that kind."""
 
 
 class VerifierSpec(Protocol):
@@ -87,7 +95,7 @@ def resolve_verifier(config: RunConfig, offline: bool = False) -> VerifierSpec:
     if not config.latent_verifier:
         return NoFiles("none")
     entry = _entry(config)
-    kind = entry.values.get("kind", "llava")
+    kind = "class" if "class" in entry.values else entry.values.get("kind", "llava")
     if kind not in KINDS:
         raise ConfigError(f"{entry.where}: kind {kind!r}{nearest(str(kind), KINDS)}; one of {', '.join(KINDS)}")
     module, _, function = KINDS[kind].partition(":")

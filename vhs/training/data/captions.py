@@ -43,7 +43,7 @@ def detector_captioner(judge: GenEval, min_score: float | None = None) -> Captio
     """Sentences about what GenEval's detector finds above `min_score` (absent: the judge's own threshold), each object
     with its colour as the classifier names it."""
     from vhs.geneval.colors import ColorQuery
-    from vhs.geneval.picture import to_rgb
+    from vhs.pictures import to_rgb
 
     threshold = judge.thresholds.confidence if min_score is None else min_score
 

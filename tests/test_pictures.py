@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from vhs.errors import ImageError
-from vhs.geneval.picture import open_picture, to_rgb
+from vhs.pictures import open_picture, to_rgb
 
 
 def gradient(dtype=np.uint8, scale=1):

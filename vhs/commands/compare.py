@@ -1,0 +1,22 @@
+"""`vhs compare`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def compare(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Runs over the same prompts side by side: paired differences, McNemar's test, tables, figures and a page.
+
+    vhs compare outputs/tiny outputs/tiny_prod
+    vhs compare outputs/a outputs/b outputs/c --out outputs/comparison
+    """
+    parser.add_argument("runs", nargs="+", help="folders of runs; each is compared with the first")
+    parser.add_argument("--out", type=Path, help="folder for compare.html, .csv, .md, .tex and the figures")
+    parser.add_argument("--costs", type=Path, help='JSON: {"run": {"TFLOP": [once per prompt, per candidate]}}')
+    arguments = parser.parse_args(words)
+    from vhs.runs import compare as runs
+
+    print(runs.compare(arguments.runs, arguments.out, arguments.costs))

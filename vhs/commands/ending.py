@@ -1,0 +1,90 @@
+"""How every command ends: one line for what was wrong, and the process's exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from vhs.errors import VHSError
+
+SURROUNDINGS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What a full disk, a quota or a read-only folder answers, whoever wrote there."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which unwinds like Ctrl-C."""
+
+
+def exit_code(call: Callable[[], None], interrupted: str) -> int:
+    """Calls, says in one line what went wrong, and returns the exit code; `interrupted` says what Ctrl-C leaves behind.
+
+    0: done. 2: a mistake in what was given. 130: Ctrl-C. 143: SIGTERM. 141: nobody reads the output any more. Any other
+    exception is a programming error and passes.
+    """
+    _make_output_safe()
+    try:
+        with _terminable():
+            try:
+                call()
+            finally:  # also after the SystemExit of --help: a closed output is noticed here, not when Python ends
+                sys.stdout.flush()
+    except VHSError as error:
+        return _say(f"error: {' '.join(str(error).splitlines())}", 2)
+    except BrokenPipeError:
+        _silence()
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in SURROUNDINGS:
+            raise
+        return _say(f"error: {error.filename or 'output'}: {error.strerror}", 2)
+    except KeyboardInterrupt as stop:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would only show where Python's own end was cut
+        ended, number = (
+            ("terminated", signal.SIGTERM) if isinstance(stop, Terminated) else ("interrupted", signal.SIGINT)
+        )
+        return _say(f"{ended}; {interrupted}", 128 + number)
+    return 0
+
+
+def _say(line: str, code: int) -> int:
+    print(line, file=sys.stderr)
+    return code
+
+
+def _make_output_safe() -> None:
+    """A closed output takes everything; one that is not UTF-8 shows what it cannot as escapes."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open as long as the process is
+    sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _silence() -> None:
+    """What is still to be written goes nowhere, so that Python does not complain about it when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM unwinds like Ctrl-C. Not in one of several processes: while it waits for the others it cannot unwind, so
+    there SIGTERM ends it at once, as it does by default."""
+    if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated

@@ -1,0 +1,350 @@
+"""Any diffusers text-to-image pipeline behind the generator's contract, by the pipeline's own `__call__`.
+
+See `vhs.generators.replay` for how a call is stopped and taken up again, `vhs.generators.families` for what differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vhs.batching import MicroBatches
+from vhs.checkpoints.source import find_model
+from vhs.errors import ConfigError, first_line
+from vhs.generators import candidates, replay
+from vhs.generators.base import GeneratorInfo
+from vhs.generators.call_arguments import PipelineSettings, build_scheduler, call_arguments
+from vhs.generators.description import Description, describe
+from vhs.generators.families import image_tokens
+from vhs.generators.lora import PATTERNS as LORA_FILES
+from vhs.generators.lora import add_lora, lora_file
+from vhs.generators.pipeline_loading import NETWORK_FILES, REST, WEIGHTS, load_pipeline
+from vhs.records import Prefix, TextEmbedding
+from vhs.seeding import seeded_noise
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+DECODED_PIXELS = 4 * 1024 * 1024
+"""Pixels that are decoded at once at most: the decoder needs far more memory than the rest."""
+
+
+@dataclass(frozen=True)
+class PipelineText(TextEmbedding):
+    """One encoded prompt: what the pipeline's `encode_prompt` returned, call by call.
+
+    `embeds` is the first tensor among it; `mask` is None: masks are among `calls`.
+    """
+
+    prompt: str
+    calls: replay.Calls
+
+
+@dataclass(frozen=True)
+class PipelinePrefix(Prefix):
+    """N candidates stopped after a block: `state` is all that the pipeline needs to go on.
+
+    `hidden` are the image's tokens, with guidance of the conditional half. `latents` is the noise the candidates started from,
+    `noise` what was given for later steps. `block` is a path of modules.
+    """
+
+    state: replay.State | None = None
+
+    def __getitem__(self, indices: list[int] | torch.Tensor) -> PipelinePrefix:
+        """The candidates at `indices`, in that order."""
+        noise = None if self.noise is None else self.noise[indices]
+        return PipelinePrefix(
+            self.hidden[indices], self.latents[indices], self.text, self.block, noise, self.state[indices]
+        )
+
+
+class DiffusersPipeline:
+    """A text-to-image pipeline stopped at a block of any denoising step, and finished from there.
+
+    `finish(prefix(...))` and `generate(...)` are the pipeline's own latents, bit for bit in float32 on one device at equal
+    batch sizes, before the last step too: a candidate goes on from its own state.
+    """
+
+    def __init__(self, pipeline: Any, description: Description, settings: PipelineSettings) -> None:
+        self.pipeline = pipeline
+        self.description = description
+        self.settings = settings
+        self.arguments = call_arguments(description, settings)
+        self.info = pipeline_info(description, settings)
+        self.device = torch.device(settings.device)
+        self._candidates = MicroBatches(settings.micro_batch, "candidates")
+        self._pictures = MicroBatches(settings.micro_batch, "pictures to decode")
+        self._blank: PipelineText | None = None
+        pipeline.scheduler = build_scheduler(description, settings)
+        self._ending = _ending(pipeline, description.family.decoder)
+        if settings.offload == "model":
+            pipeline.enable_model_cpu_offload(device=self.device)
+        elif self.device.type != "meta":
+            pipeline.to(self.device)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: Path | str,
+        network_ckpt: Path | str | None = None,
+        sana_lora_weights: Path | str | None = None,
+        **settings: Any,
+    ) -> DiffusersPipeline:
+        """Loads a Hub id or a folder in diffusers' layout; keywords are those of `PipelineSettings`.
+
+        `network_ckpt` is another such place, whose network and scheduler are taken. Raises ConfigError and CheckpointError,
+        what can be known from JSON files before any weight is read.
+        """
+        adapter = network = None
+        if sana_lora_weights is not None:
+            adapter = lora_file(find_model("sana_lora_weights", str(sana_lora_weights), LORA_FILES).require())
+        if network_ckpt is not None:
+            network = find_model("network_ckpt", str(network_ckpt), NETWORK_FILES).require()
+        place = find_model("ckpt", str(folder), REST if network else WEIGHTS).require()
+        return cls.load(describe(place, network), PipelineSettings(**settings), adapter)
+
+    @classmethod
+    def load(
+        cls, description: Description, settings: PipelineSettings, adapter: Path | None = None
+    ) -> DiffusersPipeline:
+        """The same from folders on disk; `adapter` is the file of a LoRA."""
+        call_arguments(description, settings)
+        build_scheduler(description, settings)
+        pipeline_info(description, settings)
+        pipeline = load_pipeline(description, settings.dtype, settings.text_softcapping)
+        if adapter:
+            add_lora(pipeline, adapter)
+        return cls(pipeline, description, settings)
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The network that denoises."""
+        return replay.network_of(self.pipeline)
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Candidates that go through the network at once; None: all."""
+        return self._candidates.size
+
+    @micro_batch.setter
+    def micro_batch(self, size: int | None) -> None:
+        self._candidates.size = self._pictures.size = size
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> list[PipelineText]:
+        """What the pipeline's own call makes of each prompt, negative prompt included; one call per prompt.
+
+        Raises ConfigError for arguments that the pipeline refuses.
+        """
+        return [self._encode(self.pipeline, prompt) for prompt in prompts]
+
+    def _encode(self, pipeline: Any, prompt: str) -> PipelineText:
+        start = torch.zeros(1, *self.info.latent_shape, device=self.device)
+        try:
+            calls = replay.encoded(pipeline, self._call(pipeline, start, [prompt]))
+        except (ValueError, TypeError, NotImplementedError) as error:
+            raise ConfigError(
+                f"generator: {self.description.name} refuses the run's keys: {first_line(error)}"
+            ) from error
+        return PipelineText(_first_tensor(calls), None, prompt, calls)
+
+    def noise(self, seeds: Sequence[int]) -> torch.Tensor:
+        """Unit normal noise of N candidates, float32 on the CPU: (N, C, h, w).
+
+        A scheduler that adds noise on the way takes it from a stream that follows from a candidate's own start. Families with
+        `fresh_noise` have (N, steps, C, h, w), as `Sana-Sprint` has it.
+        """
+        steps = self.info.steps if self.description.family.fresh_noise else 1
+        return seeded_noise(seeds, steps, self.info.latent_shape)
+
+    @torch.no_grad()
+    def prefix(self, noise: torch.Tensor, text: PipelineText, block: int | str = 7) -> PipelinePrefix:
+        """N candidates up to and including `block` of step `info.step`; steps before it run whole.
+
+        `block` is a path of modules, or its number in the family's own list; the key `block` wins. `noise` is what `noise()`
+        returns. Raises ConfigError for a block that does not exist.
+        """
+        return self.prefix_with(noise, text, block)[0]
+
+    @torch.no_grad()
+    def prefix_with(
+        self, noise: torch.Tensor, text: PipelineText, block: int | str, earlier: Sequence[int | str] = ()
+    ) -> tuple[PipelinePrefix, dict[int | str, torch.Tensor]]:
+        """`prefix`, and the hidden states (N, tokens, width) of `earlier` blocks on the way, from the same pass."""
+        path = self.description.path(self.settings.block or block)
+        stop = self._stop(path, earlier)
+        states = []
+        for piece in self._candidates.over(len(noise)):
+            with self._candidates:
+                count = piece.stop - piece.start
+                start, draw = self._start(noise[piece])
+                with replay.answering(self.pipeline, text.calls, count):
+                    call = self._call(self.pipeline, start, [text.prompt] * count)
+                    states.append(replay.stopped(self.pipeline, call, stop, count, draw))
+        state = replay.State.cat(states)
+        given = noise[:, None] if noise.ndim == 4 else noise
+        later = given[:, 1:] if given.shape[1] > 1 else None
+        prefix = PipelinePrefix(self._hidden(path, state.output), given[:, 0], text, path, later, state)
+        return prefix, {
+            name: self._hidden(self.description.path(name), output) for name, output in state.observed.items()
+        }
+
+    @torch.no_grad()
+    def finish(self, prefix: PipelinePrefix) -> torch.Tensor:
+        """Final latents (N, C, h, w) float32 on the device: the blocks after the captured one, then the steps left."""
+        stop = self._stop(prefix.block)
+        finished = []
+        for piece in self._candidates.over(len(prefix)):
+            with self._candidates:
+                part = prefix[piece]
+                later = [] if part.noise is None else list(part.noise.unbind(1))
+                start, draw = self._start(torch.stack([part.latents, *later], 1))
+                with replay.answering(self.pipeline, prefix.text.calls, len(part)):
+                    call = self._call(self.pipeline, start, [prefix.text.prompt] * len(part))
+                    finished.append(self._unpacked(replay.resumed(self.pipeline, call, stop, part.state, draw)))
+        return torch.cat(finished)
+
+    @torch.no_grad()
+    def generate(self, noise: torch.Tensor, text: PipelineText) -> torch.Tensor:
+        """Final latents (N, C, h, w) float32 on the device, in one go."""
+        finished = []
+        for piece in self._candidates.over(len(noise)):
+            with self._candidates:
+                count = piece.stop - piece.start
+                start, draw = self._start(noise[piece])
+                with replay.answering(self.pipeline, text.calls, count):
+                    call = self._call(self.pipeline, start, [text.prompt] * count)
+                    finished.append(self._unpacked(replay.run(self.pipeline, call, draw)))
+        return torch.cat(finished)
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> list[Image]:
+        """RGB pictures, `info.image_size`, of final latents (N, C, h, w): the end of the pipeline's own call."""
+        height, width = self.info.image_size
+        if self._blank is None:
+            with replay.without_steps(self._ending):
+                self._blank = self._encode(self._ending, "")
+        pictures: list[Image] = []
+        for piece in self._pictures.over(len(latents), most=max(1, DECODED_PIXELS // (height * width))):
+            with self._pictures:
+                pictures += self._decode(latents[piece])
+        return pictures
+
+    def _decode(self, latents: torch.Tensor) -> list[Image]:
+        start = latents.to(self.device, self.pipeline.vae.dtype)
+        call = self._call(self._ending, start, [""] * len(latents), output_type="pil")
+        with (
+            replay.without_steps(self._ending),
+            replay.answering(self._ending, self._blank.calls, len(latents)),
+        ):
+            return call()
+
+    def _call(
+        self, pipeline: Any, start: torch.Tensor, prompts: list[str], output_type: str = "latent"
+    ) -> Callable[[], Any]:
+        """A pipeline's call from latents (N, C, h, w), to be made later; returns its pictures or latents."""
+        latents, known = self._packed(start), inspect.signature(type(pipeline).__call__).parameters
+        arguments = {name: value for name, value in self.arguments.items() if name in known}
+        return lambda: pipeline(prompts, latents=latents, output_type=output_type, **arguments)[0]
+
+    def _start(self, noise: torch.Tensor) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
+        """Start latents (N, C, h, w), and where a scheduler's fresh noise comes from.
+
+        The noise given for later steps is used up first; then every candidate has a stream of its own, seeded by its start.
+        """
+        given = noise[:, None] if noise.ndim == 4 else noise
+        later = iter(given[:, 1:].unbind(1))
+        generators: list[torch.Generator] = []
+
+        def draw() -> torch.Tensor:
+            ready = next(later, None)
+            if ready is None:
+                if not generators:
+                    generators.extend(_stream(start) for start in given[:, 0])
+                ready = torch.stack([torch.randn(self.info.latent_shape, generator=g) for g in generators])
+            return self._packed(ready)
+
+        return given[:, 0].to(self.device), draw
+
+    def _stop(self, path: str, earlier: Sequence[int | str] = ()) -> replay.Stop:
+        lists, (name, index) = list(self.description.block_lists), self.description.block(path)
+        run = lists[: lists.index(name) + 1]
+        again = self.description.family.read_again
+        block = self.network.get_submodule(path)
+        read_again: list[torch.nn.Module] = []
+        for one in run:
+            if one in again:
+                blocks = list(getattr(self.network, one))
+                read_again += blocks[:index] if one == name else blocks
+        observed = {key: self.network.get_submodule(self.description.path(key)) for key in earlier}
+        return replay.Stop(
+            self.info.step - 1, block, tuple((self.network, one) for one in run), tuple(read_again), observed
+        )
+
+    def _hidden(self, path: str, output: Any) -> torch.Tensor:
+        """The image's tokens (N, tokens, width) in what a block returned, of the conditional half."""
+        family = self.description.family
+        conditional = candidates.of_kind(output, 0 if family.conditional_first else -1)
+        size = self.description.hidden_size(path, self.info.latent_shape)
+        return image_tokens(conditional, family, *size, path)
+
+    def _packed(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (N, C, h, w) as the pipeline's own loop has them."""
+        if not self.description.packed:
+            return latents
+        return self.pipeline._pack_latents(latents, *latents.shape)
+
+    def _unpacked(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents of the pipeline's own loop as (N, C, h, w) float32."""
+        if self.description.packed:
+            height, width = self.info.image_size
+            latents = self.pipeline._unpack_latents(latents, height, width, self.pipeline.vae_scale_factor)
+        return (latents.squeeze(2) if latents.ndim == 5 else latents).float()
+
+
+def pipeline_info(description: Description, settings: PipelineSettings) -> GeneratorInfo:
+    """Sizes of a pipeline under `settings`, from its JSON files. Raises ConfigError for settings that do not fit it."""
+    latent = description.latent_shape(settings.image_height, settings.image_width)
+    block = settings.block or 0
+    tokens, width = description.hidden_size(block, latent)
+    name, _ = description.block(block)
+    return GeneratorInfo(
+        blocks=description.block_lists[name] or 1,
+        width=width,
+        tokens=tokens,
+        latent_shape=latent,
+        image_size=(settings.image_height, settings.image_width),
+        steps=settings.num_inference_steps,
+        step=settings.step,
+        device=settings.device,
+        dtype=settings.dtype,
+    )
+
+
+def _ending(pipeline: Any, decoder: str | None) -> Any:
+    """The pipeline whose call's end decodes: itself, or the class `decoder` with its components."""
+    import diffusers
+
+    if decoder is None:
+        return pipeline
+    ending = getattr(diffusers, decoder)(**pipeline.components)
+    ending.set_progress_bar_config(disable=True)
+    return ending
+
+
+def _stream(start: torch.Tensor) -> torch.Generator:
+    """A candidate's own stream of further noise: the same wherever and beside whomever it is made."""
+    digest = hashlib.blake2b(start.contiguous().numpy().tobytes(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
+def _first_tensor(calls: Any) -> torch.Tensor:
+    while not isinstance(calls, torch.Tensor):
+        calls = next(entry for entry in calls if entry is not None)
+    return calls

@@ -1,0 +1,1 @@
+"""Judges: whatever says how well a picture shows its prompt after the verifier has chosen."""

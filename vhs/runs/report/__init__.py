@@ -1,0 +1,1 @@
+"""report.html and the figures of a run, from its folder alone."""

@@ -1,0 +1,24 @@
+"""The verifiers that every run can name in `latent_verifier_name`: the project's own and the release's.
+
+A user's own stand in another file of this form: in a checkout `inference_scripts/latent_verifier_dict.py`, which says
+what an entry holds.
+"""
+
+LATENT_VERIFIER = {
+    "tiny_hidden_7": {
+        "latent_verifier_path": "ckpts/tiny/verifier_hidden_7",
+        "vision_tower": "hidden_7",
+    },
+    "sana_hidden-7-Qwen2.5-0.5B-mlp-train-val-best-CEfocal-loss-alpha-0.37-gamma-0.0": {
+        "latent_verifier_path": "aimagelab/vhs-hidden-verifier",
+        "vision_tower": "hidden_7",
+        "resize_vocabulary": True,
+    },
+    "qwen2.5-0.5B_clip_original-data_XE": {
+        "latent_verifier_path": "aimagelab/vhs-mllm-clip-verifier",
+        "vision_tower": "openai/clip-vit-large-patch14-336",
+        "resize_vocabulary": True,
+    },
+    "random": {"kind": "random"},
+    "none": {"kind": "none"},
+}
