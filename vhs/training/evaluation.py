@@ -94,7 +94,8 @@ def figures(
     """Accuracy, AUC, calibration, histogram, best-of-N; every rate from 0 to 1, intervals over prompts.
 
     `within_prompt_auc` averages over the prompts that have both verdicts; `pooled_auc` takes all candidates together.
-    `selection: random_yes` picks any candidate whose answer is yes. Raises ConfigError when a prompt has fewer candidates than the largest N.
+    `selection: random_yes` picks any candidate whose answer is yes. Raises ConfigError when a prompt has fewer
+    candidates than the largest N.
     """
     smallest = min(np.unique([_key(group) for group in rows.groups], return_counts=True)[1])
     if max(ns) > smallest:
