@@ -1,5 +1,4 @@
-"""The shipped weights reach looser bounds of the figures in docs/tiny_world.md on a small sample: a broken file
-cannot."""
+"""On a small sample, the shipped weights stay near the figures of docs/tiny_world.md: a broken file cannot."""
 
 import pytest
 import torch
