@@ -14,11 +14,12 @@ candidates; those are finished and decoded, and a second verifier, which reads p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never, overload
 
+from vhs import result as look
 from vhs.choosing import score_and_choose
 from vhs.config.run import RunConfig, load_config
 from vhs.config.selection import rule_of
@@ -29,7 +30,9 @@ from vhs.select import Rule
 from vhs.stages import StageTimes
 
 if TYPE_CHECKING:
+    import pandas
     import torch
+    from matplotlib.figure import Figure
     from PIL.Image import Image
 
     from vhs.generators.base import Generator
@@ -39,7 +42,7 @@ NoiseSource = Callable[[Prompt, int], "torch.Tensor"]
 PicturesOf = Callable[[list[int]], "dict[int, Image]"]
 
 
-@dataclass
+@dataclass(repr=False)
 class Result:
     """What came of one prompt.
 
@@ -83,6 +86,31 @@ class Result:
             assert self.remake is not None, "a result of another run's folder has no generator"
             self.images = {**self.remake(), **self.images}
         return [self.images[index] for index in range(self.num_samples)]
+
+    def __repr__(self) -> str:
+        return look.summary(self.prompt.text, self.scores, self.best_index, self.num_samples)
+
+    def _repr_html_(self) -> str:
+        return look.strip(self.prompt.text, self.images, self.scores, self.best_index, self.num_samples)
+
+    def top(self, k: int) -> list[tuple[int, float | None, Image]]:
+        """(candidate, score, picture) of the k highest scores, best first. Pictures not decoded yet are made now."""
+        pictures, scores = self.candidates, self.scores
+        indices = look.order(scores, self.num_samples)[:k]
+        return [(index, scores[index] if scores else None, pictures[index]) for index in indices]
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the decoded pictures, `best.png` and `result.json` into `folder`; returns it."""
+        rows = look.table(self.score, self.best_index, self.num_samples)
+        return look.save(folder, self.prompt.text, self.images, rows, self.best_index)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas table, a row per candidate: score, p_yes, p_no, says_yes, best. Needs pandas."""
+        return look.frame(look.table(self.score, self.best_index, self.num_samples))
+
+    def plot(self) -> Figure:
+        """A matplotlib figure: the decoded candidates in score order, the winner framed."""
+        return look.plot(self.prompt.text, self.images, self.scores, self.best_index, self.num_samples)
 
 
 class BestOfN:
@@ -154,19 +182,29 @@ class BestOfN:
             **keywords,
         )
 
+    @overload
+    def __call__(self, prompt: str | Prompt, **keywords: Any) -> Result: ...
+
+    @overload
+    def __call__(self, prompt: Sequence[str | Prompt], **keywords: Any) -> list[Result]: ...
+
     def __call__(
         self,
-        prompt: str | Prompt,
+        prompt: str | Prompt | Sequence[str | Prompt],
         num_samples: int | None = None,
         seed: int | None = None,
         candidates: bool = False,
         noise: NoiseSource | None = None,
-    ) -> Result:
-        """The best of `num_samples` candidates for a prompt.
+    ) -> Result | list[Result]:
+        """The best of `num_samples` candidates for a prompt, or for each of a list of prompts.
 
-        A plain text has prompt id 0. `candidates` decodes all of them at once, as `mode="dev"` does. `noise(prompt, N)`
-        replaces the noise of (seed, prompt id, candidate index). Raises RunError for a score that is not finite.
+        A plain text has prompt id 0, in a list its position there. `candidates` decodes all of them at once, as
+        `mode="dev"` does. `noise(prompt, N)` replaces the noise of (seed, prompt id, candidate index). Raises RunError
+        for a score that is not finite.
         """
+        if not isinstance(prompt, str | Prompt):
+            numbered = (Prompt(i, one) if isinstance(one, str) else one for i, one in enumerate(prompt))
+            return [self(one, num_samples, seed, candidates, noise) for one in numbered]
         prompt = Prompt(0, prompt) if isinstance(prompt, str) else prompt
         count, seed = num_samples or self.num_samples, self.seed if seed is None else seed
         draws = (noise or self._seeded(seed))(prompt, count)

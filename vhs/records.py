@@ -14,6 +14,11 @@ TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_
 """GenEval's six tags, in the order in which tables print them."""
 
 
+def is_geneval(record: Mapping[str, Any]) -> bool:
+    """A prompt's record is one that GenEval can judge: its tag is one of the six and it includes something."""
+    return record.get("tag") in TAGS and bool(record.get("include"))
+
+
 @dataclass(frozen=True)
 class Prompt:
     """One line of a prompt file.
@@ -35,8 +40,8 @@ class Prompt:
 
     @property
     def judged(self) -> bool:
-        """GenEval can judge this prompt: its tag is one of the six and it includes something."""
-        return bool(self.metadata) and self.metadata.get("tag") in TAGS and bool(self.metadata.get("include"))
+        """GenEval can judge this prompt."""
+        return is_geneval(self.record)
 
 
 @dataclass(frozen=True)
@@ -141,3 +146,20 @@ class Verdict:
     reason: str
     objects: tuple[Detection, ...] = ()
     colors: Mapping[int, str] = field(default_factory=dict)
+
+    def fields(self) -> dict[str, Any]:
+        """What a picture's row keeps of it."""
+        return {"correct": self.correct, "reason": self.reason}
+
+    @property
+    def described(self) -> list[dict[str, Any]]:
+        """The objects as JSON values: label, score, box in pixels, and the colour where the rules asked for it."""
+        return [
+            {
+                "label": found.label,
+                "score": round(float(found.score), 4),
+                "box": [round(float(side), 1) for side in found.box],
+                "color": self.colors.get(index),
+            }
+            for index, found in enumerate(self.objects)
+        ]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from vhs.geneval.metadata import check_metadata, read_names
-from vhs.records import TAGS
 from vhs.geneval.prompt_parser import PromptParser
+from vhs.records import TAGS
 
 ROOT = Path(__file__).parents[2]
 NAMES = read_names(ROOT / "data" / "object_names.txt")

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from vhs.config.run import RunConfig
@@ -63,15 +64,23 @@ class RunFolder:
         return int(found[0].stem.removeprefix("best_"))
 
     def write_prompt(
-        self, prompt: Prompt, winner: int, pictures: Mapping[int, bytes], rows: Iterable[Mapping[str, Any]]
+        self,
+        prompt: Prompt,
+        winner: int,
+        pictures: Mapping[int, bytes],
+        rows: Iterable[Mapping[str, Any]],
+        objects: Mapping[int, Sequence[Mapping[str, Any]]] = MappingProxyType({}),
     ) -> None:
-        """Everything about one prompt, at once. `pictures` are encoded files by candidate, the winner among them.
+        """Everything about one prompt, at once. `pictures` are encoded files by candidate, the winner among them;
+        `objects` are those that the judge counted in a candidate's picture.
 
         Raises RunError where the disk refuses; the folder is then as it was before.
         """
         draft = self.pictures / f".{prompt.id:05d}.part"
         try:
             self._fill(draft, prompt, winner, pictures, rows)
+            if objects:
+                write_json(draft / "objects.json", objects)
             self._put(draft, self.prompt(prompt.id))
         except OSError as error:
             raise RunError(f"{self.prompt(prompt.id)}: cannot be written ({error.strerror}); check the disk") from None

@@ -1,7 +1,7 @@
 """A collected set on disk: every candidate's features, sharded, with an index that says what must be there.
 
-    index.json                     what is stored: features and their shapes, candidates a prompt, shards, settings
-    prompts.jsonl                  {"id", "prompt", "metadata"} a line; sample i is candidate i % K of prompt i // K
+    index.json                     what is stored: features and their shapes, candidates per prompt, shards, settings
+    prompts.jsonl                  {"id", "prompt", "metadata"} per line; sample i is candidate i % K of prompt i // K
     shards/shard_00000.safetensors the samples of `prompts_per_shard` prompts: one tensor (n, ...) per feature, `prompt`
                                    and `candidate` (n,); pictures as the bytes of their files, back to back
 
@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -47,6 +47,20 @@ class Layout:
     pictures: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     format: int = FORMAT
+
+    PIPELINE: ClassVar[str] = "SanaSprintPipeline"
+    """The generator of a set that names none."""
+
+    def generator_record(self, feature: str) -> dict[str, Any]:
+        """What a verifier trained on `feature` says of its generator, as `GeneratorInfo.record` has it."""
+        settings, at = self.settings, {}
+        if feature.startswith("hidden_"):
+            usual = f"transformer_blocks.{feature.removeprefix('hidden_')}"
+            tokens, width = self.features[feature]
+            at = {"block": settings.get("block_paths", {}).get(feature, usual), "tokens": tokens, "width": width}
+        steps = settings.get("num_inference_steps", 1)
+        of = {"pipeline": settings.get("pipeline", self.PIPELINE), "ckpt": settings.get("ckpt")}
+        return {**of, **at, "step": settings.get("hidden_step") or steps, "steps": steps}
 
     @property
     def samples(self) -> int:
@@ -134,7 +148,7 @@ def write_shard(folder: Path, shard: int, tensors: Mapping[str, torch.Tensor], p
 
 
 class CollectedSet:
-    """A finished set, read through memory maps: opening one of any size costs nothing, samples are read when asked for.
+    """A finished set, read through memory maps: opening one takes no time, samples are read when they are asked for.
 
     Raises ConfigError when a shard that the index lists is missing or cannot be read.
     """
@@ -155,7 +169,7 @@ class CollectedSet:
         return self.layout.samples
 
     def name(self, index: int) -> str:
-        """How a sample is called in messages."""
+        """What messages call a sample."""
         prompt, candidate = divmod(index, self.layout.candidates)
         return f"{self.folder}: prompt {self.prompts[prompt].id:05d} candidate {candidate}"
 
