@@ -54,11 +54,11 @@ def run(keys: dict[str, Any]) -> tuple[Path, str, list[str]]:
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """Every file but the timings, by name."""
+    """Every file but the timings, and the report that shows them, by name."""
     return {
         str(file.relative_to(root)): file.read_bytes()
         for file in sorted(root.rglob("*"))
-        if file.is_file() and file.name != "timings.json"
+        if file.is_file() and file.name not in ("timings.json", "report.html")
     }
 
 

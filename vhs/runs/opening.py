@@ -64,9 +64,10 @@ def decide(run: ResolvedRun, folder: RunFolder, manifest: Mapping[str, Any]) -> 
     if former is None:
         if run.rejudges:
             raise RunError(f"{folder.root}: re_eval has no run to judge again; run it first, with re_eval: false")
-        if there := folder.written():
+        visible = [path.name for path in folder.written() if not path.name.startswith(".")]
+        if visible:  # what is hidden, an interrupted start has left
             raise RunError(
-                f"{folder.root}: holds {there[0].name} but no run.json, so it is no run of this project; "
+                f"{folder.root}: holds {visible[0]} but no run.json, so it is no run of this project; "
                 "choose another name"
             )
         return "start"
