@@ -22,6 +22,7 @@ from vhs.tinyworld import recipe
 from vhs.tinyworld.language_model import candidate_record, true_relations, two_shapes
 from vhs.tinyworld.scenes import (
     COLORS,
+    HELD_OUT_PAIRS,
     OPPOSITE,
     TAG_WEIGHTS,
     Scene,
@@ -70,8 +71,16 @@ def description(detections: list[Detection], colors: list[str], rng: np.random.G
     return ", ".join(words[i] for i in rng.permutation(len(words))) or "nothing"
 
 
+def speakable(detections: list[Detection], colors: list[str]) -> bool:
+    """No object is of a held-out (shape, colour) pair: the generator also draws those, but no caption may name one."""
+    return not any((seen.label, color) in HELD_OUT_PAIRS for seen, color in zip(detections, colors, strict=True))
+
+
 def judge_and_describe(data: CollectedSet, evaluator: GenEval, batch: int = 64) -> None:
-    """Write labels.jsonl, captions.jsonl and more.jsonl beside the set, with one detector pass per picture."""
+    """Write labels.jsonl, captions.jsonl and more.jsonl beside the set, with one detector pass per picture.
+
+    A picture of a held-out (shape, colour) pair gets no caption.
+    """
     from tqdm import tqdm
 
     labels, captions, more = {}, {}, {}
@@ -95,11 +104,12 @@ def judge_and_describe(data: CollectedSet, evaluator: GenEval, batch: int = 64) 
         answers = iter(judged)
         for k, index in enumerate(indices):
             labels[index] = verdicts[k]
-            captions[index] = description(shown[k], colors[k], np.random.default_rng([index, 9]))
+            if speakable(shown[k], colors[k]):
+                captions[index] = description(shown[k], colors[k], np.random.default_rng([index, 9]))
             more[index] = [(record["prompt"], next(answers).correct) for record in asked[k]]
     rows = {
         "labels.jsonl": lambda i: [{"correct": labels[i].correct, "reason": labels[i].reason}],
-        "captions.jsonl": lambda i: [{"caption": captions[i]}],
+        "captions.jsonl": lambda i: [{"caption": captions[i]}] if i in captions else [],
         "more.jsonl": lambda i: [{"prompt": prompt, "correct": fits} for prompt, fits in more[i]],
     }
     for file, of in rows.items():
