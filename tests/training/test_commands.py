@@ -21,9 +21,17 @@ def command(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProces
     ("name", "text", "message"),
     [
         ("collect", "run: a\nannotation: b\noutput: c\nblock: [7]\n", "c.yaml:4: block: unknown key; did you mean"),
-        ("normalize", "data: [nowhere]\noutput: x\n", "nowhere/index.json: cannot be read"),
+        (
+            "normalize",
+            "data: [nowhere]\noutput: x\n",
+            "nowhere/index.json: is missing; a folder that collect.py finished is needed",
+        ),
         ("label", "task: poems\n", "c.yaml:1: task: 'poems' is not a choice"),
-        ("train", "stage: align\nname: a\ndata: [nowhere]\ninit: x\n", "nowhere/index.json: cannot be read"),
+        (
+            "train",
+            "stage: align\nname: a\ndata: [nowhere]\ninit: x\n",
+            "nowhere/index.json: is missing; a folder that collect.py finished is needed",
+        ),
         ("evaluate", "data: [x]\noutput: y\n", "verifier: missing"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import nn
 
 from vhs.checkpoints.source import find_model
 from vhs.errors import CheckpointError
+from vhs.files import read_json_object
 from vhs.training.config import TrainConfig
 from vhs.training.dataset import Batch
 from vhs.verifiers.checkpoint import MODEL_TYPES, VerifierConfig, read_tensors, read_verifier_config
@@ -85,7 +85,7 @@ def read_initial_checkpoint(config: TrainConfig, shape: tuple[int, ...]) -> Init
     Raises CheckpointError: no such checkpoint, another architecture, another width or block.
     """
     folder = find_model("init", config.init, MODEL_FILES).require()
-    raw = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else {}
+    raw = read_json_object(folder / "config.json")
     kind, width = raw.get("model_type"), _width(shape)
     if kind in MODEL_TYPES:
         verifier = read_verifier_config(folder, tower_name(config))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vhs.errors import CheckpointError
+from vhs.errors import CheckpointError, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -133,4 +133,4 @@ def _load(name: str, device: str, dtype: str, model_class: Any, processor_class:
         model = model_class.from_pretrained(name, dtype=getattr(torch, dtype)).to(device)
         return model, processor_class.from_pretrained(name)
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"model: {name}: cannot be loaded ({str(error).splitlines()[0]})") from None
+        raise CheckpointError(f"model: {name}: cannot be loaded ({first_line(error)})") from None
