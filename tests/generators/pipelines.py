@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AuraFlowPipeline,
+    AuraFlowTransformer2DModel,
     AutoencoderDC,
     AutoencoderKL,
     AutoencoderKLQwenImage,
@@ -17,6 +19,8 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    HunyuanDiT2DModel,
+    HunyuanDiTPipeline,
     PixArtAlphaPipeline,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
@@ -35,6 +39,8 @@ from diffusers import (
 )
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
+    BertConfig,
+    BertModel,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -47,6 +53,8 @@ from transformers import (
     Qwen3Model,
     T5Config,
     T5EncoderModel,
+    UMT5Config,
+    UMT5EncoderModel,
 )
 
 WORDS = (
@@ -313,6 +321,45 @@ def qwen_image() -> Any:
     return QwenImagePipeline(scheduler, vae, qwen_vl(), tokenizer(64), transformer)
 
 
+def auraflow() -> Any:
+    """Text and image are apart in the first list of blocks, one sequence in the second."""
+    transformer = AuraFlowTransformer2DModel(
+        sample_size=8,
+        patch_size=2,
+        in_channels=4,
+        num_mmdit_layers=2,
+        num_single_dit_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        caption_projection_dim=16,
+        pos_embed_max_size=64,
+    )
+    encoder = UMT5EncoderModel(UMT5Config(vocab_size=32, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2))
+    return AuraFlowPipeline(tokenizer(), encoder, kl(), transformer, FlowMatchEulerDiscreteScheduler(shift=1.73))
+
+
+def hunyuan_dit() -> Any:
+    """Its later blocks read the earlier ones' outputs again, and it has two prompt embeddings."""
+    transformer = HunyuanDiT2DModel(
+        sample_size=8,
+        num_layers=4,
+        patch_size=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        in_channels=4,
+        cross_attention_dim=32,
+        cross_attention_dim_t5=32,
+        pooled_projection_dim=16,
+        hidden_size=16,
+        activation_fn="gelu-approximate",
+    )
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    bert = BertModel(BertConfig(vocab_size=32, hidden_size=32, **sizes))
+    others = (None, None, False, t5(), tokenizer(256))
+    return HunyuanDiTPipeline(kl(), bert, tokenizer(77), transformer, DDPMScheduler(), *others)
+
+
 BUILDERS: dict[str, Callable[[], Any]] = {
     "sana_sprint": sana_sprint,
     "sana": sana,
@@ -327,10 +374,14 @@ BUILDERS: dict[str, Callable[[], Any]] = {
 }
 
 
+NOT_NAMED: dict[str, Callable[[], Any]] = {"auraflow": auraflow, "hunyuan_dit": hunyuan_dit}
+"""Families that `vhs.generators.families` does not name."""
+
+
 def save(name: str, folder: Path) -> Path:
     """A family's tiny pipeline on disk; every tensor is random, also those that start at zero or one."""
     torch.manual_seed(0)
-    pipeline = BUILDERS[name]()
+    pipeline = {**BUILDERS, **NOT_NAMED}[name]()
     for component in pipeline.components.values():
         if isinstance(component, torch.nn.Module):
             for parameter in component.parameters():

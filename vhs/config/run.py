@@ -14,8 +14,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from vhs.config import selection
+from vhs.config.selection import OneRerank, SelectionKey
 from vhs.config.yamlfile import build, combination_error, load
 from vhs.paths import find
+from vhs.select import Rule
 
 Where = Literal["file", "folder", "hub"]
 
@@ -29,6 +32,7 @@ def _number(value: Any) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(_number)]
+Timesteps = Annotated[tuple[int | float, ...], Field(strict=False, min_length=1)]
 Size = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], Field(strict=False)]
 
 
@@ -80,32 +84,47 @@ def _has(extra: Any, properties: Mapping[str, Any]) -> bool:
 class GeneratorKeys(Keys):
     """The generator."""
 
-    generator: Literal["Sana-Sprint"] = key("Sana-Sprint")
-    """Family of the generator."""
+    generator: Literal["Sana-Sprint", "diffusers"] = key("Sana-Sprint")
+    """`Sana-Sprint`: SANA-Sprint by code of its own; `diffusers`: any text-to-image pipeline of diffusers by the pipeline's
+    own code (docs/generators.md)."""
     ckpt: str = key(path="hub", min_length=1)
     """Generator weights in diffusers' layout."""
+    network_ckpt: str | None = key(None, path="hub")
+    """`generator: diffusers`: another pipeline of the same class, whose network and scheduler are used instead."""
+    block: str | None = key(None)
+    """`generator: diffusers`: the block that is read, as a path of modules (`transformer_blocks.7`); absent: what the
+    verifier's `hidden_<n>` means, block n of the family's own list."""
     image_width: int = key(1024, ge=8, le=16384, unit="pixels")
-    """Width of the pictures: a multiple of 32."""
+    """Width of the pictures: a multiple of 32, or of what the pipeline asks for."""
     image_height: int = key(1024, ge=8, le=16384, unit="pixels")
-    """Height of the pictures: a multiple of 32."""
-    num_inference_steps: int = key(1, ge=1, le=8, unit="denoising steps")
-    """Denoising steps."""
+    """Height of the pictures: a multiple of 32, or of what the pipeline asks for."""
+    num_inference_steps: int = key(1, ge=1, le=1000, unit="denoising steps")
+    """Denoising steps; at most 8 with `Sana-Sprint`."""
+    timesteps: Timesteps | None = key(None)
+    """`generator: diffusers`: the scheduler's timesteps, one per step, instead of its own; `[400]` for PixArt-alpha-DMD."""
+    scheduler: str | dict[str, Any] | None = key(None)
+    """`generator: diffusers`: another scheduler of diffusers by its class, or values of its configuration (`class` among
+    them, `{class: DDPMScheduler, clip_sample: false}`); absent: the folder's own."""
+    pipeline_arguments: dict[str, Any] = key({})
+    """`generator: diffusers`: further arguments of the pipeline's `__call__`, such as `negative_prompt`."""
     intermediate_timesteps: Number | None = key(1.3, gt=0, lt=math.pi / 2, unit="radians (TrigFlow time)")
     """Where the second of two steps begins, between 0 and pi/2; ignored unless there are two."""
     guidance_scale: Number | None = key(None, ge=0)
-    """Guidance embedded in the network; absent: the pipeline's default (4.5), which the release used."""
+    """Guidance, by a second pass or as an input of the network, as the pipeline does it; absent: the pipeline's default
+    (SANA-Sprint's is 4.5, which the release used)."""
     use_resolution_binning: bool = key(False)
-    """Generate at the nearest size that the 1024 px generator was trained on, then resize and crop."""
+    """`Sana-Sprint`: generate at the nearest size that the 1024 px generator was trained on, then resize and crop."""
     complex_human_instruction: bool = key(True)
-    """`true`: the pipeline's long instruction goes before the prompt; `false`: the prompt alone."""
-    max_sequence_length: int = key(300, ge=1, le=8192, unit="text tokens")
-    """Text tokens that the transformer sees."""
+    """SANA: `true`: the pipeline's long instruction goes before the prompt; `false`: the prompt alone."""
+    max_sequence_length: int | None = key(None, ge=1, le=8192, unit="text tokens")
+    """Text tokens that the transformer sees; absent: the pipeline's default (SANA's is 300)."""
     text_softcapping: bool = key(False)
     """`false`: Gemma-2 without attention soft-capping, as the release ran it; `true`: as its configuration says."""
     sana_lora_weights: str | None = key(None, path="hub")
     """LoRA adapter of the generator: a folder, a file, or a Hub id."""
     hidden_step: int | None = key(None, ge=1, unit="denoising step, from 1")
-    """Step whose hidden state is read; absent: the last. Any other in `generation_mode: dev` only."""
+    """Step whose hidden state is read; absent: the last. With an earlier one, candidates are scored there and only the
+    winner goes on, from its own state."""
 
 
 class VerifierKeys(Keys):
@@ -141,6 +160,20 @@ class VerifierKeys(Keys):
     """Tokenizer of the verifier, instead of the checkpoint's own."""
     lora_weights: str | None = key(None, path="hub")
     """LoRA adapter of the verifier's language model."""
+    ensemble: list[str] | None = key(None, min_length=2)
+    """Several entries of the registry that read the same, instead of one: the score is the mean of theirs."""
+    ensemble_mean: Literal["ranks", "scores"] = key("ranks")
+    """`ranks`: the mean of each candidate's rank among all of them, which needs no common scale; `scores`: the mean of
+    the scores themselves."""
+
+
+class Rerank(Keys):
+    """The second stage of a cascade."""
+
+    verifier: str = key(min_length=1)
+    """Entry of the registry; it reads pictures."""
+    keep: int = key(ge=1, unit="candidates")
+    """How many the first verifier keeps."""
 
 
 class JudgeKeys(Keys):
@@ -192,10 +225,15 @@ class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
     output_path: str = key("./outputs", path="folder", min_length=1, results=False)
     """Folder of all runs."""
     annotation: str = key("data/evaluation_metadata.json", path="file", min_length=1)
-    """Prompts: GenEval JSON (a list) or JSONL, CSV or TSV with a column `prompt` or `text`, or plain text with one prompt a
-    line."""
+    """Prompts: GenEval or GenEval 2 JSON (a list) or JSONL, CSV or TSV with a column `prompt`, `text` or `Prompts`
+    (DrawBench), or plain text with one prompt a line (T2I-CompBench)."""
     dataset: Literal["geneval", "custom"] = key("geneval")
-    """`geneval`: prompts with GenEval's metadata are judged; `custom`: nothing is judged."""
+    """`geneval`: prompts with GenEval's metadata are judged; `custom`: nothing is judged, unless `judge` is given."""
+    judge: str | list[str] | None = key(None)
+    """Who judges the pictures: names of judges (docs/judges.md), each picture by all of them: `geneval`, `geneval2`,
+    `vqa_score`, `geometry` (tiny world), one of your own, or `none`; absent: GenEval, where a detector is named."""
+    judge_model: str | None = key(None, path="hub")
+    """Vision-language model of `geneval2` and `vqa_score`, instead of the registry's (Qwen3-VL-8B-Instruct)."""
     num_samples: int = key(8, ge=1, le=65536, unit="candidates per prompt")
     """The N of best-of-N."""
     seed: int = key(42, ge=0, lt=2**63)
@@ -206,8 +244,13 @@ class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
     generation_mode: Literal["prod", "dev"] = key("prod")
     """`prod`: only the winner is finished, decoded, saved and judged; `dev`: every candidate is. Both have the same
     winner."""
-    selection: Literal["argmax", "random_yes"] = key("argmax")
-    """`argmax`: the highest score; `random_yes`: any candidate whose answer is yes, drawn by the seed."""
+    selection: SelectionKey = key("argmax")
+    """`argmax`: the highest score; `random_yes`: any candidate whose answer is yes, drawn by the seed; `{top_k: 4}`:
+    the four highest; `{tournament: 4}`: the best of each of four contiguous groups. Each of several is saved and
+    judged."""
+    rerank: Annotated[Rerank | None, OneRerank] = key(None)
+    """`{verifier: name, keep: 4}`: a cascade. The first verifier keeps the best four of all candidates, only those are
+    finished and decoded, and this second one of the registry, which reads pictures, chooses among them."""
     tie: Literal["first", "last"] = key("first")
     """Which of equal scores wins."""
     fmt: Literal["jpg", "png", "webp"] = key("png")
@@ -218,7 +261,8 @@ class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
     """`true`: judge the pictures of a finished run again (and score them again where the verifier reads pictures); nothing
     is generated."""
     imgs_path: str | None = key(None, path="folder")
-    """Score and judge the pictures `<imgs_path>/<prompt id>/samples/img_00000.<fmt>`, ... instead of generating."""
+    """Score and judge pictures instead of generating: a run's folder, or `<prompt id>/samples/` with `img_00000.png`, ...
+    or `0000.png`, ... as `geneval.py --export` and GenEval have them."""
     intermediate_benchmarking: bool = key(False, results=False)
     """`true`: wait for the GPU after every stage, so that `timings.json` splits a prompt's time exactly."""
 
@@ -233,7 +277,14 @@ class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
         """What names the verifier in file names: its registry name, else the last part of its path, else `none`."""
         if not self.latent_verifier:
             return "none"
+        if self.ensemble:
+            return "+".join(self.ensemble).replace("/", "_")
         return (self.latent_verifier_name or Path(self.latent_verifier_path or "none").name).replace("/", "_")
+
+    @property
+    def rule(self) -> Rule:
+        """What `selection` says."""
+        return selection.rule_of(self.selection)
 
     @property
     def generates(self) -> bool:
@@ -252,6 +303,17 @@ def load_config(path: str | Path, overrides: Iterable[str] | Mapping[str, Any] =
     return config.changed(**overrides) if isinstance(overrides, Mapping) and overrides else config
 
 
+def _sana_sprint_alone(config: RunConfig) -> Iterable[tuple[str, str]]:
+    """What `generator: Sana-Sprint` does not have."""
+    if config.generator != "Sana-Sprint":
+        return
+    if config.num_inference_steps > 8:
+        yield "num_inference_steps", f"{config.num_inference_steps} is not one of 1 to 8, SANA-Sprint's"
+    for name in ("network_ckpt", "block", "timesteps", "scheduler", "pipeline_arguments"):
+        if getattr(config, name):
+            yield name, "is read with generator: diffusers only; leave it out, or set that"
+
+
 def _conflicts(config: RunConfig) -> Iterable[tuple[str, str]]:
     """(key, what is wrong and what would be right) for combinations of keys that cannot run."""
     mean, variance = config.normalization_mean_path, config.normalization_variance_path
@@ -263,7 +325,7 @@ def _conflicts(config: RunConfig) -> Iterable[tuple[str, str]]:
             "normalization",
             "names the folder of the two files that normalization_mean_path and ..._variance_path name",
         )
-    if config.latent_verifier and not (config.latent_verifier_name or config.latent_verifier_path):
+    if config.latent_verifier and not (config.latent_verifier_name or config.latent_verifier_path or config.ensemble):
         yield (
             "latent_verifier",
             "true, but no verifier is named; give latent_verifier_name (see --list-verifiers) "
@@ -277,18 +339,12 @@ def _conflicts(config: RunConfig) -> Iterable[tuple[str, str]]:
         )
     if config.hidden_step is not None and config.hidden_step > config.num_inference_steps:
         yield "hidden_step", f"{config.hidden_step} is past the last of {config.num_inference_steps} denoising steps"
-    if config.hidden_step not in (None, config.num_inference_steps) and config.generation_mode == "prod":
-        yield (
-            "hidden_step",
-            "prod ends early in the last step only, since earlier steps feed it; "
-            f"set hidden_step: {config.num_inference_steps} or generation_mode: dev",
-        )
+    yield from _sana_sprint_alone(config)
     if config.detector == "mmdet" and config.segmentation_ckpt_path and config.segmentation_config_path is None:
         yield "detector", "mmdet needs its configuration file; give segmentation_config_path or detector: transformers"
     if config.offload == "model" and config.device == "cpu":
         yield "offload", "model has nothing to move away from on device: cpu; set offload: none"
-    if config.selection != "argmax" and not config.generates:
-        yield "selection", f"{config.selection} needs candidates that are made in the same run; set selection: argmax"
+    yield from selection.conflicts(config)
     if config.lora_weights and not config.latent_verifier:
         yield (
             "lora_weights",

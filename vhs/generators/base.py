@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vhs.errors import ConfigError
 from vhs.records import Prefix, TextEmbedding
@@ -20,7 +20,8 @@ class GeneratorInfo:
 
     `tokens` of `width` make one hidden state; `latent_shape` is (C, h, w); `image_size` is (height, width) of the
     pictures that `decode` returns; `steps` is the number of denoising steps of a run, `step` (from 1) the one whose
-    hidden state is captured.
+    hidden state is captured. `pipeline` is diffusers' class. `paths` are the modules that block 0, 1, ... are (empty:
+    `transformer_blocks.0`, ...), `block` the one that the run's key `block` names (None: it names none).
     """
 
     blocks: int
@@ -32,6 +33,38 @@ class GeneratorInfo:
     step: int
     device: str
     dtype: str
+    pipeline: str = "SanaSprintPipeline"
+    paths: tuple[str, ...] = ()
+    block: int | None = None
+
+    def path(self, block: int) -> str:
+        """The path of modules that a block is."""
+        return self.paths[block] if self.paths else f"transformer_blocks.{block}"
+
+    def record(self, block: int | None = None) -> dict[str, Any]:
+        """What a verifier's checkpoint says of the generator that it was trained on; `block` where it reads one."""
+        at = {"block": self.path(block), "tokens": self.tokens, "width": self.width} if block is not None else {}
+        return {"pipeline": self.pipeline, **at, "step": self.step, "steps": self.steps}
+
+    def require_reader(self, block: int | None, width: int | None, trained_on: Mapping[str, Any] | None) -> None:
+        """Raises ConfigError unless hidden states of `block` are `width` wide and the run's key `block` names no other one;
+        `trained_on` is the `record` in a verifier's checkpoint, the pipeline of which must be the same."""
+        if block is not None:
+            self.require_block(block)
+            if self.block not in (None, block):
+                raise ConfigError(
+                    f"block: names {self.path(self.block)}, the verifier reads hidden_{block} ({self.path(block)})"
+                )
+            self.require_width(width)
+        own = self.record(block)
+        apart = [
+            key for key in ("pipeline", "block", "tokens", "width") if own.get(key) != (trained_on or own).get(key)
+        ]
+        if apart:
+            differ = ", ".join(f"{key} {trained_on.get(key)} against {own.get(key)}" for key in apart)
+            raise ConfigError(
+                f"latent_verifier: was trained on another generator: {differ}; it recorded {dict(trained_on)}"
+            )
 
     def require_block(self, block: int, key: str = "vision_tower") -> None:
         """Raises ConfigError, naming `key`, unless the transformer has block `block` (counted from 0)."""
@@ -64,6 +97,11 @@ class Generator(Protocol):
 
     def prefix(self, noise: torch.Tensor, text: TextEmbedding, block: int = 7) -> Prefix:
         """Runs N candidates up to and including `block` of the configured step and stops there."""
+
+    def hidden_states(
+        self, noise: torch.Tensor, text: TextEmbedding, blocks: Sequence[int]
+    ) -> tuple[dict[int, torch.Tensor], Prefix]:
+        """Hidden states (N, tokens, width) of several blocks from one pass, and the prefix that ends at the last."""
 
     def finish(self, prefix: Prefix) -> torch.Tensor:
         """Continues from the captured state to the final latents (N, C, h, w)."""

@@ -85,15 +85,20 @@ class Description:
         import torch
 
         names = inspect.signature(self.pipeline_class.__init__).parameters
-        parts = dict.fromkeys(name for name in self.components if name in names)
+        parts = dict.fromkeys(
+            n for n, p in names.items() if n != "self" and (n in self.components or p.default is p.empty)
+        )
         with quiet(), torch.device("meta"):
             for name in (self.network_name, "vae"):
                 if name in self.components:
                     parts[name] = self._from_config(name).eval().requires_grad_(False)
+        if "requires_safety_checker" in names:
+            parts["requires_safety_checker"] = False
         with quiet():
             parts["scheduler"] = self._from_config("scheduler")
-            optional = {"requires_safety_checker": False} if "requires_safety_checker" in names else {}
-            return self.pipeline_class(**parts, **optional)
+            pipeline = self.pipeline_class(**parts)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
 
     def _from_config(self, name: str) -> Any:
         try:
@@ -127,13 +132,18 @@ class Description:
         return max(self.block_lists, key=lambda name: self.block_lists[name] or 0)
 
     def block(self, block: int | str, key: str = "block") -> tuple[str, int | None]:
-        """(list, index in it) of a path such as `transformer_blocks.7`, or of the 7 in `hidden_7`.
+        """(list, index in it) of a path such as `transformer_blocks.7`, or of block 7, `hidden_7` (see `numbered`).
 
         Raises ConfigError, naming `key`, for a block that the network does not have.
         """
         lists = self.block_lists
         if isinstance(block, int):
-            block = self.short if lists[self.short] is None and block == 0 else f"{self.short}.{block}"
+            if not 0 <= block < len(self.numbered):
+                raise ConfigError(
+                    f"{key}: block {block} is out of range; {self.name} has {len(self.numbered)} blocks from "
+                    f"{self.numbered[0]} on, 0 to {len(self.numbered) - 1}"
+                )
+            block = self.numbered[block]
         name, _, index = block.partition(".")
         count = lists.get(name, -1)
         if (count is None and not index) or (index.isdigit() and int(index) < (count or 0)):
@@ -141,6 +151,21 @@ class Description:
         blocks = "; ".join(_counted(name, count) for name, count in lists.items())
         hint = nearest(name, lists) if name not in lists else ""
         raise ConfigError(f"{key}: {self.name} has no block {block}{hint or ';'} it has {blocks}")
+
+    @cached_property
+    def numbered(self) -> tuple[str, ...]:
+        """The paths of blocks 0, 1, ...: those of the family's own list, then of the lists that run after it."""
+        paths = self.paths()
+        return tuple(paths[next(i for i, path in enumerate(paths) if path.split(".")[0] == self.short) :])
+
+    def number(self, path: str) -> int | None:
+        """A block's number; None for one that runs before the family's own list."""
+        return self.numbered.index(path) if path in self.numbered else None
+
+    def paths(self) -> list[str]:
+        """Every block's path, in the order in which they run."""
+        lists = self.block_lists.items()
+        return [name if count is None else f"{name}.{index}" for name, count in lists for index in range(count or 1)]
 
     def path(self, block: int | str) -> str:
         """The block's path of modules."""
@@ -210,7 +235,9 @@ def describe(folder: Path, network_folder: Path | None = None) -> Description:
     name = index.get("_class_name")
     found = getattr(diffusers, name, None) if isinstance(name, str) else None
     if not isinstance(found, type):
-        raise CheckpointError(f"{place}: {name} is no pipeline of the installed diffusers; code of a repository is not run")
+        raise CheckpointError(
+            f"{place}: {name} is no pipeline of the installed diffusers; code of a repository is not run"
+        )
     components = _components(index)
     _require_text_to_image(place, found, components)
     if network_folder is not None:

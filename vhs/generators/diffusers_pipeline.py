@@ -16,12 +16,12 @@ import torch
 
 from vhs.batching import MicroBatches
 from vhs.checkpoints.source import find_model
-from vhs.errors import ConfigError, first_line
+from vhs.errors import CheckpointError, ConfigError, first_line
 from vhs.generators import candidates, replay
 from vhs.generators.base import GeneratorInfo
 from vhs.generators.call_arguments import PipelineSettings, build_scheduler, call_arguments
 from vhs.generators.description import Description, describe
-from vhs.generators.families import image_tokens
+from vhs.generators.families import FAMILIES, HERE, image_tokens
 from vhs.generators.lora import PATTERNS as LORA_FILES
 from vhs.generators.lora import add_lora, lora_file
 from vhs.generators.pipeline_loading import NETWORK_FILES, REST, WEIGHTS, load_pipeline
@@ -56,6 +56,12 @@ class PipelinePrefix(Prefix):
 
     state: replay.State | None = None
 
+    @property
+    def given(self) -> torch.Tensor:
+        """The noise that `prefix` was given, (N, k, C, h, w)."""
+        later = [] if self.noise is None else list(self.noise.unbind(1))
+        return torch.stack([self.latents, *later], 1)
+
     def __getitem__(self, indices: list[int] | torch.Tensor) -> PipelinePrefix:
         """The candidates at `indices`, in that order."""
         noise = None if self.noise is None else self.noise[indices]
@@ -81,6 +87,7 @@ class DiffusersPipeline:
         self._candidates = MicroBatches(settings.micro_batch, "candidates")
         self._pictures = MicroBatches(settings.micro_batch, "pictures to decode")
         self._blank: PipelineText | None = None
+        self._proved: set[str] = set(description.paths() if description.name in FAMILIES else ())
         pipeline.scheduler = build_scheduler(description, settings)
         self._ending = _ending(pipeline, description.family.decoder)
         if settings.offload == "model":
@@ -170,45 +177,62 @@ class DiffusersPipeline:
         `block` is a path of modules, or its number in the family's own list; the key `block` wins. `noise` is what `noise()`
         returns. Raises ConfigError for a block that does not exist.
         """
-        return self.prefix_with(noise, text, block)[0]
+        return self.hidden_states(noise, text, [self.settings.block or block])[1]
 
     @torch.no_grad()
-    def prefix_with(
-        self, noise: torch.Tensor, text: PipelineText, block: int | str, earlier: Sequence[int | str] = ()
-    ) -> tuple[PipelinePrefix, dict[int | str, torch.Tensor]]:
-        """`prefix`, and the hidden states (N, tokens, width) of `earlier` blocks on the way, from the same pass."""
-        path = self.description.path(self.settings.block or block)
+    def hidden_states(
+        self, noise: torch.Tensor, text: PipelineText, blocks: Sequence[int | str]
+    ) -> tuple[dict[int | str, torch.Tensor], PipelinePrefix]:
+        """Hidden states (N, tokens, width) of several blocks from one pass, and the prefix that ends at the last."""
+        order = self.description.paths().index
+        *earlier, last = sorted(blocks, key=lambda block: order(self.description.path(block)))
+        path = self.description.path(last)
         stop = self._stop(path, earlier)
-        states = []
+        stopped = []
         for piece in self._candidates.over(len(noise)):
             with self._candidates:
                 count = piece.stop - piece.start
                 start, draw = self._start(noise[piece])
                 with replay.answering(self.pipeline, text.calls, count):
                     call = self._call(self.pipeline, start, [text.prompt] * count)
-                    states.append(replay.stopped(self.pipeline, call, stop, count, draw))
-        state = replay.State.cat(states)
+                    stopped.append(replay.stopped(self.pipeline, call, stop, count, draw))
+        state = replay.State.cat(stopped)
         given = noise[:, None] if noise.ndim == 4 else noise
         later = given[:, 1:] if given.shape[1] > 1 else None
         prefix = PipelinePrefix(self._hidden(path, state.output), given[:, 0], text, path, later, state)
-        return prefix, {
-            name: self._hidden(self.description.path(name), output) for name, output in state.observed.items()
-        }
+        states = {name: self._hidden(self.description.path(name), output) for name, output in state.observed.items()}
+        return {**states, last: prefix.hidden}, prefix
 
     @torch.no_grad()
     def finish(self, prefix: PipelinePrefix) -> torch.Tensor:
-        """Final latents (N, C, h, w) float32 on the device: the blocks after the captured one, then the steps left."""
+        """Final latents (N, C, h, w) float32 on the device: the blocks after the captured one, then the steps left.
+
+        For a family that is not named, the first candidate is made whole once more and compared. Raises CheckpointError where
+        its blocks read more than the block before them returned.
+        """
+        if prefix.block not in self._proved:
+            self._proved.add(prefix.block)
+            self._prove(prefix[[0]])
         stop = self._stop(prefix.block)
         finished = []
         for piece in self._candidates.over(len(prefix)):
             with self._candidates:
                 part = prefix[piece]
-                later = [] if part.noise is None else list(part.noise.unbind(1))
-                start, draw = self._start(torch.stack([part.latents, *later], 1))
+                start, draw = self._start(part.given)
                 with replay.answering(self.pipeline, prefix.text.calls, len(part)):
                     call = self._call(self.pipeline, start, [prefix.text.prompt] * len(part))
                     finished.append(self._unpacked(replay.resumed(self.pipeline, call, stop, part.state, draw)))
         return torch.cat(finished)
+
+    def _prove(self, prefix: PipelinePrefix) -> None:
+        resumed, whole = self.finish(prefix), self.generate(prefix.given, prefix.text)
+        apart = ((resumed - whole).abs().max() / whole.std()).item()
+        if not apart < (1e-4 if self.info.dtype == "float32" else 1e-2):
+            raise CheckpointError(
+                f"block: going on from {prefix.block} does not give {self.description.name}'s own latents (they differ by "
+                f"{apart:.2g} of their standard deviation): later blocks read other blocks' outputs too; name their list in "
+                f"read_again of the pipeline's family in {HERE}"
+            )
 
     @torch.no_grad()
     def generate(self, noise: torch.Tensor, text: PipelineText) -> torch.Tensor:
@@ -313,9 +337,9 @@ def pipeline_info(description: Description, settings: PipelineSettings) -> Gener
     latent = description.latent_shape(settings.image_height, settings.image_width)
     block = settings.block or 0
     tokens, width = description.hidden_size(block, latent)
-    name, _ = description.block(block)
+    path = description.path(block)
     return GeneratorInfo(
-        blocks=description.block_lists[name] or 1,
+        blocks=len(description.numbered),
         width=width,
         tokens=tokens,
         latent_shape=latent,
@@ -324,6 +348,9 @@ def pipeline_info(description: Description, settings: PipelineSettings) -> Gener
         step=settings.step,
         device=settings.device,
         dtype=settings.dtype,
+        pipeline=description.name,
+        paths=description.numbered,
+        block=description.number(path) if settings.block else None,
     )
 
 

@@ -93,7 +93,9 @@ def _load_pickle(model_class: Any, folder: Path, torch_dtype: Any) -> Any:
     try:
         model.load_state_dict(torch.load(folder / PICKLE, map_location="cpu", weights_only=True))
     except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{folder / PICKLE}: is not the weights of its config.json: {first_line(error)}") from error
+        raise CheckpointError(
+            f"{folder / PICKLE}: is not the weights of its config.json: {first_line(error)}"
+        ) from error
     return model.to(torch_dtype).eval().requires_grad_(False)
 
 

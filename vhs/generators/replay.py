@@ -290,4 +290,3 @@ def without_steps(pipeline: Any) -> Iterator[None]:
         yield
     finally:
         pipeline.scheduler = scheduler
-

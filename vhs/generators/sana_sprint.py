@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +117,24 @@ class SanaSprint:
                 hidden.append(captured.output)
         rest = draws[:, step + 1 :].to(self.device)
         return Prefix(torch.cat(hidden), torch.cat(latents), text, block, rest if rest.shape[1] else None)
+
+    @torch.no_grad()
+    def hidden_states(
+        self, noise: torch.Tensor, text: TextEmbedding, blocks: Sequence[int]
+    ) -> tuple[dict[int, torch.Tensor], Prefix]:
+        """Hidden states (N, tokens, width) of several blocks from one pass, and the prefix that ends at the last."""
+        *earlier, last = sorted(blocks)
+        seen: dict[int, list[torch.Tensor]] = {block: [] for block in earlier}
+        with ExitStack() as hooks:
+            for block, kept in seen.items():
+                hook = self.transformer.transformer_blocks[block].register_forward_hook(
+                    lambda module, inputs, output, kept=kept: kept.append(output)
+                )
+                hooks.callback(hook.remove)
+            prefix = self.prefix(noise, text, last)
+        step = self.info.step  # a micro-batch passes a block once per step: the last pass is the captured step's
+        states = {block: torch.cat(parts[step - 1 :: step]) for block, parts in seen.items()}
+        return {**states, last: prefix.hidden}, prefix
 
     @torch.no_grad()
     def finish(self, prefix: Prefix) -> torch.Tensor:

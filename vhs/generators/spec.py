@@ -58,6 +58,10 @@ def resolve_generator(keys: GeneratorKeys, device: str, dtype: str, offline: boo
     A repository that is not in the Hub's cache is checked against the architecture shipped here where there is one;
     otherwise its JSON files are fetched, unless `offline`. Raises ConfigError or CheckpointError for what cannot run.
     """
+    if keys.generator == "diffusers":
+        from vhs.generators.pipeline_spec import resolve_pipeline
+
+        return resolve_pipeline(keys, device, dtype, offline)
     source = find_model("ckpt", keys.ckpt, WEIGHTS)
     settings = GeneratorSettings.of(keys, device, dtype)
     described_in = _described_in(source, offline)

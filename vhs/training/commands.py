@@ -87,7 +87,8 @@ def _check_records(prompts: Sequence[Prompt], config: CollectConfig) -> str:
 def _generator_settings(spec: GeneratorSpec, run: RunConfig) -> dict[str, Any]:
     """What the values of a set depend on: the generator, its adapter and its settings."""
     kept = {key: value for key, value in asdict(spec.settings).items() if key not in GENERATOR_KEYS_LEFT_OUT}
-    return {"ckpt": run.ckpt, "sana_lora_weights": run.sana_lora_weights, **kept}
+    network = {"network_ckpt": run.network_ckpt} if run.network_ckpt else {}
+    return {"ckpt": run.ckpt, **network, "sana_lora_weights": run.sana_lora_weights, **kept}
 
 
 def _tower(config: CollectConfig, device: str) -> tuple[Any, tuple[int, int]]:

@@ -206,6 +206,7 @@ def save(
     initial: InitialCheckpoint,
     width: int,
     folder: Path,
+    generator: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes the verifier whose tensors are `model_state` in the release's format, adapters merged."""
     llm_state = _part(model_state, "llm.")
@@ -227,6 +228,7 @@ def save(
         swap=_swap(initial),
         normalize=config.normalization_mean_path is not None or config.block is None,
         select_layer=config.clip_layer,
+        generator=generator,
         dtype=DTYPES[config.save_dtype],
     )
 

@@ -90,7 +90,9 @@ class Trainer:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        shape = check_shapes([CollectedSet(folder) for folder in config.data], config.feature)
+        sets = [CollectedSet(folder) for folder in config.data]
+        shape = check_shapes(sets, config.feature)
+        self.generator_record = sets[0].layout.generator_record(config.feature)
         self.width = shape[0] if len(shape) == 3 else shape[-1]
         self.initial = read_initial_checkpoint(config, shape)
         self.preprocess = build_preprocessing(config, shape, self.initial.projector_type)
@@ -280,7 +282,8 @@ class Trainer:
         if self.accelerator.is_main_process:
             model = self.accelerator.unwrap_model(self.model)
             folder = self.config.folder / "checkpoint"
-            save(tensors, model, self.tokenizer, self.config, self.initial, self.width, folder)
+            record_of = None if self.config.feature == "clip" else self.generator_record
+            save(tensors, model, self.tokenizer, self.config, self.initial, self.width, folder, record_of)
         self.accelerator.wait_for_everyone()
 
 

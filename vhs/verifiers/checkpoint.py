@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 VERIFIER_FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja")
 """What a verifier or a language model consists of: configuration, safetensors, tokenizer."""
 MODEL_TYPES = {"llava_qwen": "qwen2", "llava_qwen3": "qwen3"}
+GENERATOR_RECORD = "vhs_generator"
+"""Key of config.json: the generator whose features a verifier was trained on. The published ones have none."""
 CONNECTOR_PREFIX = "model.mm_projector."
 TOWER_PREFIX = "model.vision_tower."
 
@@ -54,6 +56,11 @@ class VerifierConfig:
     select_feature: str
     normalize: bool
     raw: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def trained_on(self) -> Mapping[str, Any] | None:
+        """What it recorded of the generator whose features it was trained on, where it reads a generator's features."""
+        return self.raw.get(GENERATOR_RECORD) if self.reads in ("hidden", "latent") else None
 
 
 def read_verifier_config(folder: Path, vision_tower: str | None = None) -> VerifierConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +63,10 @@ class LlavaSpec:
         if self.config is not None:
             return self.config.reads
         return parse_tower(self.vision_tower)[0] if self.vision_tower else "hidden"
+
+    @property
+    def trained_on(self) -> Mapping[str, Any] | None:
+        return self.config.trained_on if self.config is not None else None
 
     @property
     def block(self) -> int | None:

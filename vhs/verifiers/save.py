@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from vhs.verifiers.checkpoint import CONNECTOR_PREFIX, MODEL_TYPES, parse_tower
+from vhs.verifiers.checkpoint import CONNECTOR_PREFIX, GENERATOR_RECORD, MODEL_TYPES, parse_tower
 from vhs.verifiers.conversation import IMAGE_MARKER
 
 _LLM_KEYS = (
@@ -36,6 +37,7 @@ def save_verifier(
     normalize: bool = True,
     select_layer: int = -2,
     select_feature: str = "patch",
+    generator: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.bfloat16,
 ) -> Path:
     """Writes config.json, model.safetensors and the tokenizer's files; each appears whole, config.json last, and other
@@ -47,6 +49,7 @@ def save_verifier(
             `select_feature` say what of it is read).
         width: channels of a token that enters the connector.
         normalize: hidden states are normalised by the run's statistics.
+        generator: what is recorded of the generator whose features it was trained on.
         dtype: of the tensors in the file.
     """
     folder = Path(folder)
@@ -56,7 +59,7 @@ def save_verifier(
     config = _llm_fields(llm, dtype) | _picture_fields(
         vision_tower, projector_type, width, swap, normalize, select_layer, select_feature
     )
-    _write_json(partial / "config.json", config)
+    _write_json(partial / "config.json", config | ({GENERATOR_RECORD: dict(generator)} if generator else {}))
     _save_tensors(partial / "model.safetensors", llm, connector, dtype)
     _save_tokenizer(partial, tokenizer)
     folder.mkdir(exist_ok=True)

@@ -21,7 +21,7 @@ import torch
 from vhs.errors import RunError
 from vhs.pictures import encode
 from vhs.processes import Process
-from vhs.records import Prefix, Prompt, TextEmbedding
+from vhs.records import Prefix, Prompt
 from vhs.seeding import candidate_seed
 from vhs.training.data.store import Layout, begin, shard_path, write_shard
 from vhs.training.data.tasks import CollectConfig
@@ -76,6 +76,9 @@ def plan(
     if config.clip:
         assert clip_shape is not None, "the tower's output shape is needed"
         features["clip"] = tuple(clip_shape)
+    if info.pipeline != Layout.PIPELINE:
+        paths = {f"hidden_{block}": info.path(block) for block in sorted(config.blocks)}
+        settings = {**settings, "pipeline": info.pipeline, "block_paths": paths}
     own = {"seed": config.seed, "clip": config.clip, "clip_layer": config.clip_layer if config.clip else None}
     return Layout(
         features,
@@ -169,7 +172,11 @@ def _variants(
     noise = generator.noise([candidate_seed(config.seed, prompt.id, candidate) for candidate in range(count)])
     with _timed(report, generator.info.device):
         text = generator.encode([prompt.text])[0]
-        made, prefix = _hidden_states(generator, noise, text, sorted(config.blocks))
+        prefix: Prefix | None = None
+        made: dict[str, torch.Tensor] = {}
+        if config.blocks:
+            states, prefix = generator.hidden_states(noise, text, sorted(config.blocks))
+            made = {f"hidden_{block}": hidden for block, hidden in states.items()}
         pictures: list[Image] = []
         if config.latent or config.pictures or config.clip:
             latents = generator.finish(prefix) if prefix else generator.generate(noise, text)
@@ -184,37 +191,6 @@ def _variants(
     stored["prompt"] = torch.full((count,), prompt.id)
     stored["candidate"] = torch.arange(count)
     return stored, [encode(picture, config.pictures) for picture in pictures] if config.pictures else []
-
-
-def _hidden_states(
-    generator: Generator, noise: torch.Tensor, text: TextEmbedding, blocks: Sequence[int]
-) -> tuple[dict[str, torch.Tensor], Prefix | None]:
-    """Outputs (N, tokens, width) of every block in one pass, stopped after the last of them, by feature name."""
-    if not blocks:
-        return {}, None
-    *earlier, last = blocks
-    with _watched(generator, earlier) as seen:
-        prefix = generator.prefix(noise, text, last)
-    step = generator.info.step  # a micro-batch passes a block once per step: the last pass is the captured step's
-    states = {f"hidden_{block}": torch.cat(parts[step - 1 :: step]) for block, parts in seen.items()}
-    return {**states, f"hidden_{last}": prefix.hidden}, prefix
-
-
-@contextmanager
-def _watched(generator: Any, blocks: Sequence[int]) -> Iterator[dict[int, list[torch.Tensor]]]:
-    """Keeps the output of each of `blocks`, a tensor per forward pass, for as long as the context lasts."""
-    seen: dict[int, list[torch.Tensor]] = {block: [] for block in blocks}
-    hooks = [
-        generator.transformer.transformer_blocks[block].register_forward_hook(
-            lambda module, inputs, output, kept=kept: kept.append(output)
-        )
-        for block, kept in seen.items()
-    ]
-    try:
-        yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @contextmanager

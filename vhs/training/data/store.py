@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -47,6 +47,20 @@ class Layout:
     pictures: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     format: int = FORMAT
+
+    PIPELINE: ClassVar[str] = "SanaSprintPipeline"
+    """The generator of a set that names none."""
+
+    def generator_record(self, feature: str) -> dict[str, Any]:
+        """What a verifier trained on `feature` says of its generator, as `GeneratorInfo.record` has it."""
+        settings, at = self.settings, {}
+        if feature.startswith("hidden_"):
+            usual = f"transformer_blocks.{feature.removeprefix('hidden_')}"
+            tokens, width = self.features[feature]
+            at = {"block": settings.get("block_paths", {}).get(feature, usual), "tokens": tokens, "width": width}
+        steps = settings.get("num_inference_steps", 1)
+        of = {"pipeline": settings.get("pipeline", self.PIPELINE), "ckpt": settings.get("ckpt")}
+        return {**of, **at, "step": settings.get("hidden_step") or steps, "steps": steps}
 
     @property
     def samples(self) -> int:
