@@ -11,6 +11,8 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 
+NO_SET = "nowhere/index.json: is missing; a folder that collect.py finished is needed"
+
 
 def command(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     script = str(ROOT / "verifier_scripts" / f"{name}.py")
@@ -24,13 +26,13 @@ def command(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProces
         (
             "normalize",
             "data: [nowhere]\noutput: x\n",
-            "nowhere/index.json: is missing; a folder that collect.py finished is needed",
+            NO_SET,
         ),
         ("label", "task: poems\n", "c.yaml:1: task: 'poems' is not a choice"),
         (
             "train",
             "stage: align\nname: a\ndata: [nowhere]\ninit: x\n",
-            "nowhere/index.json: is missing; a folder that collect.py finished is needed",
+            NO_SET,
         ),
         ("evaluate", "data: [x]\noutput: y\n", "verifier: missing"),
     ],

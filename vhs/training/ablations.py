@@ -163,11 +163,8 @@ def difference(found: dict[str, Any], reference: dict[str, Any]) -> Interval:
 
 def table(rows: Iterable[Ablation]) -> str:
     """Markdown: rates in percent with 95 % intervals; rows that have not been run are left out."""
-    results = {
-        row.name: read_json(result_path(row), remedy="remove it to evaluate the row again")
-        for row in ABLATIONS
-        if result_path(row).exists()
-    }
+    done = {row.name: result_path(row) for row in ABLATIONS if result_path(row).exists()}
+    results = {name: read_json(path, remedy="remove it to evaluate the row again") for name, path in done.items()}
     less = f"less `{REFERENCE}` or `shipped`"
     names = ("run", "what differs", "candidates right", "best of 8", "gain", less, "AUC within a prompt")
     lines = [_line(names), _line(["---"] * len(names)).replace(" ", "")]
