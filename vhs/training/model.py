@@ -140,7 +140,7 @@ def prepare(
         from peft import LoraConfig, inject_adapter_in_model
 
         with torch.random.fork_rng():
-            torch.manual_seed(config.seed + 1)
+            torch.manual_seed(config.seed + 1)  # other numbers than the connector's
             inject_adapter_in_model(
                 LoraConfig(
                     r=config.lora_rank,
@@ -152,6 +152,7 @@ def prepare(
             )
     if config.gradient_checkpointing:
         llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # a checkpointed layer whose inputs ask for no gradient passes none on; embeddings of a frozen LLM do not ask
         if config.stage == "align" or config.lora_rank is not None:
             llm.enable_input_require_grads()
     return TrainedVerifier(llm, connector, before, shares_before=not (sharded or config.gradient_checkpointing))
@@ -210,7 +211,7 @@ def save(
 ) -> Path:
     """Writes the verifier whose tensors are `model_state` in the release's format, adapters merged."""
     llm_state = _part(model_state, "llm.")
-    with torch.device("meta"):
+    with torch.device("meta"):  # the gathered tensors are assigned: no second copy of the LLM in memory
         llm = type(model.llm)(model.llm.config)
         connector = build_connector(initial.projector_type, width, initial.hidden_size, _swap(initial))
     absent = llm.load_state_dict(merge_adapters(llm_state, config), strict=False, assign=True)
@@ -250,6 +251,7 @@ def merge_adapters(state: Mapping[str, torch.Tensor], config: TrainConfig) -> di
         layer = name.removesuffix(".base_layer.weight")
         if layer != name:
             a, b = (state[f"{layer}.lora_{part}.default.weight"].float() for part in "AB")
+            # in float32, as the adapter was trained: the sum would lose small updates in bfloat16
             tensor = tensor.float() + (config.lora_alpha / config.lora_rank) * (b @ a)
         merged[name.replace(".base_layer.", ".")] = tensor
     return merged

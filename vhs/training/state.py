@@ -96,6 +96,7 @@ def save_state(accelerator: Accelerator, config: TrainConfig, record: Record) ->
     if accelerator.is_main_process:
         content = {"record": asdict(record), "config": config.model_dump(mode="json")}
         (partial / "record.json").write_text(json.dumps(content, indent=1) + "\n")
+        # a folder cannot be replaced in one step; `_read` finishes what is stopped between the two renames
         old = folder / "state.old"
         shutil.rmtree(old, ignore_errors=True)
         if (folder / "state").exists():

@@ -21,7 +21,7 @@ class TextModel:
 
     def __init__(self, model: Any, tokenizer: Any, max_tokens: int = 256, batch: int = 16) -> None:
         self.model, self.tokenizer, self.max_tokens, self.batch = model.eval(), tokenizer, max_tokens, batch
-        tokenizer.padding_side = "left"
+        tokenizer.padding_side = "left"  # generation goes on from the last position of each row
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
 
