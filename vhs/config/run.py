@@ -256,7 +256,10 @@ class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
     fmt: Literal["jpg", "png", "webp"] = key("png")
     """Format of the saved pictures."""
     cont: bool = key(False, results=False)
-    """`true`: go on with the run in the folder, which must have been made with the same keys; `false`: start over."""
+    """`true`: go on with the unfinished run in the folder, which must have been made with the same keys; `false`: an
+    unfinished run there is an error."""
+    overwrite: bool = key(False, results=False)
+    """`true`: replace the run in the folder, whatever it is; the old one is kept until the new one is finished."""
     re_eval: bool = key(False, results=False)
     """`true`: judge the pictures of a finished run again (and score them again where the verifier reads pictures); nothing
     is generated."""
