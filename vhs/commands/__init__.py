@@ -57,7 +57,9 @@ COMMANDS = {
     "score": Command("vhs.commands.rank:score", "verifiers' scores of a run's candidates, or of any pictures", RESUMES),
     "download": Command("vhs.commands.download:download", "fetch and verify what a run needs", RESUMES),
     "benchmark": Command("vhs.commands.benchmark:benchmark", "what a stage costs on this machine", NOTHING),
-    "compare": Command("vhs.commands.compare:compare", "winners and times of two runs side by side", NOTHING),
+    "compare": Command("vhs.commands.compare:compare", "runs over the same prompts side by side", NOTHING),
+    "report": Command("vhs.commands.report:report", "the page of a run again, and its figures", NOTHING),
+    "demo": Command("vhs.commands.report:demo", "a page to play with", NOTHING),
 }
 
 
