@@ -1,9 +1,10 @@
-"""What the generators of the paper cost, in FLOPs (two per multiply-add), counted on the meta device: no weight is read.
+"""What the generators of the paper cost, in FLOPs (two per multiply-add), counted on the meta device: no weight is
+read.
 
     python -m vhs.measure.flops
 
-A pass is one candidate through the network once, without guidance (which doubles it); steps multiply it. The text encoders
-run once a prompt, the decoder once a picture.
+A pass is one candidate through the network once, without guidance (which doubles it); steps multiply it. The text
+encoders run once a prompt, the decoder once a picture.
 """
 
 from __future__ import annotations
@@ -154,8 +155,8 @@ def table(costs: Iterable[Cost]) -> str:
         share = f"{100 * one.prefix / one.whole:.0f} %"
         others = " | ".join(f"{value / TERA:.2f}" for value in (one.text, one.decode))
         lines.append(
-            f"| {row.name} | {row.side} px | {one.tokens:,} x {one.width:,} | {one.blocks} | `{row.block}` | {figures} | "
-            f"{share} | {others} |"
+            f"| {row.name} | {row.side} px | {one.tokens:,} x {one.width:,} | {one.blocks} | `{row.block}` | {figures} "
+            f"| {share} | {others} |"
         )
     return "\n".join(lines)
 
