@@ -187,3 +187,21 @@ def test_the_draw_among_yes_answers_replaces_the_scores_where_configured(generat
     for result in results:
         pool = [index for index, yes in enumerate(result.score.correct.tolist()) if yes] or list(range(4))
         assert result.best_index in pool and result.selection.tied == len(pool)
+
+
+def test_a_list_of_prompts_gives_a_result_for_each_with_its_position_s_noise(generator, verifier) -> None:
+    best = BestOfN(generator, verifier, num_samples=2)
+    results = best([TEXT, Prompt(7, "a cat"), TEXT])
+    assert [result.prompt.id for result in results] == [0, 7, 2]
+    assert results[0].scores == best(TEXT).scores and results[2].scores == best(Prompt(2, TEXT)).scores
+
+
+def test_a_result_shows_saves_and_ranks_its_candidates(generator, verifier, tmp_path: Path) -> None:
+    result = BestOfN(generator, verifier, num_samples=3)(TEXT)
+    assert repr(result) == (f"Result({TEXT!r}, candidate {result.best_index} of 3, score {max(result.scores):+.3f})")
+    assert "2 candidates are not decoded" in result._repr_html_()
+    assert len(list(result.save(tmp_path).glob("candidate_*.png"))) == 1
+    (index, score, image), second = result.top(2)
+    assert (index, score, image) == (result.best_index, max(result.scores), result.image) and second[1] <= score
+    assert "not decoded" not in result._repr_html_() and len(list(result.save(tmp_path).glob("candidate_*.png"))) == 3
+    assert len(result.plot().axes) == 3

@@ -107,10 +107,28 @@ def test_a_file_that_is_not_there_or_is_a_folder(tmp_path: Path) -> None:
             read_prompts(path)
 
 
-def test_what_the_evaluator_refuses_is_told_with_its_line(tmp_path: Path) -> None:
-    def refuse(metadata: dict, where: str) -> None:
-        raise PromptError(f"{where}: {metadata['include'][0]['class']} is unknown")
+def test_what_a_judge_refuses_is_told_with_its_line(tmp_path: Path) -> None:
+    def refuse(record: dict, where: str) -> None:
+        if "include" in record:
+            raise PromptError(f"{where}: {record['include'][0]['class']} is unknown")
 
     path = written(tmp_path, "a.jsonl", '"free"\n' + json.dumps(RECORD))
     with pytest.raises(PromptError, match=r"a.jsonl:2: cup is unknown"):
         read_prompts(path, refuse)
+
+
+def test_benchmarks_are_read_as_they_are_published(tmp_path: Path) -> None:
+    """DrawBench: every cell quoted, a category each. GenEval 2: questions. T2I-CompBench: a prompt a line."""
+    drawbench = '"Prompts","Category"\n"A red car, parked.","Colors"\n"""Hello"" on a sign.","Text"\n'
+    first, second = read_prompts(written(tmp_path, "DrawBench.csv", drawbench))
+    assert (first.text, first.record) == (
+        "A red car, parked.",
+        {"prompt": "A red car, parked.", "Category": "Colors"},
+    )
+    assert second.text == '"Hello" on a sign.' and not second.judged
+    line = {"prompt": "two dogs", "atom_count": 2, "vqa_list": [["How many dogs?", "two"]], "skills": ["count"]}
+    (prompt,) = read_prompts(written(tmp_path, "geneval2_data.jsonl", json.dumps(line)))
+    assert prompt.record == line
+    third = read_prompts(written(tmp_path, "color_val.txt", "a green bench and a blue bowl\na red car\n"))
+    assert [prompt.text for prompt in third] == ["a green bench and a blue bowl", "a red car"]
+    assert third[0].metadata is None and third[0].record == {"prompt": "a green bench and a blue bowl"}

@@ -7,40 +7,48 @@ A verifier says what it reads, and no stage runs that nobody reads:
     latent     all blocks                        decode
     image      all blocks, decode                -
     nothing    -                                 all blocks, decode
+
+Where `selection` keeps several, they are finished and decoded in one batch. In a cascade the verifier keeps `keep`
+candidates; those are finished and decoded, and a second verifier, which reads pictures, chooses among them.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never, overload
 
-from vhs import select
+from vhs import result as look
+from vhs.choosing import score_and_choose
 from vhs.config.run import RunConfig, load_config
-from vhs.errors import RunError
-from vhs.records import Prompt, Score, Selection, TextEmbedding
+from vhs.config.selection import rule_of
+from vhs.records import Prefix, Prompt, Score, Selection, TextEmbedding
 from vhs.resolve import resolve_models
 from vhs.seeding import candidate_seed
+from vhs.select import Rule
 from vhs.stages import StageTimes
 
 if TYPE_CHECKING:
+    import pandas
     import torch
+    from matplotlib.figure import Figure
     from PIL.Image import Image
 
     from vhs.generators.base import Generator
     from vhs.verifiers.base import Verifier
 
 NoiseSource = Callable[[Prompt, int], "torch.Tensor"]
+PicturesOf = Callable[[list[int]], "dict[int, Image]"]
 
 
-@dataclass
+@dataclass(repr=False)
 class Result:
     """What came of one prompt.
 
-    `best_index` is the winner among `num_samples` candidates, `score` the verifier's answers in full (None without a
-    verifier), `images` the pictures that were decoded, by candidate: the winner's alone in prod.
+    `best_index` is the winner among `num_samples` candidates and the first of `picks`, `score` the verifier's answers
+    in full (None without a verifier), `images` pictures by candidate: those of the picks alone in prod.
+    `rerank_scores` are those of a cascade's second verifier, by candidate that the first has kept.
     """
 
     prompt: Prompt
@@ -48,12 +56,18 @@ class Result:
     selection: Selection
     images: dict[int, Image]
     score: Score | None = None
+    rerank_scores: dict[int, float] | None = None
     remake: Callable[[], dict[int, Image]] | None = field(default=None, repr=False)
 
     @property
     def best_index(self) -> int:
         """The winner, from 0."""
         return self.selection.index
+
+    @property
+    def picks(self) -> tuple[int, ...]:
+        """The winner, and what `selection` keeps beside it."""
+        return self.selection.picks
 
     @property
     def image(self) -> Image:
@@ -73,6 +87,31 @@ class Result:
             self.images = {**self.remake(), **self.images}
         return [self.images[index] for index in range(self.num_samples)]
 
+    def __repr__(self) -> str:
+        return look.summary(self.prompt.text, self.scores, self.best_index, self.num_samples)
+
+    def _repr_html_(self) -> str:
+        return look.strip(self.prompt.text, self.images, self.scores, self.best_index, self.num_samples)
+
+    def top(self, k: int) -> list[tuple[int, float | None, Image]]:
+        """(candidate, score, picture) of the k highest scores, best first. Pictures not decoded yet are made now."""
+        pictures, scores = self.candidates, self.scores
+        indices = look.order(scores, self.num_samples)[:k]
+        return [(index, scores[index] if scores else None, pictures[index]) for index in indices]
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the decoded pictures, `best.png` and `result.json` into `folder`; returns it."""
+        rows = look.table(self.score, self.best_index, self.num_samples)
+        return look.save(folder, self.prompt.text, self.images, rows, self.best_index)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas table, a row per candidate: score, p_yes, p_no, says_yes, best. Needs pandas."""
+        return look.frame(look.table(self.score, self.best_index, self.num_samples))
+
+    def plot(self) -> Figure:
+        """A matplotlib figure: the decoded candidates in score order, the winner framed."""
+        return look.plot(self.prompt.text, self.images, self.scores, self.best_index, self.num_samples)
+
 
 class BestOfN:
     """The method, given a generator and a verifier (None: candidate 0 wins)."""
@@ -85,12 +124,15 @@ class BestOfN:
         num_samples: int = 8,
         seed: int = 42,
         mode: str = "prod",
-        selection: str = "argmax",
+        selection: str | dict[str, int] = "argmax",
         tie: str = "first",
+        reranker: Verifier | None = None,
+        keep: int = 1,
         times: StageTimes | None = None,
     ) -> None:
-        """Keywords are the configuration's keys; `mode` is `generation_mode`. Generator and verifier take the candidates
-        in micro-batches of their own. Raises ConfigError where the two do not fit."""
+        """Keywords are the configuration's keys; `mode` is `generation_mode`, `reranker` and `keep` are a cascade's
+        second verifier, which reads pictures, and how many candidates it is shown. Generator and verifiers take the
+        candidates in micro-batches of their own. Raises ConfigError where they do not fit."""
         if verifier is not None and verifier.reads == "hidden":
             generator.info.require_block(verifier.block)
             generator.info.require_width(verifier.width)
@@ -99,8 +141,10 @@ class BestOfN:
         self.num_samples = num_samples
         self.seed = seed
         self.mode = mode
-        self.selection = selection
+        self.rule = rule_of(selection)
         self.tie = tie
+        self.reranker = reranker
+        self.keep = keep
         self.times = times or StageTimes()
 
     @classmethod
@@ -113,10 +157,17 @@ class BestOfN:
         overrides = {"generation_mode": "prod", **(overrides or {})}
         config = config.changed(**overrides) if isinstance(config, RunConfig) else load_config(config, overrides)
         models = resolve_models(config)
-        return cls.of(config, models.load_generator(), models.load_verifier())
+        return cls.of(config, models.load_generator(), models.load_verifier(), models.load_reranker())
 
     @classmethod
-    def of(cls, config: RunConfig, generator: Generator, verifier: Verifier | None, **keywords: Any) -> BestOfN:
+    def of(
+        cls,
+        config: RunConfig,
+        generator: Generator,
+        verifier: Verifier | None,
+        reranker: Verifier | None = None,
+        **keywords: Any,
+    ) -> BestOfN:
         """The same from models that are loaded already."""
         return cls(
             generator,
@@ -126,88 +177,106 @@ class BestOfN:
             mode=config.generation_mode,
             selection=config.selection,
             tie=config.tie,
+            reranker=reranker,
+            keep=config.rerank.keep if config.rerank else 1,
             **keywords,
         )
 
+    @overload
+    def __call__(self, prompt: str | Prompt, **keywords: Any) -> Result: ...
+
+    @overload
+    def __call__(self, prompt: Sequence[str | Prompt], **keywords: Any) -> list[Result]: ...
+
     def __call__(
         self,
-        prompt: str | Prompt,
+        prompt: str | Prompt | Sequence[str | Prompt],
         num_samples: int | None = None,
         seed: int | None = None,
         candidates: bool = False,
         noise: NoiseSource | None = None,
-    ) -> Result:
-        """The best of `num_samples` candidates for a prompt.
+    ) -> Result | list[Result]:
+        """The best of `num_samples` candidates for a prompt, or for each of a list of prompts.
 
-        A plain text has prompt id 0. `candidates` decodes all of them at once, as `mode="dev"` does. `noise(prompt, N)`
-        replaces the noise of (seed, prompt id, candidate index). Raises RunError for a score that is not finite.
+        A plain text has prompt id 0, in a list its position there. `candidates` decodes all of them at once, as
+        `mode="dev"` does. `noise(prompt, N)` replaces the noise of (seed, prompt id, candidate index). Raises RunError
+        for a score that is not finite.
         """
+        if not isinstance(prompt, str | Prompt):
+            numbered = (Prompt(i, one) if isinstance(one, str) else one for i, one in enumerate(prompt))
+            return [self(one, num_samples, seed, candidates, noise) for one in numbered]
         prompt = Prompt(0, prompt) if isinstance(prompt, str) else prompt
         count, seed = num_samples or self.num_samples, self.seed if seed is None else seed
         draws = (noise or self._seeded(seed))(prompt, count)
-        everyone = candidates or self.mode == "dev"
         with self.times.stage("encode"):
             text = self.generator.encode([prompt.text])[0]
-        match self.verifier.reads if self.verifier else "nothing":
-            case "hidden":
-                with self.times.stage("prefix", count):
-                    prefix = self.generator.prefix(draws, text, self.verifier.block)
-                score, chosen, wanted = self._choose(prompt, prefix.hidden, count, seed, everyone)
-                with self.times.stage("finish", len(wanted)):
-                    latents = self.generator.finish(prefix[wanted])
-                pictures = self._decode(latents)
-            case "latent":
-                latents = self._generate(draws, text)
-                score, chosen, wanted = self._choose(prompt, latents, count, seed, everyone)
-                pictures = self._decode(latents[wanted])
-            case "image":
-                decoded = self._decode(self._generate(draws, text))
-                score, chosen, wanted = self._choose(prompt, decoded, count, seed, everyone)
-                pictures = [decoded[index] for index in wanted]
-            case "nothing":
-                score, chosen, wanted = self._choose(prompt, count, count, seed, everyone)
-                pictures = self._decode(self._generate(draws[wanted], text))
-            case unknown:
-                assert_never(unknown)
-        images = dict(zip(wanted, pictures, strict=True))
-        return Result(prompt, count, chosen, images, score, lambda: self(prompt, count, seed, True, noise).images)
+        features, pictures_of = self._candidates(draws, text)
+        score, chosen = self._choose(prompt, features, count, seed)
+        everyone = list(range(count)) if candidates or self.mode == "dev" else None
+        second = None
+        if self.reranker is not None:
+            decoded = pictures_of(everyone or sorted(chosen.picks))
+            second, chosen = self._rerank(prompt, chosen, decoded, seed)
+            images = {index: decoded[index] for index in everyone or chosen.picks}
+        else:
+            images = pictures_of(everyone or list(chosen.picks))
+        return Result(
+            prompt, count, chosen, images, score, second, lambda: self(prompt, count, seed, True, noise).images
+        )
 
     def _seeded(self, seed: int) -> NoiseSource:
         return lambda prompt, count: self.generator.noise([candidate_seed(seed, prompt.id, i) for i in range(count)])
 
-    def _choose(
-        self, prompt: Prompt, features: Any, count: int, seed: int, everyone: bool
-    ) -> tuple[Score | None, Selection, list[int]]:
-        """Scores of the candidates, the winner, and whose pictures are wanted."""
-        score = None
-        if self.verifier is not None:
-            with self.times.stage("score", count):
-                score = self.verifier.score(prompt.text, features)
-            require_finite(prompt, score)
-        chosen = self._select(prompt, score, seed)
-        return score, chosen, list(range(count)) if everyone else [chosen.index]
+    def _candidates(self, draws: torch.Tensor, text: TextEmbedding) -> tuple[Any, PicturesOf]:
+        """What the verifier reads of N candidates, and what makes the pictures of some of them from there."""
+        count = len(draws)
+        match self.verifier.reads if self.verifier else "nothing":
+            case "hidden":
+                with self.times.stage("prefix", count):
+                    prefix = self.generator.prefix(draws, text, self.verifier.block)
+                return prefix.hidden, lambda wanted: self._decode(wanted, self._finish(prefix[wanted]))
+            case "latent":
+                latents = self._generate(draws, text)
+                return latents, lambda wanted: self._decode(wanted, latents[wanted])
+            case "image":
+                decoded = self._decode(list(range(count)), self._generate(draws, text))
+                return list(decoded.values()), lambda wanted: {index: decoded[index] for index in wanted}
+            case "nothing":
+                return count, lambda wanted: self._decode(wanted, self._generate(draws[wanted], text))
+            case unknown:
+                assert_never(unknown)
 
-    def _select(self, prompt: Prompt, score: Score | None, seed: int) -> Selection:
-        if score is None:
-            return Selection(0)
-        if self.selection == "random_yes":
-            return select.random_yes(score.correct.tolist(), candidate_seed(seed, prompt.id, -1))
-        return select.argmax(score.score.tolist(), self.tie)
+    def _choose(self, prompt: Prompt, features: Any, count: int, seed: int) -> tuple[Score | None, Selection]:
+        """Scores of the candidates and the picks, or those that the first verifier of a cascade keeps."""
+        if self.verifier is None:
+            return None, Selection(0)
+        rule = self.rule if self.reranker is None else Rule("top_k", min(self.keep, count))
+        with self.times.stage("score", count):
+            return score_and_choose(
+                self.verifier, prompt, features, rule, self.tie, candidate_seed(seed, prompt.id, -1)
+            )
+
+    def _rerank(
+        self, prompt: Prompt, kept: Selection, decoded: Mapping[int, Image], seed: int
+    ) -> tuple[dict[int, float], Selection]:
+        """The second verifier's scores of the kept candidates, and its picks."""
+        with self.times.stage("rerank", len(kept.picks)):
+            pictures = [decoded[index] for index in kept.picks]
+            score, chosen = score_and_choose(
+                self.reranker, prompt, pictures, self.rule, self.tie, candidate_seed(seed, prompt.id, -1)
+            )
+        winner, *others = (kept.picks[place] for place in chosen.picks)
+        return dict(zip(kept.picks, score.score.tolist(), strict=True)), Selection(winner, chosen.tied, tuple(others))
+
+    def _finish(self, prefix: Prefix) -> torch.Tensor:
+        with self.times.stage("finish", len(prefix)):
+            return self.generator.finish(prefix)
 
     def _generate(self, draws: torch.Tensor, text: TextEmbedding) -> torch.Tensor:
         with self.times.stage("generate", len(draws)):
             return self.generator.generate(draws, text)
 
-    def _decode(self, latents: torch.Tensor) -> list[Image]:
+    def _decode(self, which: list[int], latents: torch.Tensor) -> dict[int, Image]:
+        """Pictures by candidate."""
         with self.times.stage("decode", len(latents)):
-            return self.generator.decode(latents)
-
-
-def require_finite(prompt: Prompt, score: Score) -> None:
-    """Raises RunError, naming prompt and candidate, for a score that is NaN or infinite."""
-    for index, value in enumerate(score.score.tolist()):
-        if not math.isfinite(value):
-            raise RunError(
-                f"prompt {prompt.id} ({prompt.text!r}): candidate {index} has score {value:g}; the verifier or the "
-                "generator overflows at this precision, or its weights are damaged: try dtype: float32"
-            )
+            return dict(zip(which, self.generator.decode(latents), strict=True))

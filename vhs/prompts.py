@@ -1,4 +1,5 @@
-"""Prompt files: GenEval JSON, JSONL, CSV (a column `prompt` or `text`) and plain text, one prompt a line."""
+"""Prompt files: JSON and JSONL (GenEval's, GenEval 2's), CSV (a column `prompt` or `text`, or DrawBench's), and plain
+text with one prompt a line (T2I-CompBench's)."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ from vhs.errors import PromptError
 from vhs.records import TAGS, Prompt
 
 TEXT_KEYS = ("prompt", "text")
-
+DRAWBENCH = ("Prompts", "Category")
+BENCHMARK_KEYS = ("tag", "include", "vqa_list", "Category")
+"""A record with one of these is kept whole, for a judge that knows it."""
 
 Check = Callable[[Mapping[str, Any], str], None]
 
@@ -22,8 +25,8 @@ def read_prompts(path: str | Path, check: Check | None = None) -> list[Prompt]:
     """The prompts of a file, numbered from 0 in file order; blank lines do not count.
 
     `.json` is a list of GenEval records or of strings, `.jsonl` one of either per line, `.csv` and `.tsv` have a
-    header; every other name is plain text. `check(metadata, "file:line")` is called on what GenEval can judge and
-    raises where it could not after all. Raises PromptError that names file and line.
+    header; every other name is plain text. `check(record, "file:line")` is called on every prompt's record and raises
+    where a judge cannot judge it. Raises PromptError that names file and line.
     """
     path = Path(path)
     text = _read_text(path)
@@ -32,8 +35,8 @@ def read_prompts(path: str | Path, check: Check | None = None) -> list[Prompt]:
     prompts = []
     for number, (line, item) in enumerate(items):
         prompts.append(_prompt(number, item, f"{path}:{line}"))
-        if check is not None and prompts[-1].judged:
-            check(prompts[-1].metadata, f"{path}:{line}")
+        if check is not None:
+            check(prompts[-1].record, f"{path}:{line}")
     if not prompts:
         raise PromptError(f"{path}: no prompts in it; write one a line, or GenEval records as JSON")
     return prompts
@@ -105,9 +108,11 @@ def _table_items(text: str, path: Path) -> Iterator[tuple[int, Any]]:
     rows = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     try:
         header = [cell.strip() for cell in next(rows, [])]
-        column = next((header.index(key) for key in TEXT_KEYS if key in header), None)
+        column = next((header.index(key) for key in (*TEXT_KEYS, DRAWBENCH[0]) if key in header), None)
+        category = header.index(DRAWBENCH[1]) if set(DRAWBENCH) <= set(header) else None
         if column is None:
             raise PromptError(f"{path}:1: no column 'prompt' or 'text', only {', '.join(header) or 'an empty line'}")
+        own = header.index("id") if "id" in header else None
         end = rows.line_num
         for row in rows:
             line, end = end + 1, rows.line_num
@@ -118,7 +123,9 @@ def _table_items(text: str, path: Path) -> Iterator[tuple[int, Any]]:
                     f"{path}:{line}: {len(row)} cells where the header has {len(header)}; "
                     "put a prompt that contains a comma in double quotes"
                 )
-            yield line, row[column]
+            named = {"id": row[own]} if own is not None else {}
+            tagged = {DRAWBENCH[1]: row[category]} if category is not None else {}
+            yield line, {"prompt": row[column], **named, **tagged}
     except csv.Error as error:
         raise PromptError(f"{path}:{rows.line_num}: not valid CSV: {error}") from None
 
@@ -141,11 +148,12 @@ def _prompt(number: int, item: Any, where: str) -> Prompt:
         raise PromptError(f"{where}: a record without 'prompt'; it has {', '.join(map(str, item)) or 'no keys'}")
     if not isinstance(item[key], str) or not item[key].strip():
         raise PromptError(f"{where}: {key} is {_short(item[key])}; a text that is not empty is needed")
-    metadata = dict(item) if "tag" in item or "include" in item else None
+    metadata = dict(item) if any(known in item for known in BENCHMARK_KEYS) else None
     if metadata is not None:
         _check_record(metadata, where)
         metadata["prompt"] = item[key]
-    return Prompt(number, item[key].strip(), metadata)
+    own = item.get("id")
+    return Prompt(number, item[key].strip(), metadata, None if own is None or metadata is not None else str(own))
 
 
 def _check_record(record: Mapping[str, Any], where: str) -> None:

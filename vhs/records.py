@@ -14,22 +14,34 @@ TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_
 """GenEval's six tags, in the order in which tables print them."""
 
 
+def is_geneval(record: Mapping[str, Any]) -> bool:
+    """A prompt's record is one that GenEval can judge: its tag is one of the six and it includes something."""
+    return record.get("tag") in TAGS and bool(record.get("include"))
+
+
 @dataclass(frozen=True)
 class Prompt:
     """One line of a prompt file.
 
     `id` is the position in the file and names the prompt's folder (`{id:05d}`). `metadata` is GenEval's record
-    (tag, include, exclude, prompt) or None where the file gave none.
+    (tag, include, exclude, prompt) or None where the file gave none. `own_id` is what a table's column `id` says.
     """
 
     id: int
     text: str
     metadata: Mapping[str, Any] | None = None
+    own_id: str | None = None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What metadata.jsonl says: GenEval's record, or the text; with the file's own id where it has one."""
+        own = {} if self.own_id is None else {"id": self.own_id}
+        return {**(self.metadata or {"prompt": self.text}), **own}
 
     @property
     def judged(self) -> bool:
-        """GenEval can judge this prompt: its tag is one of the six and it includes something."""
-        return bool(self.metadata) and self.metadata.get("tag") in TAGS and bool(self.metadata.get("include"))
+        """GenEval can judge this prompt."""
+        return is_geneval(self.record)
 
 
 @dataclass(frozen=True)
@@ -134,3 +146,20 @@ class Verdict:
     reason: str
     objects: tuple[Detection, ...] = ()
     colors: Mapping[int, str] = field(default_factory=dict)
+
+    def fields(self) -> dict[str, Any]:
+        """What a picture's row keeps of it."""
+        return {"correct": self.correct, "reason": self.reason}
+
+    @property
+    def described(self) -> list[dict[str, Any]]:
+        """The objects as JSON values: label, score, box in pixels, and the colour where the rules asked for it."""
+        return [
+            {
+                "label": found.label,
+                "score": round(float(found.score), 4),
+                "box": [round(float(side), 1) for side in found.box],
+                "color": self.colors.get(index),
+            }
+            for index, found in enumerate(self.objects)
+        ]

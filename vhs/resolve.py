@@ -6,7 +6,7 @@ themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from vhs.checkpoints.source import Source
 from vhs.config.run import RunConfig
 from vhs.device import resolve_device, resolve_dtype
-from vhs.errors import ConfigError
+from vhs.errors import ConfigError, PromptError
 from vhs.generators.spec import GeneratorSpec, resolve_generator
-from vhs.geneval.metadata import check_metadata
-from vhs.geneval.spec import GenEvalSpec, resolve_judge
+from vhs.geneval.folders import candidates
+from vhs.judges.base import JudgeSpec
+from vhs.judges.spec import resolve_judges
 from vhs.paths import find
 from vhs.processes import Process
 from vhs.prompts import read_prompts
 from vhs.records import Prompt
 from vhs.seeding import published_order
-from vhs.verifiers.spec import VerifierSpec, resolve_verifier
+from vhs.select import Rule
+from vhs.verifiers.spec import VerifierSpec, resolve_by_name, resolve_verifier
 
 if TYPE_CHECKING:
     from vhs.generators.base import Generator
@@ -41,11 +43,27 @@ class ResolvedModels:
     micro_batch: int
     generator: GeneratorSpec | None
     verifier: VerifierSpec
+    reranker: VerifierSpec | None = None
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """Every file and folder that they read."""
-        return (*(self.generator.sources if self.generator else ()), *self.verifier.sources)
+        second = self.reranker.sources if self.reranker else ()
+        return (
+            *(self.generator.sources if self.generator else ()),
+            *self.verifier.sources,
+            *(replace(source, key=f"rerank: {source.key}") for source in second),
+        )
+
+    @property
+    def verifiers(self) -> dict[str, dict[str, Any]]:
+        """What run.json records of the verifier and of a cascade's second one: what they read, and their entries."""
+        specs = {"verifier": self.verifier, "reranker": self.reranker}
+        return {
+            name: {"kind": spec.kind, "reads": spec.reads, "block": spec.block, **getattr(spec, "settings", {})}
+            for name, spec in specs.items()
+            if spec is not None
+        }
 
     def load_generator(self) -> Generator:
         """The generator, on the device. Raises CheckpointError."""
@@ -58,6 +76,10 @@ class ResolvedModels:
         _hide_loading_bars()
         return self.verifier.load(self.device, self.dtype, self.micro_batch)
 
+    def load_reranker(self) -> Verifier | None:
+        """The second verifier of a cascade, None without one. Raises CheckpointError."""
+        return self.reranker.load(self.device, self.dtype, self.micro_batch) if self.reranker else None
+
 
 @dataclass(frozen=True)
 class ResolvedRun:
@@ -65,8 +87,8 @@ class ResolvedRun:
 
     `config` is the configuration as given; its plain values (seed, number of candidates, formats) are read from there.
     `annotation` and `imgs_path` are its prompt file and folder of pictures, where they are.
-    `slices` has the ids of each process's prompts, in its order. `judge_skipped` says why GenEval does not run (None: it
-    does, with `judge`). `hashes` has what run.json records of each file and folder by key, in the first process.
+    `slices` has the ids of each process's prompts, in its order. `judge_skipped` says why there is no judge (None:
+    there is one). `hashes` has what run.json records of each file and folder by key, in the first process.
     """
 
     config: RunConfig
@@ -76,7 +98,7 @@ class ResolvedRun:
     imgs_path: Path | None
     prompts: tuple[Prompt, ...]
     slices: tuple[tuple[int, ...], ...]
-    judge: GenEvalSpec | None
+    judges: tuple[JudgeSpec, ...]
     judge_skipped: str | None
     hashes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -88,12 +110,12 @@ class ResolvedRun:
     @property
     def sources(self) -> tuple[Source, ...]:
         """Every file and folder that the run reads."""
-        return (*self.models.sources, *(self.judge.sources if self.judge else ()))
+        return (*self.models.sources, *(source for judge in self.judges for source in judge.sources))
 
     @property
     def downloads(self) -> tuple[Source, ...]:
         """The sources, and what open_clip would fetch by itself."""
-        return (*self.sources, *(self.judge.open_clip_weights() if self.judge else ()))
+        return (*self.models.sources, *(source for judge in self.judges for source in judge.downloads))
 
     @property
     def rejudges(self) -> bool:
@@ -107,17 +129,25 @@ def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all
     With `fetch` `configs`, JSON files of the Hub alone are fetched (the download command's first look), with `nothing` not
     even they (a dry run); what is not here is no error then. Raises a VHSError for what cannot run, cheap checks first.
     """
-    judge, skipped = _judge(config, process)
+    judges, skipped = _judges(config, process)
     annotation, pictures = find(config.annotation), find(config.imgs_path) if config.imgs_path else None
-    prompts = read_prompts(annotation, _record_check(judge))
-    if judge is not None and not any(prompt.judged for prompt in prompts):
+    prompts = read_prompts(annotation, _record_check(judges))
+    for judge in judges:
+        if any(judge.judges(prompt.record) for prompt in prompts):
+            continue
+        if config.judge is not None:
+            raise PromptError(
+                f"{config.annotation}: no prompt in it has GenEval's metadata, which {judge.name} judges by"
+            )
         skipped = f"no prompt in {config.annotation} has GenEval's metadata; pictures are made and scored"
-        judge = None
+        judges = ()
     models = resolve_models(config, process, fetch)
     slices = _slices(config, len(prompts), process.count)
-    if fetch == "all" and judge is not None:
-        judge = judge.fetched()
-    run = ResolvedRun(config, process, models, annotation, pictures, tuple(prompts), slices, judge, skipped)
+    if fetch == "all":
+        judges = tuple(judge.fetched() for judge in judges)
+    if fetch != "nothing" and hasattr(models.verifier, "require"):
+        models.verifier.require(prompts, config.num_samples, _picture_of(pictures))
+    run = ResolvedRun(config, process, models, annotation, pictures, tuple(prompts), slices, judges, skipped)
     if process.first and fetch == "all":
         return replace(run, hashes={source.key: source.hash() for source in run.sources})
     return run
@@ -140,21 +170,64 @@ def resolve_models(config: RunConfig, process: Process = Process(), fetch: Fetch
             f"imgs_path: the verifier reads {verifier.reads} features, which pictures do not have; "
             "choose one that reads pictures, or latent_verifier: false with generation_mode: dev"
         )
-    return ResolvedModels(device, dtype, config.micro_batch, generator, verifier)
+    _require_scores(verifier, config.rule if config.rerank is None else Rule())
+    reranker = _reranker(config, offline, fetch) if config.rerank else None
+    return ResolvedModels(device, dtype, config.micro_batch, generator, verifier, reranker)
 
 
-def _judge(config: RunConfig, process: Process) -> tuple[GenEvalSpec | None, str | None]:
-    """The judge, or why there is none."""
-    if config.dataset != "geneval":
-        return None, f"dataset is {config.dataset}"
-    if config.segmentation_ckpt_path is None:
-        return None, "the configuration names no detector (segmentation_ckpt_path)"
-    return resolve_judge(config, resolve_device(config.device, process)), None
+def _reranker(config: RunConfig, offline: bool, fetch: Fetch) -> VerifierSpec:
+    """The second verifier of a cascade."""
+    name = config.rerank.verifier
+    spec = resolve_by_name(name, config, offline)
+    if spec.reads != "image":
+        what = "nothing" if spec.reads == "nothing" else f"{spec.reads} features"
+        raise ConfigError(f"rerank: {name} reads {what}; the second verifier of a cascade reads pictures")
+    _require_scores(spec, config.rule)
+    return spec.fetched(None) if fetch == "all" else spec
 
 
-def _record_check(judge: GenEvalSpec | None) -> Callable[[Mapping[str, Any], str], None] | None:
-    """What refuses a record that the judge's rules cannot judge with its detector's classes."""
-    return None if judge is None else lambda record, where: check_metadata(record, judge.names, where)
+def _require_scores(spec: VerifierSpec, rule: Rule) -> None:
+    """A verifier that only compares needs a tournament, a draw among the yes answers one that answers."""
+    if rule.name == "random_yes" and not getattr(spec, "says_yes", True):
+        raise ConfigError(
+            f"selection: random_yes needs a verifier that answers yes or no; {spec.kind} gives a score only"
+        )
+    if getattr(spec, "compares", False) and rule.name != "tournament":
+        raise ConfigError(f"selection: {spec.name} has no score, it only compares; set selection: {{tournament: 1}}")
+
+
+def _picture_of(folder: Path | None) -> Callable[[int, int], Path] | None:
+    """Where a candidate's picture is, of pictures that are read from a folder; a place without one is missing."""
+    if folder is None:
+        return None
+
+    def picture(prompt_id: int, candidate: int) -> Path:
+        found = candidates(folder, prompt_id)
+        return found[candidate] if candidate < len(found) else folder / f"{prompt_id:05d}"
+
+    return picture
+
+
+def _judges(config: RunConfig, process: Process) -> tuple[tuple[JudgeSpec, ...], str | None]:
+    """The judges, or why there is none."""
+    if config.judge is None and config.dataset != "geneval":
+        return (), f"dataset is {config.dataset}"
+    if config.judge is None and config.segmentation_ckpt_path is None:
+        return (), "the configuration names no detector (segmentation_ckpt_path)"
+    device = resolve_device(config.device, process)
+    judges = resolve_judges(config, device, resolve_dtype(config.dtype, device))
+    return judges, None if judges else "judge is none"
+
+
+def _record_check(judges: Sequence[JudgeSpec]) -> Callable[[Mapping[str, Any], str], None]:
+    """What refuses a record that one of the judges is for and cannot judge."""
+
+    def check(record: Mapping[str, Any], where: str) -> None:
+        for judge in judges:
+            if judge.judges(record):
+                judge.check(record, where)
+
+    return check
 
 
 def _slices(config: RunConfig, prompts: int, processes: int) -> tuple[tuple[int, ...], ...]:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
-STAGES = ("encode", "prefix", "score", "finish", "generate", "decode", "judge", "save")
-"""Every stage a prompt can go through, in order; `prefix` and `finish` together, or `generate` alone."""
+STAGES = ("encode", "prefix", "score", "finish", "generate", "decode", "rerank", "judge", "save")
+"""Every stage a prompt can go through, in order; `prefix` and `finish` together, or `generate` alone; `rerank` in a
+cascade."""
 
 
 @dataclass

@@ -159,4 +159,5 @@ def test_what_the_rest_of_the_project_asks_of_the_keys_stands_with_them() -> Non
     assert {"ckpt", "lora_weights", "annotation", "normalization"} <= set(RunConfig.keys_where(path=True))
     assert RunConfig.keys_where(path="hub") == (
         "ckpt", "network_ckpt", "sana_lora_weights", "latent_verifier_path", "tokenizer_path", "lora_weights",
+        "judge_model",
     )  # fmt: skip

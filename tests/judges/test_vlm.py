@@ -35,7 +35,7 @@ ACCEPTED = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> VisionLanguageModel:
-    return VisionLanguageModel.from_pretrained(vlms.save_qwen3_vl(tmp_path_factory.mktemp("qwen3_vl")))
+    return VisionLanguageModel.load(vlms.save_qwen3_vl(tmp_path_factory.mktemp("qwen3_vl")))
 
 
 @pytest.fixture(scope="module")

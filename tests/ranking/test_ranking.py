@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import vhs
-from inference_scripts.rank import main
+from vhs.commands import main
 from vhs.errors import ConfigError, ImageError, VHSError
 from vhs.records import Prompt
 
@@ -51,8 +51,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["rank.py", *arguments])
-    return main()
+    return main(["rank", *arguments])
 
 
 def table(file: Path) -> list[dict[str, str]]:

@@ -44,6 +44,7 @@ def make_run(
     """
     keys = {"name": name, "output_path": str(root), "num_samples": candidates, "generation_mode": mode, "seed": seed}
     folder = RunFolder(RunConfig(ckpt="none", **keys, latent_verifier_name="made", dtype="float32", **config))
+    pool = [_picture(index, side, np.random.default_rng(index) if noise else None) for index in range(candidates)]
     world, luck = np.random.default_rng(1), np.random.default_rng([seed, round(1000 * skill)])
     for number in range(prompts if done is None else done):
         tag = TAGS[number % len(TAGS)]
@@ -55,7 +56,7 @@ def make_run(
         made = range(candidates) if mode == "dev" else [winner]
         for index in set(range(candidates)) - set(made):
             rows[index] = {key: rows[index][key] for key in rows[index] if key not in ("tag", "correct", "reason")}
-        pictures = {index: _picture(index, side, luck if noise else None) for index in made}
+        pictures = {index: pool[index] for index in made}
         folder.write_prompt(Prompt(number, text, record), winner, pictures, rows)
     _write_rest(folder, prompts, candidates)
     return folder.root

@@ -46,7 +46,7 @@ def test_a_dry_run_tells_what_would_happen_and_loads_nothing(
         "finish, from that block on: the winner",
         "decode: the winner",
         "save: the winner",
-        "judge by GenEval: the winner",
+        "judge by geneval: the winner",
     ]
     assert "prompts: 3\ncandidates: 18 (6 per prompt)\njudged prompts: 3" in sections["counts"]
     assert f"ckpt: {run_keys['ckpt']}" in sections["loaded from"]

@@ -178,7 +178,7 @@ def test_full_size_shows_the_run_s_own_file_and_says_when_it_is_not_there(
         if there:
             page.wait_for_selector("#opened-picture img[src^=gen_eval_made]")
         else:
-            page.wait_for_function("document.getElementById('opened-note').textContent.includes('not beside')")
+            page.wait_for_function("() => document.getElementById('opened-note').textContent.includes('not beside')")
             assert page.locator("#opened-picture img[src^=data]").count() == 1
         page.context.close()
 

@@ -333,7 +333,9 @@ def test_pictures_of_another_folder_are_judged(keys, tmp_path: Path) -> None:
     assert "oracle %" in text
     name = "00002/samples/img_00001.png"
     assert (root / "gen_eval_read" / name).read_bytes() == (source / "gen_eval_small" / name).read_bytes()
-    with pytest.raises(ImageError, match="img_00002.png: missing; imgs_path, num_samples and fmt name this picture"):
+    with pytest.raises(
+        ImageError, match="num_samples is 3, but 00000 has 2, 00001 has 2, 00002 has 2; <prompt id>/samples"
+    ):
         run({**free, "num_samples": 3, "name": "more"})
 
 

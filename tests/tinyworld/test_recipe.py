@@ -187,8 +187,8 @@ def test_a_scene_drawn_with_words_says_its_objects_where_they_are():
 
 
 def test_a_drawing_stands_in_the_text_where_the_picture_does():
-    """The language model's batch has 64 cells at `<image>`, never a target, and plain tokens elsewhere; text alone embeds
-    as the model's own embedding does."""
+    """The language model's batch has 64 cells at `<image>`, never a target, and plain tokens elsewhere; text alone is
+    embedded as by the model's own embedding."""
     tokenizer = language_model.qwen_tokenizer(language_model.corpus(50))
     ids, weights, targets = language_model.batch(0, tokenizer)
     cells = (weights[..., 0] != 1) & (weights.sum(-1) > 0)

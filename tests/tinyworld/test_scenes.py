@@ -13,7 +13,7 @@ from vhs.tinyworld.scenes import COLORS, HELD_OUT_PAIRS, SHAPES, contrast, held_
 def test_every_scene_satisfies_its_own_metadata(split):
     for seed in range(400):
         scene = sample_scene(seed, split)
-        picture, masks = render(scene)
+        _, masks = render(scene)
         verdict = true_verdict(scene.metadata, scene, masks)
         assert verdict.correct, (seed, scene.caption, verdict.reason)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vhs.records import TAGS
-from vhs.tinyworld import latent_reader, teacher, text_encoder
+from vhs.tinyworld import latent_probe, teacher, text_encoder
 from vhs.tinyworld.scenes import NUMBERS, all_records
 
 
@@ -17,7 +17,10 @@ def expected(record):
     elif len(include) == 2:
         relation = "and"
     second = next((item for item in include if item is not first), None)
-    has = lambda item: item.get("color") or NUMBERS.get(item["count"], "none") if item else "none"  # noqa: E731
+
+    def has(item: dict | None) -> str:
+        return item.get("color") or NUMBERS.get(item["count"], "none") if item else "none"
+
     return {
         "first": first["class"], "first_has": has(first), "relation": relation,
         "second": second["class"] if second else "none", "second_has": has(second),
@@ -52,14 +55,14 @@ def test_right_needs_every_slot_and_both_shapes():
     assert text_encoder.right(whole, own, truth).tolist() == [True, not wrong_first, False]
 
 
-def test_block_7_alone_foretells_the_sample():
+def test_block_7_alone_predicts_the_sample():
     """The early head sees nothing of later blocks, and its gradient reaches none of them."""
     torch.manual_seed(0)
     model = teacher.TextToLatent(704)
     x, ids = torch.randn(2, 16, 8, 8), torch.randint(5, 600, (2, 16))
-    _, guess, logits = model.foretold(x, torch.ones(2), ids, torch.ones(2, 16, dtype=torch.long))
+    _, guess, logits = model.with_early(x, torch.ones(2), ids, torch.ones(2, 16, dtype=torch.long))
     assert guess.shape == x.shape
-    assert logits.shape == (2, sum(latent_reader.SIZES), 8, 8)
+    assert logits.shape == (2, sum(latent_probe.SIZES), 8, 8)
     (guess.square().mean() + logits.square().mean()).backward()
     reached = [block.attn1.to_q.weight.grad is not None for block in model.transformer.transformer_blocks]
     assert reached == [index <= teacher.EARLY_BLOCK for index in range(20)]

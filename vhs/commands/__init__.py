@@ -53,6 +53,8 @@ COMMANDS = {
     ),
     "evaluate": Command("vhs.commands.training:evaluate", "a verifier on held-out candidates", NOTHING),
     "ablations": Command("vhs.commands.training:ablations", "the paper's ablations in miniature", RESUMES),
+    "rank": Command("vhs.commands.rank:rank", "the best of any pictures, by any verifier", NOTHING),
+    "score": Command("vhs.commands.rank:score", "verifiers' scores of a run's candidates, or of any pictures", RESUMES),
     "download": Command("vhs.commands.download:download", "fetch and verify what a run needs", RESUMES),
     "benchmark": Command("vhs.commands.benchmark:benchmark", "what a stage costs on this machine", NOTHING),
     "compare": Command("vhs.commands.compare:compare", "winners and times of two runs side by side", NOTHING),

@@ -14,12 +14,16 @@ def geneval(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 
     vhs geneval --images outputs/tiny
     vhs geneval --images folder --config configs/tiny.yaml detector_size=[64,64]
+    vhs geneval --images folder --prompts file.csv
     accelerate launch -m vhs geneval --images outputs/run
     vhs geneval --export outputs/tiny --to folder
     vhs geneval --compare a.jsonl b.jsonl
     """
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--images", type=Path, help="a run of ours, or 00000/metadata.jsonl + 00000/samples/0000.png")
+    parser.add_argument(
+        "--prompts", type=Path, help="CSV or JSONL of (file, prompt): pictures of any names in --images"
+    )
     what.add_argument("--export", type=Path, help="a run of ours; its winners go to --to in GenEval's layout")
     what.add_argument("--compare", type=Path, nargs=2, metavar="JSONL", help="agreement of two results files")
     parser.add_argument("--to", type=Path, help="new folder for --export")
@@ -61,7 +65,8 @@ def _judge(args: argparse.Namespace) -> None:
     from vhs.geneval.folders import prompt_folders
     from vhs.geneval.spec import judge_config
 
-    prompt_folders(args.images)
+    if args.prompts is None:
+        prompt_folders(args.images)
     overrides = [*args.overrides, *([f"detector={args.detector}"] if args.detector else [])]
     config = judge_config(args.images, args.config, overrides)
     from transformers.utils import logging
@@ -74,6 +79,7 @@ def _judge(args: argparse.Namespace) -> None:
         JudgeOptions(
             args.images,
             out,
+            args.prompts,
             every=args.all,
             keep_going=args.keep_going,
             restart=args.restart,

@@ -14,8 +14,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from vhs.config import selection
+from vhs.config.selection import OneRerank, SelectionKey
 from vhs.config.yamlfile import build, combination_error, load
 from vhs.paths import find
+from vhs.select import Rule
 
 Where = Literal["file", "folder", "hub"]
 
@@ -158,6 +161,20 @@ class VerifierKeys(Keys):
     """Tokenizer of the verifier, instead of the checkpoint's own."""
     lora_weights: str | None = key(None, path="hub")
     """LoRA adapter of the verifier's language model."""
+    ensemble: list[str] | None = key(None, min_length=2)
+    """Several entries of the registry that read the same, instead of one: the score is the mean of theirs."""
+    ensemble_mean: Literal["ranks", "scores"] = key("ranks")
+    """`ranks`: the mean of each candidate's rank among all of them, which needs no common scale; `scores`: the mean of
+    the scores themselves."""
+
+
+class Rerank(Keys):
+    """The second stage of a cascade."""
+
+    verifier: str = key(min_length=1)
+    """Entry of the registry; it reads pictures."""
+    keep: int = key(ge=1, unit="candidates")
+    """How many the first verifier keeps."""
 
 
 class JudgeKeys(Keys):
@@ -209,10 +226,15 @@ class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
     output_path: str = key("./outputs", path="folder", min_length=1, results=False)
     """Folder of all runs."""
     annotation: str = key("data/evaluation_metadata.json", path="file", min_length=1)
-    """Prompts: GenEval JSON (a list) or JSONL, CSV or TSV with a column `prompt` or `text`, or plain text with one prompt a
-    line."""
+    """Prompts: GenEval or GenEval 2 JSON (a list) or JSONL, CSV or TSV with a column `prompt`, `text` or `Prompts`
+    (DrawBench), or plain text with one prompt a line (T2I-CompBench)."""
     dataset: Literal["geneval", "custom"] = key("geneval")
-    """`geneval`: prompts with GenEval's metadata are judged; `custom`: nothing is judged."""
+    """`geneval`: prompts with GenEval's metadata are judged; `custom`: nothing is judged, unless `judge` is given."""
+    judge: str | list[str] | None = key(None)
+    """Who judges the pictures: names of judges (docs/judges.md), each picture by all of them: `geneval`, `geneval2`,
+    `vqa_score`, `geometry` (tiny world), one of your own, or `none`; absent: GenEval, where a detector is named."""
+    judge_model: str | None = key(None, path="hub")
+    """Vision-language model of `geneval2` and `vqa_score`, instead of the registry's (Qwen3-VL-8B-Instruct)."""
     num_samples: int = key(8, ge=1, le=65536, unit="candidates per prompt")
     """The N of best-of-N."""
     seed: int = key(42, ge=0, lt=2**63)
@@ -223,8 +245,13 @@ class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
     generation_mode: Literal["prod", "dev"] = key("prod")
     """`prod`: only the winner is finished, decoded, saved and judged; `dev`: every candidate is. Both have the same
     winner."""
-    selection: Literal["argmax", "random_yes"] = key("argmax")
-    """`argmax`: the highest score; `random_yes`: any candidate whose answer is yes, drawn by the seed."""
+    selection: SelectionKey = key("argmax")
+    """`argmax`: the highest score; `random_yes`: any candidate whose answer is yes, drawn by the seed; `{top_k: 4}`:
+    the four highest; `{tournament: 4}`: the best of each of four contiguous groups. Each of several is saved and
+    judged."""
+    rerank: Annotated[Rerank | None, OneRerank] = key(None)
+    """`{verifier: name, keep: 4}`: a cascade. The first verifier keeps the best four of all candidates, only those are
+    finished and decoded, and this second one of the registry, which reads pictures, chooses among them."""
     tie: Literal["first", "last"] = key("first")
     """Which of equal scores wins."""
     fmt: Literal["jpg", "png", "webp"] = key("png")
@@ -235,7 +262,8 @@ class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
     """`true`: judge the pictures of a finished run again (and score them again where the verifier reads pictures); nothing
     is generated."""
     imgs_path: str | None = key(None, path="folder")
-    """Score and judge the pictures `<imgs_path>/<prompt id>/samples/img_00000.<fmt>`, ... instead of generating."""
+    """Score and judge pictures instead of generating: a run's folder, or `<prompt id>/samples/` with `img_00000.png`, ...
+    or `0000.png`, ... as `geneval.py --export` and GenEval have them."""
     intermediate_benchmarking: bool = key(False, results=False)
     """`true`: wait for the GPU after every stage, so that `timings.json` splits a prompt's time exactly."""
 
@@ -250,7 +278,14 @@ class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
         """What names the verifier in file names: its registry name, else the last part of its path, else `none`."""
         if not self.latent_verifier:
             return "none"
+        if self.ensemble:
+            return "+".join(self.ensemble).replace("/", "_")
         return (self.latent_verifier_name or Path(self.latent_verifier_path or "none").name).replace("/", "_")
+
+    @property
+    def rule(self) -> Rule:
+        """What `selection` says."""
+        return selection.rule_of(self.selection)
 
     @property
     def generates(self) -> bool:
@@ -291,7 +326,7 @@ def _conflicts(config: RunConfig) -> Iterable[tuple[str, str]]:
             "normalization",
             "names the folder of the two files that normalization_mean_path and ..._variance_path name",
         )
-    if config.latent_verifier and not (config.latent_verifier_name or config.latent_verifier_path):
+    if config.latent_verifier and not (config.latent_verifier_name or config.latent_verifier_path or config.ensemble):
         yield (
             "latent_verifier",
             "true, but no verifier is named; give latent_verifier_name (see --list-verifiers) "
@@ -310,8 +345,7 @@ def _conflicts(config: RunConfig) -> Iterable[tuple[str, str]]:
         yield "detector", "mmdet needs its configuration file; give segmentation_config_path or detector: transformers"
     if config.offload == "model" and config.device == "cpu":
         yield "offload", "model has nothing to move away from on device: cpu; set offload: none"
-    if config.selection != "argmax" and not config.generates:
-        yield "selection", f"{config.selection} needs candidates that are made in the same run; set selection: argmax"
+    yield from selection.conflicts(config)
     if config.lora_weights and not config.latent_verifier:
         yield (
             "lora_weights",

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vhs.errors import ConfigError, ImageError, VHSError
 from vhs.geneval.metadata import read_metadata
+from vhs.geneval.prompt_parser import PromptParser
+from vhs.picture_table import read_picture_table, require_readable
 from vhs.pictures import open_picture
 from vhs.records import Prompt
 
@@ -25,11 +27,12 @@ class Item:
 
     path: Path
     metadata: dict[str, Any]
+    name: str | None = None
 
     @property
     def key(self) -> str:
-        """`00000/samples/0000.png`: the same wherever the folder lies."""
-        return "/".join(self.path.parts[-3:])
+        """`00000/samples/0000.png`: the same wherever the folder lies; of a table's picture the path in the table."""
+        return self.name or "/".join(self.path.parts[-3:])
 
 
 @dataclass
@@ -57,6 +60,28 @@ def find_pictures(root: Path, check: Check, every: bool = False, keep_going: boo
             found.problems.append(str(error))
     if not found.items and not found.problems:
         raise ConfigError(f"{root}: none of its prompts can be judged; GenEval needs metadata with one of its six tags")
+    return found
+
+
+def listed_pictures(table: Path, root: Path, names: Sequence[str]) -> Pictures:
+    """The pictures of a table of (file, prompt), with GenEval's records made from the prompts by rules.
+
+    Prompts that the rules cannot read are counted and named in `problems`. Raises a VHSError for a picture that is
+    missing, all of them listed, and where no prompt can be read.
+    """
+    rows = read_picture_table(table, root)
+    require_readable([row.path for row in rows])
+    parse = PromptParser(names)
+    found = Pictures([], 0, [])
+    for row in rows:
+        record = parse(row.prompt)
+        if record is None:
+            found.problems.append(f"{row.where}: {row.prompt!r} has not the form of a GenEval prompt")
+            continue
+        record |= {} if row.id is None else {"id": row.id}
+        found.items.append(Item(row.path, record, str(row.path.relative_to(root))))
+    if not found.items:
+        raise ConfigError(f"{found.problems[0]}, and no other prompt either; docs/geneval.md shows the six forms")
     return found
 
 
@@ -91,6 +116,15 @@ def samples(folder: Path, prefix: str = "") -> list[Path]:
     pattern = re.compile(rf"{prefix}\d+")
     paths = (folder / "samples").glob("*")
     return sorted(p for p in paths if p.suffix.lower() in ENDINGS and pattern.fullmatch(p.stem) and p.is_file())
+
+
+def candidates(root: Path, prompt_id: int) -> list[Path]:
+    """A prompt's pictures by candidate, in a run of this project (or its `gen_eval_*` folder), in GenEval's layout, or
+    in SANA-1.5's: `img_<number>`, else all-digit names. Empty where there are none."""
+    inner = [path for path in root.glob("gen_eval_*") if path.is_dir()]
+    folder = (inner[0] if len(inner) == 1 else root) / f"{prompt_id:05d}"
+    found = samples(folder, "img_") or samples(folder)
+    return sorted(found, key=lambda path: int(path.stem.removeprefix("img_")))
 
 
 def export(root: Path, target: Path) -> tuple[int, int]:

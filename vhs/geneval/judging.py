@@ -13,7 +13,7 @@ from vhs.device import resolve_device
 from vhs.errors import ImageError
 from vhs.geneval.draw import draw_verdict
 from vhs.geneval.evaluate import GenEval
-from vhs.geneval.folders import Item, Pictures, find_pictures
+from vhs.geneval.folders import Item, Pictures, find_pictures, listed_pictures
 from vhs.geneval.metadata import check_metadata
 from vhs.geneval.results import Results, Row, make_row
 from vhs.geneval.spec import JudgeConfig, resolve_judge
@@ -25,10 +25,12 @@ from vhs.records import Verdict
 
 @dataclass(frozen=True)
 class JudgeOptions:
-    """What to judge and how. `every`: all candidates of a run, not the winners; `draw`: folder for drawn verdicts."""
+    """What to judge and how. `prompts`: a table of files in `images` and their prompts; `every`: all candidates of a
+    run, not the winners; `draw`: folder for drawn verdicts."""
 
     images: Path
     out: Path
+    prompts: Path | None = None
     every: bool = False
     keep_going: bool = False
     restart: bool = False
@@ -44,12 +46,15 @@ def judge_folder(options: JudgeOptions, config: JudgeConfig, say: Callable[[str]
     process = current_process()
     say = say if process.first else lambda line: None
     spec = resolve_judge(config, resolve_device(config.device, process)).fetched(options.self_check)
-    pictures = find_pictures(
-        options.images,
-        lambda metadata, where: check_metadata(metadata, spec.names, where),
-        options.every,
-        options.keep_going,
-    )
+    if options.prompts is not None:
+        pictures = listed_pictures(options.prompts, options.images, spec.names)
+    else:
+        pictures = find_pictures(
+            options.images,
+            lambda metadata, where: check_metadata(metadata, spec.names, where),
+            options.every,
+            options.keep_going,
+        )
     results = Results(options.out, spec.describe(), process.index)
     if process.first:
         results.restart() if options.restart else results.gather()
@@ -147,7 +152,8 @@ def _report(rows: Sequence[Row], pictures: Pictures, options: JudgeOptions, say:
     if pictures.unjudged:
         counts += f"; {pictures.unjudged} prompts without GenEval's metadata not judged"
     if pictures.problems or unread:
-        counts += f"; LEFT OUT: {len(pictures.problems)} prompt folders, {len(unread)} pictures"
+        what = "prompts" if options.prompts else "prompt folders"
+        counts += f"; LEFT OUT: {len(pictures.problems)} {what}, {len(unread)} pictures"
     say(f"{counts}\n{options.out}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,12 @@ from vhs.config.run import DeviceKey, JudgeKeys, key, load_config
 from vhs.config.yamlfile import build, parse_override
 from vhs.errors import CheckpointError, ConfigError
 from vhs.files import read_json
-from vhs.geneval.metadata import read_names
+from vhs.geneval.metadata import check_metadata, read_names
 from vhs.geneval.mmdet_names import PUBLISHED
 from vhs.geneval.rules import Thresholds
 from vhs.geneval.selfcheck import check_files
 from vhs.paths import find
+from vhs.records import is_geneval
 
 if TYPE_CHECKING:
     from vhs.geneval.evaluate import GenEval
@@ -46,6 +47,7 @@ class GenEvalSpec:
     size: tuple[int, int]
     colors: str | Source
     device: str
+    name: str = "geneval"
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -69,6 +71,23 @@ class GenEvalSpec:
         if isinstance(self.colors, Source) and not (self.colors.require() / "open_clip_config.json").is_file():
             raise CheckpointError(f"color_classifier: {self.colors.name}/open_clip_config.json is missing")
         return replace(self, checkpoint=checkpoint)
+
+    def judges(self, record: Mapping[str, Any]) -> bool:
+        """The prompt has a GenEval record."""
+        return is_geneval(record)
+
+    def check(self, record: Mapping[str, Any], where: str) -> None:
+        """Raises PromptError for a record with what the detector does not know."""
+        check_metadata(record, self.names, where)
+
+    def measures(self, record: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, list[tuple[str, float]]]:
+        """Of one picture: 1 where it is correct, by tag."""
+        return {"correct": [(record["tag"], float(fields["correct"]))]}
+
+    @property
+    def downloads(self) -> tuple[Source, ...]:
+        """The sources, and what open_clip would fetch by itself."""
+        return (*self.sources, *self.open_clip_weights())
 
     def open_clip_weights(self) -> tuple[Source, ...]:
         """The repository of OpenAI's weights, which open_clip fetches when it loads them."""

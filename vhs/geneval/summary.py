@@ -74,20 +74,23 @@ def outcomes_of(rows: Iterable[Mapping[str, Any]]) -> list[Outcome]:
     return [Outcome(row["metadata"], row["tag"], float(row["correct"])) for row in rows]
 
 
-def format_table(columns: Mapping[str, Summary]) -> str:
+OVERALLS = {"over_tags": "mean over tags", "over_prompts": "mean over prompts"}
+
+
+def format_table(columns: Mapping[str, Summary], overalls: Sequence[str] = tuple(OVERALLS)) -> str:
     """A plain-text table, in %: a row per tag and per overall, a column per summary with its interval."""
     first = next(iter(columns.values()))
     rows = [("", *(f"{name} %" for name in columns))]
     rows += [(tag, *(format_figure(s.tags[tag]) for s in columns.values())) for tag in first.tags]
-    rows.append(("mean over tags", *(format_figure(s.over_tags) for s in columns.values())))
-    rows.append(("mean over prompts", *(format_figure(s.over_prompts) for s in columns.values())))
+    rows += [(OVERALLS[name], *(format_figure(getattr(s, name)) for s in columns.values())) for name in overalls]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
         for row in rows
     ]
     lines.insert(1, "-" * len(lines[0]))
-    lines.insert(-2, lines[1])
+    if overalls:
+        lines.insert(-len(overalls), lines[1])
     return "\n".join(lines)
 
 
@@ -125,11 +128,11 @@ def _figure(value: float, draws: np.ndarray, images: int, prompts: int) -> Figur
 
 
 def _by_tag(outcomes: Iterable[Outcome]) -> dict[str, list[tuple[float, int]]]:
-    """Tag -> (sum of correct, pictures) of each of its prompts, tags in GenEval's order."""
+    """Tag -> (sum of correct, pictures) of each of its prompts, tags in GenEval's order, others as they come."""
     sums: dict[str, dict[Hashable, tuple[float, int]]] = {}
     for prompt, tag, correct in outcomes:
         of_tag = sums.setdefault(tag, {})
         total, images = of_tag.get(prompt, (0.0, 0))
         of_tag[prompt] = (total + float(correct), images + 1)
     order = {tag: index for index, tag in enumerate(TAGS)}
-    return {tag: list(sums[tag].values()) for tag in sorted(sums, key=lambda tag: (order.get(tag, len(TAGS)), tag))}
+    return {tag: list(sums[tag].values()) for tag in sorted(sums, key=lambda tag: order.get(tag, len(TAGS)))}

@@ -45,6 +45,10 @@ class JudgeSpec(Protocol):
     name: str
     sources: tuple[Source, ...]
 
+    @property
+    def downloads(self) -> tuple[Source, ...]:
+        """The sources, and what a library fetches by itself when the judge loads."""
+
     def judges(self, record: Record) -> bool:
         """The prompt is one of those that this judge is for; others have no figures from it."""
 
@@ -55,7 +59,7 @@ class JudgeSpec(Protocol):
         """The same with every source here, and checked as far as files tell. Raises CheckpointError."""
 
     def describe(self) -> dict[str, Any]:
-        """Everything about the judge that a judgement depends on, with hashes for paths; JSON values."""
+        """What a judgement depends on beside the content of the sources, which a run records anyway; JSON values."""
 
     def load(self) -> Judge:
         """The judge on its device. Raises CheckpointError."""

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from vhs.choosing import require_finite
 from vhs.errors import RunError
 from vhs.files import write_bytes
-from vhs.pictures import encode
+from vhs.pictures import Pictures, encode
 from vhs.ranking.groups import Group, find_groups
-from vhs.ranking.rank import Ranked, load_spec, parse_keys, rank, require_top, resolve_named
+from vhs.ranking.rank import Ranked, load_spec, parse_keys, rank, ranked, require_top, resolve_named
 from vhs.runs.contact_sheet import ROWS_A_PAGE, draw_sheet
 from vhs.runs.tables import Run
-from vhs.verifiers.score_file import PictureScores
+from vhs.verifiers.base import ask
+from vhs.verifiers.score_file import PictureScores, picture_hash, write_score_file
+
+if TYPE_CHECKING:
+    from vhs.verifiers.base import Verifier
 
 SHEET_TILES = 16
 HEADER = ("prompt_id", "prompt", "rank", "score", "p_yes", "p_no", "says_yes", "picked", "file")
@@ -63,6 +70,35 @@ def run_ranking(job: RankJob, say: Callable[[str], None] = print) -> Path:
     kept = _save_best(out, groups, places, job) if job.best else []
     say(f"{out}: {', '.join(['ranking.csv', *sheets, *kept])}")
     return out
+
+
+def score_pictures(
+    groups: Sequence[Group], names: Sequence[str], keys: Sequence[str], out: Path, say: Callable[[str], None] = print
+) -> list[Path]:
+    """Writes a file of scores per verifier, a line per picture, for `kind: scores`; returns the files. Raises a
+    VHSError before the first verifier loads where that can be known."""
+    resolved = {name: resolve_named(name, parse_keys(keys)) for name in names}
+    files = []
+    for name, (spec, config) in resolved.items():
+        verifier = load_spec(spec, config)
+        rows = [row for group in _progress(groups) for row in _score_rows(group, verifier)]
+        files.append(out / f"{name.replace('/', '_')}.jsonl")
+        write_score_file(files[-1], rows)
+        say(f"{files[-1]}: {len(rows)} pictures of {len(groups)} prompts")
+    return files
+
+
+def _score_rows(group: Group, verifier: Verifier) -> list[dict[str, Any]]:
+    """Paths as they were given: they are looked up so, or relative to the folder of pictures."""
+    score = ask(verifier, group.prompt, Pictures(group.pictures))
+    require_finite(group.prompt, score)
+    ranked_ones = sorted(ranked(group.pictures, score, ()), key=lambda one: one.index)
+    return [
+        {"picture": str(one.picture), "prompt": group.prompt.text, "score": one.score}
+        | ({} if one.p_yes is None else {"p_yes": one.p_yes, "p_no": one.p_no, "correct": one.says_yes})
+        | {"sha256": picture_hash(one.picture)}
+        for one in ranked_ones
+    ]
 
 
 def _progress(groups: Sequence[Group]) -> Sequence[Group]:
@@ -119,8 +155,8 @@ def _save_best(out: Path, groups: Sequence[Group], places: Sequence[Sequence[Ran
             _place([Path(one.picture) for one in picks], [target / name for name in names], job.best)
             continue
         folder = target / f"{group.prompt.id:05d}"
-        record = group.prompt.metadata or {"prompt": group.prompt.text}
-        write_bytes(folder / "metadata.jsonl", f"{_json(record)}\n".encode())
+        record = json.dumps(group.prompt.record, ensure_ascii=False)
+        write_bytes(folder / "metadata.jsonl", f"{record}\n".encode())
         names = [Path(one.picture).name for one in picks]
         if len(set(names)) < len(names):
             names = [f"{one.index:05d}{Path(one.picture).suffix}" for one in picks]
@@ -138,9 +174,3 @@ def _place(pictures: Sequence[Path], targets: Sequence[Path], how: str) -> None:
                 shutil.copyfile(picture, target)
     except OSError as error:
         raise RunError(f"{targets[0].parent}: cannot be written ({error.strerror}); check --out") from None
-
-
-def _json(record: object) -> str:
-    import json
-
-    return json.dumps(record, ensure_ascii=False)

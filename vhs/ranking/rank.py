@@ -100,7 +100,7 @@ def resolve_named(name: str | None, keys: Mapping[str, Any]) -> tuple[VerifierSp
     """
     given = {"latent_verifier_name": name} if name else {}
     config = build(RankConfig, {**given, **keys}, source="command line")
-    if not (config.latent_verifier_name or config.latent_verifier_path):
+    if not (config.latent_verifier_name or config.latent_verifier_path or config.ensemble):
         raise ConfigError("verifier: none is named; give one of the registry (run.py --list-verifiers)")
     spec = resolve_verifier(config)
     if spec.kind != "scores":

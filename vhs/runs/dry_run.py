@@ -25,7 +25,7 @@ def describe(config: RunConfig) -> str:
         run = resolve(config)
     note = f"\nnot checked, since not all of it is here; to fetch it: {DOWNLOAD}" if missing else ""
     settled = config.model_dump(mode="json") | {"device": run.models.device, "dtype": run.models.dtype}
-    judged = sum(prompt.judged for prompt in run.prompts) if run.judge else 0
+    judged = sum(any(judge.judges(prompt.record) for judge in run.judges) for prompt in run.prompts)
     sections = {
         "configuration": yaml.safe_dump(settled, sort_keys=False, width=1000).rstrip(),
         "stages, for each prompt": "\n".join(stages(run)),
@@ -40,26 +40,35 @@ def describe(config: RunConfig) -> str:
 
 def stages(run: ResolvedRun) -> list[str]:
     """The stages of one prompt, in order, and for whom each runs."""
-    config, reads, judged = run.config, run.models.verifier.reads, run.judge is not None
+    config, reads, judges = run.config, run.models.verifier.reads, ", ".join(judge.name for judge in run.judges)
     if not config.generates:
         return [
             f"read the pictures in {config.imgs_path or 'the run folder'}",
             *([f"score: {EVERY}"] if reads == "image" else []),
-            *([f"judge: {EVERY}"] if judged else []),
+            *([f"judge by {judges}: {EVERY}"] if judges else []),
         ]
-    late = EVERY if config.generation_mode == "dev" else ONE
+    picks = ONE if config.rule.k == 1 else f"the {config.rule.k} picks"
+    late = EVERY if config.generation_mode == "dev" else picks
+    decoded = f"the {config.rerank.keep} that are kept" if config.rerank and late != EVERY else late
     early = {
         "hidden": [
             f"prefix, to the verifier's block: {EVERY}",
             f"score: {EVERY}",
-            f"finish, from that block on: {late}",
-            f"decode: {late}",
+            f"finish, from that block on: {decoded}",
+            f"decode: {decoded}",
         ],
-        "latent": [f"generate: {EVERY}", f"score: {EVERY}", f"decode: {late}"],
+        "latent": [f"generate: {EVERY}", f"score: {EVERY}", f"decode: {decoded}"],
         "image": [f"generate: {EVERY}", f"decode: {EVERY}", f"score: {EVERY}"],
-        "nothing": [f"generate: {late}", f"decode: {late}"],
+        "nothing": [f"generate: {decoded}", f"decode: {decoded}"],
     }[reads]
-    return ["encode the text: once", *early, f"save: {late}", *([f"judge by GenEval: {late}"] if judged else [])]
+    second = [f"score by {config.rerank.verifier}: the {config.rerank.keep} that are kept"] if config.rerank else []
+    return [
+        "encode the text: once",
+        *early,
+        *second,
+        f"save: {late}",
+        *([f"judge by {judges}: {late}"] if judges else []),
+    ]
 
 
 def verifiers(registry: str | None = None) -> str:

@@ -11,18 +11,27 @@ from collections.abc import Sequence
 from typing import Any
 
 from vhs.files import read_json, write_bytes, write_json
+from vhs.judges.base import JudgeSpec
+from vhs.judges.rows import GENEVAL
+from vhs.judges.summary import as_json, as_text, tables
 from vhs.records import Prompt
 from vhs.runs.contact_sheet import save_contact_sheets
 from vhs.runs.folder import RunFolder
-from vhs.runs.tables import Run, closing_table, summary
+from vhs.runs.tables import COLUMNS, Run, closing_table, summary
 from vhs.stages import total
 
 
-def finish(folder: RunFolder, prompts: Sequence[Prompt], order: Sequence[Sequence[int]]) -> str:
+def finish(
+    folder: RunFolder,
+    prompts: Sequence[Prompt],
+    order: Sequence[Sequence[int]],
+    judges: Sequence[JudgeSpec] = (),
+) -> str:
     """Writes everything beside the prompts' folders; returns the closing table and where it all is, the
     report's path last.
 
-    `order` has one list of prompt ids per process, in the order in which it worked.
+    `order` has one list of prompt ids per process, in the order in which it worked. Each of `judges` besides GenEval
+    adds its tables to summary.json.
     """
     from vhs.runs.report.page import write_report  # brings matplotlib, which no run needs before its end
 
@@ -30,14 +39,20 @@ def finish(folder: RunFolder, prompts: Sequence[Prompt], order: Sequence[Sequenc
     winners = {prompt.id: folder.winner(prompt.id) for prompt in prompts}
     _write_annotations(folder, order, rows, winners)
     run = Run(folder.config.generation_mode, folder.config.num_samples, list(prompts), rows, winners)
+    others = {judge.name: tables(judge, prompts, rows, winners) for judge in judges if judge.name != GENEVAL}
     values = summary(run)
+    if others:
+        values["judges"] = {name: as_json(found) for name, found in others.items()}
     write_json(folder.root / "summary.json", values)
     write_bytes(folder.root / "summary.csv", _csv(values).encode())
     _write_timings(folder)
     sheets = save_contact_sheets(folder, run)
     report = write_report(folder.root)
+    closing = [closing_table(run)] if not others or run.judged else []
+    closing += [as_text(name, found, COLUMNS) for name, found in others.items()]
+    text = "\n\n".join(closing)
     written = f"{len(prompts)} prompts; summary.json, summary.csv, {', '.join(sheets)}"
-    return f"{closing_table(run)}\n\n{folder.root}: {written}\n{report}"
+    return f"{text}\n\n{folder.root}: {written}\n{report}"
 
 
 def _write_annotations(

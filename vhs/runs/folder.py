@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from vhs.config.run import RunConfig
@@ -63,15 +64,23 @@ class RunFolder:
         return int(found[0].stem.removeprefix("best_"))
 
     def write_prompt(
-        self, prompt: Prompt, winner: int, pictures: Mapping[int, bytes], rows: Iterable[Mapping[str, Any]]
+        self,
+        prompt: Prompt,
+        winner: int,
+        pictures: Mapping[int, bytes],
+        rows: Iterable[Mapping[str, Any]],
+        objects: Mapping[int, Sequence[Mapping[str, Any]]] = MappingProxyType({}),
     ) -> None:
-        """Everything about one prompt, at once. `pictures` are encoded files by candidate, the winner among them.
+        """Everything about one prompt, at once. `pictures` are encoded files by candidate, the winner among them;
+        `objects` are those that the judge counted in a candidate's picture.
 
         Raises RunError where the disk refuses; the folder is then as it was before.
         """
         draft = self.pictures / f".{prompt.id:05d}.part"
         try:
             self._fill(draft, prompt, winner, pictures, rows)
+            if objects:
+                write_json(draft / "objects.json", objects)
             self._put(draft, self.prompt(prompt.id))
         except OSError as error:
             raise RunError(f"{self.prompt(prompt.id)}: cannot be written ({error.strerror}); check the disk") from None
@@ -89,7 +98,7 @@ class RunFolder:
         write_bytes(samples / self.picture(prompt.id, winner, best=True).name, pictures[winner])
         for candidate, row in enumerate(rows):
             write_json(samples / self.row(prompt.id, candidate).name, row)
-        record = json.dumps(prompt.metadata or {"prompt": prompt.text}, ensure_ascii=False)
+        record = json.dumps(prompt.record, ensure_ascii=False)
         write_bytes(draft / "metadata.jsonl", f"{record}\n".encode())
 
     def _put(self, draft: Path, final: Path) -> None:
@@ -133,6 +142,11 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], ignore: Iterabl
     lines = [f"{key}: {before.get(key)}, now {after.get(key)}" for key in keys if before.get(key) != after.get(key)]
     if "sha256" in new.get("prompts", {}) and old.get("prompts", {}).get("sha256") != new["prompts"]["sha256"]:
         lines.append(f"annotation: {after.get('annotation')} has other content than before")
+    lines += [
+        f"{key}: {new[key].get('name', new[key]['kind'])} has another registry entry than before"
+        for key in ("verifier", "reranker")
+        if key in old and key in new and old[key] != new[key]
+    ]
     was, now = old.get("checkpoints", {}), new.get("checkpoints", {})
     lines += [
         f"{key}: {now[key]['path']} has other content than before"

@@ -35,6 +35,8 @@ def describe(run: ResolvedRun) -> dict[str, Any]:
     seeds = {"run": config.seed, "noise": config.noise}
     if config.noise == "published":
         seeds |= {"candidates": published_seeds(config.seed, config.num_samples), "processes": run.process.count}
+    names = [judge.name for judge in run.judges]
+    others = {judge.name: judge.describe() for judge in run.judges if judge.name != "geneval"}
     return {
         "config": {
             **{key: value for key, value in config.model_dump(mode="json").items() if key not in NOT_OF_A_RUN},
@@ -45,10 +47,13 @@ def describe(run: ResolvedRun) -> dict[str, Any]:
             "file": config.annotation,
             "sha256": file_hash(run.annotation),
             "count": len(run.prompts),
-            "judged": sum(prompt.judged for prompt in run.prompts) if run.judge else 0,
+            "judged": sum(any(judge.judges(prompt.record) for judge in run.judges) for prompt in run.prompts),
         },
-        "geneval": {"runs": run.judge is not None, "reason": run.judge_skipped or ""},
+        "verifier": {"reads": run.models.verifier.reads, "block": run.models.verifier.block},
+        "geneval": {"runs": "geneval" in names, "reason": run.judge_skipped or ""},
+        **({"judges": others} if others else {}),
         "checkpoints": dict(run.hashes),
+        **run.models.verifiers,
         "seeds": seeds,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "git": _git(),

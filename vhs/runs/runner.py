@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vhs.best_of_n import BestOfN
 from vhs.config.run import JudgeKeys, RunConfig
 from vhs.errors import RunError
 from vhs.files import read_json, write_json
+from vhs.judges.rows import keep
 from vhs.pictures import decode
 from vhs.processes import current_process
 from vhs.records import Prompt
@@ -20,9 +21,9 @@ from vhs.runs.sources import Generated, PromptOutcome, Saved
 from vhs.stages import StageTimes
 
 if TYPE_CHECKING:
-    from vhs.geneval.evaluate import GenEval
+    from vhs.judges.base import Judge, JudgeSpec
 
-REJUDGED = ("dataset", *JudgeKeys.model_fields)
+REJUDGED = ("dataset", "judge", "judge_model", "registry", *JudgeKeys.model_fields)
 """Keys that may differ when a run's pictures are judged again."""
 
 Say = Callable[[str], None]
@@ -45,10 +46,11 @@ def run(config: RunConfig, say: Say = print, bar: bool = True) -> str:
     times = StageTimes(_device_wait(run))
     verifier = run.models.load_verifier()
     if config.generates:
-        source = Generated(BestOfN.of(config, run.models.load_generator(), verifier, times=times), run)
+        models = run.models.load_generator(), verifier, run.models.load_reranker()
+        source = Generated(BestOfN.of(config, *models, times=times), run)
     else:
         source = Saved(run, folder, verifier, times)
-    judge = run.judge.load() if run.judge else None
+    judges = [(spec, spec.load()) for spec in run.judges]
     if process.first:
         _open(run, folder, former, manifest)
     process.wait()
@@ -57,14 +59,14 @@ def run(config: RunConfig, say: Say = print, bar: bool = True) -> str:
         for prompt in _progress(run, folder, bar):
             times.stages.clear()
             outcome = source(prompt)
-            rows = _rows(folder, prompt, outcome, judge, times)
+            rows, objects = _rows(folder, prompt, outcome, judges, times)
             with times.stage("save", 0):
-                folder.write_prompt(prompt, outcome.winner, outcome.files, rows)
+                folder.write_prompt(prompt, outcome.picks[0], outcome.files, rows, objects)
             timings[f"{prompt.id:05d}"] = times.as_dict()
     finally:
         _keep_timings(folder, process.index, timings)
     process.wait()
-    return finish(folder, run.prompts, run.slices) if process.first else ""
+    return finish(folder, run.prompts, run.slices, run.judges) if process.first else ""
 
 
 def _former(run: ResolvedRun, folder: RunFolder, now: dict[str, Any], say: Say) -> dict[str, Any] | None:
@@ -118,10 +120,18 @@ def _progress(run: ResolvedRun, folder: RunFolder, bar: bool) -> Iterable[Prompt
 
 
 def _rows(
-    folder: RunFolder, prompt: Prompt, outcome: PromptOutcome, judge: GenEval | None, times: StageTimes
-) -> list[dict[str, Any]]:
-    """One record per candidate: the release's keys, and GenEval's verdict on those that have a picture."""
-    rows = []
+    folder: RunFolder,
+    prompt: Prompt,
+    outcome: PromptOutcome,
+    judges: Sequence[tuple[JudgeSpec, Judge]],
+    times: StageTimes,
+) -> tuple[list[dict[str, Any]], dict[int, list[dict[str, Any]]]]:
+    """(one record per candidate: the release's keys, and the judgements of those that have a picture; the objects that
+    GenEval counted, by candidate).
+
+    GenEval's verdict lies in the row itself, as in the release; every other judge has its own place in `judges`.
+    """
+    rows, objects = [], {}
     for index, said in enumerate(outcome.answers):
         rows.append(
             {
@@ -132,18 +142,29 @@ def _rows(
                 "filename": str(folder.picture(prompt.id, index)),
                 "p_yes": said["p_yes"],
                 "p_no": said["p_no"],
+                **{name: said[name] for name in ("rerank_score",) if name in said},
+                **({"pick": _place(outcome.picks, index)} if folder.config.rule.k > 1 else {}),
             }
         )
-    if judge is None or not prompt.judged:
-        return rows
+    asked = [(spec, judge) for spec, judge in judges if spec.judges(prompt.record)]
+    if not asked:
+        return rows, objects
     with times.stage("judge", len(outcome.files)):
         # What is judged is what was saved, decoded again: a JPEG's losses count, and judging the folder later, with
         # re_eval or geneval.py, gives the same verdicts.
         pictures = [decode(data, str(folder.picture(prompt.id, index))) for index, data in outcome.files.items()]
-        verdicts = judge.judge_batch(pictures, [prompt.metadata] * len(pictures))
-    for index, verdict in zip(outcome.files, verdicts, strict=True):
-        rows[index] |= {"tag": prompt.metadata["tag"], "correct": verdict.correct, "reason": verdict.reason}
-    return rows
+        for spec, judge in asked:
+            judgements = judge.judge_batch(pictures, [prompt.record] * len(pictures))
+            for index, judgement in zip(outcome.files, judgements, strict=True):
+                keep(rows[index], spec.name, prompt.record, judgement)
+                if spec.name == "geneval":
+                    objects[index] = judgement.described
+    return rows, objects
+
+
+def _place(picks: tuple[int, ...], candidate: int) -> int | None:
+    """Where a candidate stands among several picks, from 0; None for one that was not kept."""
+    return picks.index(candidate) if candidate in picks else None
 
 
 def _keep_timings(folder: RunFolder, process: int, timings: dict[str, Any]) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vhs import select
-from vhs.best_of_n import require_finite
+from vhs.choosing import score_and_choose
 from vhs.errors import ImageError, RunError
-from vhs.pictures import decode, encode
-from vhs.seeding import PublishedNoise
+from vhs.geneval.folders import candidates
+from vhs.pictures import decode, encode, open_picture
+from vhs.seeding import PublishedNoise, candidate_seed
 
 if TYPE_CHECKING:
     from vhs.best_of_n import BestOfN
+    from vhs.config.run import RunConfig
+    from vhs.generators.base import GeneratorInfo
     from vhs.records import Prompt, Score
     from vhs.resolve import ResolvedRun
     from vhs.runs.folder import RunFolder
@@ -22,9 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class PromptOutcome:
-    """One prompt's winner, the verifier's answers per candidate (see `answers`), and encoded pictures by candidate."""
+    """One prompt's picks, the winner first, the verifier's answers per candidate (see `answers`), and encoded pictures
+    by candidate."""
 
-    winner: int
+    picks: tuple[int, ...]
     answers: list[dict[str, Any]]
     files: dict[int, bytes]
 
@@ -37,23 +41,26 @@ class Generated:
         self.fmt = run.config.fmt
         self.noise = None
         if run.config.noise == "published":
-            info = best_of_n.generator.info
-            stream = PublishedNoise(
-                run.config.seed,
-                run.config.num_samples,
-                len(run.prompts),
-                info.latent_shape,
-                info.steps,
-                run.process.index,
-                run.process.count,
-            )
+            info, process = best_of_n.generator.info, run.process
+            stream = published_noise(run.config, len(run.prompts), info, process.index, process.count)
             self.noise = lambda prompt, count: stream.noise(prompt.id)[:count]
 
     def __call__(self, prompt: Prompt) -> PromptOutcome:
         result = self.best_of_n(prompt, noise=self.noise)
         with self.best_of_n.times.stage("save", len(result.images)):
             files = {index: encode(image, self.fmt) for index, image in result.images.items()}
-        return PromptOutcome(result.best_index, answers(result.score, result.num_samples), files)
+        said = answers(result.score, result.num_samples)
+        if result.rerank_scores is not None:
+            said = [row | {"rerank_score": result.rerank_scores.get(index)} for index, row in enumerate(said)]
+        return PromptOutcome(result.picks, said, files)
+
+
+def published_noise(
+    config: RunConfig, prompts: int, info: GeneratorInfo, process: int, processes: int
+) -> PublishedNoise:
+    """The release's noise of the prompts in one process's slice."""
+    size = (config.seed, config.num_samples, prompts)
+    return PublishedNoise(*size, info.latent_shape, info.steps, process, processes)
 
 
 class Saved:
@@ -66,22 +73,31 @@ class Saved:
         self.config = run.config
         self.pictures = run.imgs_path
         self.folder = folder
-        self.verifier = verifier if verifier is not None and verifier.reads == "image" else None
+        scores = verifier is not None and run.config.rerank is None and _scores_pictures(verifier)
+        self.verifier = verifier if scores else None
         self.times = times
+        if self.pictures is not None:
+            _require_candidates(run, self.pictures)
 
     def __call__(self, prompt: Prompt) -> PromptOutcome:
         files = self._files(prompt)
         whole = len(files) == self.config.num_samples
         if self.verifier is not None and whole:
             with self.times.stage("score", len(files)):
-                score = self.verifier.score(prompt.text, [decode(files[index], str(prompt.id)) for index in files])
-            require_finite(prompt, score)
-            winner = select.argmax(score.score.tolist(), self.config.tie).index
-            return PromptOutcome(winner, answers(score, len(files)), files)
+                pictures = [decode(files[index], str(prompt.id)) for index in files]
+                seed = candidate_seed(self.config.seed, prompt.id, -1)
+                score, chosen = score_and_choose(
+                    self.verifier, prompt, pictures, self.config.rule, self.config.tie, seed
+                )
+            return PromptOutcome(chosen.picks, answers(score, len(files)), files)
         if self.pictures is not None:
-            return PromptOutcome(0, answers(None, len(files)), files)
-        kept = [{key: row.get(key) for key in answers(None, 1)[0]} for row in self.folder.rows(prompt.id)]
-        return PromptOutcome(self.folder.winner(prompt.id), kept, files)
+            return PromptOutcome((0,), answers(None, len(files)), files)
+        rows = self.folder.rows(prompt.id)
+        names = [*answers(None, 1)[0], *(("rerank_score",) if "rerank_score" in rows[0] else ())]
+        kept = [{name: row.get(name) for name in names} for row in rows]
+        places = sorted((row["pick"], index) for index, row in enumerate(rows) if row.get("pick") is not None)
+        picks = tuple(index for _, index in places) or (self.folder.winner(prompt.id),)
+        return PromptOutcome(picks, kept, files)
 
     def _files(self, prompt: Prompt) -> dict[int, bytes]:
         """Encoded pictures by candidate: all of them from `imgs_path`, those that the run saved otherwise."""
@@ -92,12 +108,31 @@ class Saved:
                 )
             paths = {index: self.folder.picture(prompt.id, index) for index in range(self.config.num_samples)}
             return {index: path.read_bytes() for index, path in paths.items() if path.is_file()}
-        samples = self.pictures / f"{prompt.id:05d}" / "samples"
-        paths = [samples / f"img_{index:05d}.{self.config.fmt}" for index in range(self.config.num_samples)]
-        for path in paths:
-            if not path.is_file():
-                raise ImageError(f"{path}: missing; imgs_path, num_samples and fmt name this picture")
-        return {index: path.read_bytes() for index, path in enumerate(paths)}
+        found = candidates(self.pictures, prompt.id)[: self.config.num_samples]
+        return {index: self._encoded(path) for index, path in enumerate(found)}
+
+    def _encoded(self, path: Path) -> bytes:
+        """The file's own bytes where it is of the run's format."""
+        own = path.suffix.lower().removeprefix(".").replace("jpeg", "jpg") == self.config.fmt
+        return path.read_bytes() if own else encode(open_picture(path), self.config.fmt)
+
+
+def _require_candidates(run: ResolvedRun, root: Path) -> None:
+    """Raises ImageError, before the first is judged, where a prompt has fewer pictures than the run has candidates."""
+    count = run.config.num_samples
+    short = {prompt.id: len(found) for prompt in run.prompts if len(found := candidates(root, prompt.id)) < count}
+    if short:
+        listed = ", ".join(f"{prompt:05d} has {there}" for prompt, there in list(short.items())[:5])
+        more = f" and {len(short) - 5} more prompts" if len(short) > 5 else ""
+        raise ImageError(
+            f"{root}: num_samples is {count}, but {listed}{more}; "
+            "<prompt id>/samples/img_00000.png ... or 0000.png ... is needed"
+        )
+
+
+def _scores_pictures(verifier: Verifier) -> bool:
+    """It reads them, or knows their scores from a file."""
+    return verifier.reads == "image" or hasattr(verifier, "score_prompt")
 
 
 def answers(score: Score | None, count: int) -> list[dict[str, Any]]:

@@ -10,6 +10,8 @@ from vhs.geneval.summary import Figure, Outcome, Summary, format_table, summariz
 from vhs.records import Prompt
 
 COLUMNS = {"mean_of_candidates": "best-of-1 (mean)", "pick": "pick", "oracle": "oracle"}
+SEVERAL = {"mean_of_picks": "mean of picks"}
+"""The column of a run whose `selection` keeps several candidates."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,10 @@ class Run:
 
 def columns(run: Run) -> dict[str, Summary]:
     """By column: the mean over all candidates, the verifier's pick, the oracle's; the pick alone where only winners
-    were judged, nothing where no prompt was."""
+    were judged, nothing where no prompt was. The mean of the picks stands beside the first where there are several."""
     if not run.judged:
         return {}
-    picks, means, bests = [], [], []
+    picks, means, bests, several = [], [], [], []
     for prompt in run.judged:
         rows = run.rows[prompt.id]
         tag = prompt.metadata["tag"]
@@ -41,9 +43,14 @@ def columns(run: Run) -> dict[str, Summary]:
         picks.append(Outcome(prompt.id, tag, float(rows[run.winners[prompt.id]]["correct"])))
         means.append(Outcome(prompt.id, tag, sum(verdicts) / len(verdicts)))
         bests.append(Outcome(prompt.id, tag, float(any(verdicts))))
+        kept = [row["correct"] for row in rows if row.get("pick") is not None]
+        several += [Outcome(prompt.id, tag, sum(kept) / len(kept))] if kept else []
+    table = {"mean_of_candidates": summarize(means), "pick": summarize(picks)}
+    table |= {"mean_of_picks": summarize(several)} if several else {}
+    table["oracle"] = summarize(bests)
     if any("correct" not in row for prompt in run.judged for row in run.rows[prompt.id]):
-        return {"pick": summarize(picks)}
-    return {"mean_of_candidates": summarize(means), "pick": summarize(picks), "oracle": summarize(bests)}
+        return {name: one for name, one in table.items() if name in ("pick", "mean_of_picks")}
+    return table
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -74,7 +81,7 @@ def closing_table(run: Run) -> str:
     """The table that ends a run, in % with 95 % intervals over prompts, or one line on the scores without GenEval."""
     table = columns(run)
     if table:
-        return format_table({COLUMNS[name]: table[name] for name in table})
+        return format_table({(COLUMNS | SEVERAL)[name]: table[name] for name in table})
     scores = [row["score"] for rows in run.rows.values() for row in rows if row["score"] is not None]
     if not scores:
         return "nothing was judged, and no verifier scored"
@@ -88,4 +95,7 @@ def closing_table(run: Run) -> str:
 def _cells(figures: Mapping[str, Figure]) -> dict[str, Any]:
     """One line of the summary: a cell per column, null where the run does not know it."""
     known = {name: {"value": one.value, "low": one.low, "high": one.high} for name, one in figures.items()}
-    return {"prompts": figures["pick"].prompts, **{name: known.get(name) for name in COLUMNS}}
+    return {
+        "prompts": figures["pick"].prompts,
+        **{name: known.get(name) for name in [*COLUMNS, *(SEVERAL.keys() & known)]},
+    }

@@ -1,1 +1,1 @@
-"""The tiny world: captioned scenes of coloured shapes, and the recipe that trains a miniature of every model on them."""
+"""The tiny world: captioned scenes of coloured shapes, and the recipe that trains a miniature of each model on them."""

@@ -1,7 +1,7 @@
 """A stage beside the others: a LoRA adapter that shifts the shipped generator, for the ablation of shifted generators.
 
-The one-step student is adapted to its teacher's samples under a weaker guidance (2 instead of 4); the adapter is saved halfway
-and at the end, in the format of `SanaSprintPipeline.save_lora_weights`, below `outputs/paper/adapters/`.
+The one-step student is adapted to its teacher's samples under a weaker guidance (2 instead of 4). The adapter is saved
+halfway and at the end, in the format of `SanaSprintPipeline.save_lora_weights`, below `outputs/paper/adapters/`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Stage 9: candidates of the one-step student, judged by the tiny GenEval evaluator.
 
 Every picture is the generator's own, every label the evaluator's: no mistake is injected. What the evaluator sees is
-also said in words, which is what the connector is aligned on, and each picture is judged against a few other prompts too,
+also put into words, on which the connector is aligned, and each picture is judged against a few other prompts as well,
 so that the verifier has to look at it.
 """
 
@@ -71,7 +71,7 @@ def description(detections: list[Detection], colors: list[str], rng: np.random.G
 
 
 def judge_and_describe(data: CollectedSet, evaluator: GenEval, batch: int = 64) -> None:
-    """Write labels.jsonl, captions.jsonl and more.jsonl beside the set, one detector pass a picture for all three."""
+    """Write labels.jsonl, captions.jsonl and more.jsonl beside the set, with one detector pass per picture."""
     from tqdm import tqdm
 
     labels, captions, more = {}, {}, {}
@@ -97,20 +97,19 @@ def judge_and_describe(data: CollectedSet, evaluator: GenEval, batch: int = 64) 
             labels[index] = verdicts[k]
             captions[index] = description(shown[k], colors[k], np.random.default_rng([index, 9]))
             more[index] = [(record["prompt"], next(answers).correct) for record in asked[k]]
-    everything, source = range(len(data)), "tiny GenEval"
-    write_rows(data, everything, lambda ids: [line_of(data, i, correct=labels[i].correct, reason=labels[i].reason) for i in ids],
-               "labels.jsonl", source=source)  # fmt: skip
-    write_rows(
-        data,
-        everything,
-        lambda ids: [line_of(data, i, caption=captions[i]) for i in ids],
-        "captions.jsonl",
-        source=source,
-    )
-    write_rows(
-        data, everything, lambda ids: [line_of(data, i, prompt=prompt, correct=fits) for i in ids for prompt, fits in more[i]],
-        "more.jsonl", source=source,
-    )  # fmt: skip
+    rows = {
+        "labels.jsonl": lambda i: [{"correct": labels[i].correct, "reason": labels[i].reason}],
+        "captions.jsonl": lambda i: [{"caption": captions[i]}],
+        "more.jsonl": lambda i: [{"prompt": prompt, "correct": fits} for prompt, fits in more[i]],
+    }
+    for file, of in rows.items():
+        write_rows(
+            data,
+            range(len(data)),
+            lambda ids, of=of: [line_of(data, i, **values) for i in ids for values in of(i)],
+            file,
+            source="tiny GenEval",
+        )
 
 
 def _as_scene(metadata: dict, seen: list[Detection], colors: list[str]) -> Scene:
@@ -126,7 +125,7 @@ def _as_scene(metadata: dict, seen: list[Detection], colors: list[str]) -> Scene
 def other_records(scene: Scene, rng: np.random.Generator) -> list[dict]:
     """Training captions besides the picture's own: some true of what it shows, some with one thing changed.
 
-    Of two different shapes a relation that holds and its opposite are asked, and a pair of colours and a contrast to it."""
+    About two different shapes, a relation that holds and its opposite are asked, and their colours and a contrast."""
     if not scene.objects:
         return []
     drawn = [candidate_record(scene, rng) for _ in range(OTHER_PROMPTS)]
@@ -160,13 +159,13 @@ def main() -> None:
         name, seed = f"set_{args.part}", 77 + args.part
     output = str(recipe.WORK / STAGE / name)
     collect = CollectConfig(
-        run=RUN, annotation=prompt_file(name.removeprefix("set_"), prompts), output=output, candidates=PER_PROMPT, blocks=BLOCKS,
-        latent=True, pictures="png", seed=seed, micro_batch=PER_PROMPT,
+        run=RUN, annotation=prompt_file(name.removeprefix("set_"), prompts), output=output, candidates=PER_PROMPT,
+        blocks=BLOCKS, latent=True, pictures="png", seed=seed, micro_batch=PER_PROMPT, require_records=True,
     )  # fmt: skip
     print(run_collect(collect, print).line())
     data = CollectedSet(output)
     judge_and_describe(data, resolve_judge(load_config(RUN), "cpu").fetched().load())
-    correct = [json.loads(line)["correct"] for line in (data.folder / "labels.jsonl").read_text().splitlines()]
+    correct = [json.loads(line)["correct"] for line in (data.folder / "labels.jsonl").open(encoding="utf-8")]
     by_tag = {}
     for index, value in enumerate(correct):
         by_tag.setdefault(data.prompt(index).metadata["tag"], []).append(value)

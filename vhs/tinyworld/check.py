@@ -1,6 +1,6 @@
 """Measures the shipped tiny world: `python -m vhs.tinyworld.check [--quick]`.
 
-Prints a table and, as its last line, one JSON object. All seeds are new to every stage; in the tags colors, position
+Prints tables and, as its last line, one JSON object. All seeds are new to every stage; in the tags colors, position
 and color_attr the combinations of shape, colour and relation are new as well. Intervals are 95 % bootstraps over
 prompts (over scenes for the autoencoder and the judge).
 """
@@ -20,16 +20,19 @@ from tqdm import tqdm
 
 from vhs.bootstrap import Interval, bootstrap
 from vhs.config.run import load_config
-from vhs.geneval.evaluate import GenEval
+from vhs.judges.base import Judge
 from vhs.records import TAGS, Prompt
 from vhs.resolve import resolve
 from vhs.seeding import candidate_seed
+from vhs.tinyworld.geometry_judge import GeometryJudge
 from vhs.tinyworld.scenes import Scene, contrast, render, sample_prompts, sample_scene, true_verdict
 from vhs.training import metrics
 
 CANDIDATES = 8
 FIRST_SCENE = 1_500_000_000
 NEW_COMBINATIONS = ("colors", "position", "color_attr")
+JUDGES = ("geneval", "geometry")
+"""The first labelled the verifier's training data, the second did not."""
 
 
 # ------------------------------------------------------------------------------------------- autoencoder and evaluator
@@ -68,8 +71,8 @@ def wrong_record(scene: Scene, masks: np.ndarray, seed: int) -> dict:
             return record
 
 
-def judged(judge: GenEval, images: Sequence[Image.Image], records: Sequence[dict], batch: int = 64) -> list[bool]:
-    """GenEval's verdicts."""
+def judged(judge: Judge, images: Sequence[Image.Image], records: Sequence[dict], batch: int = 64) -> list[bool]:
+    """A judge's verdicts."""
     out: list[bool] = []
     for start in range(0, len(images), batch):
         verdicts = judge.judge_batch(images[start : start + batch], records[start : start + batch])
@@ -77,8 +80,8 @@ def judged(judge: GenEval, images: Sequence[Image.Image], records: Sequence[dict
     return out
 
 
-def measure_judge(autoencoder: torch.nn.Module, judge: GenEval, count: int) -> dict[str, Interval]:
-    """PSNR, and how often the judge accepts true captions and rejects wrong ones, on pictures and reconstructions."""
+def measure_judges(autoencoder: torch.nn.Module, judges: dict[str, Judge], count: int) -> dict[str, Interval]:
+    """PSNR, and how often each judge accepts true captions and rejects wrong ones, on pictures and reconstructions."""
     scenes = held_out_scenes(count)
     drawn = [render(scene) for scene in scenes]
     images = [picture for picture, _ in drawn]
@@ -86,9 +89,11 @@ def measure_judge(autoencoder: torch.nn.Module, judge: GenEval, count: int) -> d
     right = [scene.metadata for scene in scenes]
     again = reconstruct(autoencoder, images)
     figures = {"autoencoder_psnr_db": [psnr(a, b) for a, b in zip(images, again, strict=True)]}
-    for suffix, pictures in (("", images), ("_reconstructed", again)):
-        figures[f"judge_accept{suffix}"] = judged(judge, pictures, right)
-        figures[f"judge_reject{suffix}"] = [not verdict for verdict in judged(judge, pictures, wrong)]
+    for name, judge in judges.items():
+        prefix = "judge" if name == JUDGES[0] else name
+        for suffix, pictures in (("", images), ("_reconstructed", again)):
+            figures[f"{prefix}_accept{suffix}"] = judged(judge, pictures, right)
+            figures[f"{prefix}_reject{suffix}"] = [not verdict for verdict in judged(judge, pictures, wrong)]
     return {name: bootstrap(values) for name, values in figures.items()}
 
 
@@ -96,18 +101,21 @@ def measure_judge(autoencoder: torch.nn.Module, judge: GenEval, count: int) -> d
 
 
 class Rows:
-    """A row per candidate: which prompt and seed it belongs to, its score, its score with another prompt's features."""
+    """A row per candidate: its prompt and seed, its score, its score with another prompt's features, each judge's
+    verdict."""
 
     def __init__(self) -> None:
         self.groups: list[tuple[int, int]] = []
         self.scores: list[float] = []
         self.shuffled: list[float] = []
-        self.verdicts: list[bool] = []
+        self.verdicts: dict[str, list[bool]] = {name: [] for name in JUDGES}
         self.tags: dict[tuple[int, int], str] = {}
 
 
-def collect_rows(generator, verifier, judge: GenEval, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Rows:
-    """Every candidate scored from its hidden states, finished, decoded and judged."""
+def collect_rows(
+    generator, verifier, judges: dict[str, Judge], prompts: Sequence[Prompt], seeds: Sequence[int]
+) -> Rows:
+    """Every candidate scored from its hidden states, finished, decoded and judged by all."""
     rows = Rows()
     texts = generator.encode([prompt.text for prompt in prompts])
     with tqdm(total=len(prompts) * len(seeds), desc="prompts x seeds", mininterval=5) as bar:
@@ -122,17 +130,20 @@ def collect_rows(generator, verifier, judge: GenEval, prompts: Sequence[Prompt],
                 rows.tags[prompt.id, seed] = prompt.metadata["tag"]
                 rows.scores += verifier.score(prompt.text, prefix.hidden).score.tolist()
                 rows.shuffled += verifier.score(prompt.text, other).score.tolist()
-                rows.verdicts += judged(judge, images, [prompt.metadata] * CANDIDATES)
+                for name, judge in judges.items():
+                    rows.verdicts[name] += judged(judge, images, [prompt.metadata] * CANDIDATES)
                 before = prefix.hidden
                 bar.update()
     return rows
 
 
-def measure_verifier(rows: Rows, only: Callable[[str], bool] = lambda tag: True) -> dict[str, Interval]:
-    """Best-of-N rates and the within-prompt AUC over the groups whose tag is wanted."""
+def measure_verifier(
+    rows: Rows, only: Callable[[str], bool] = lambda tag: True, judge: str = JUDGES[0]
+) -> dict[str, Interval]:
+    """Best-of-N rates and the within-prompt AUC over the groups whose tag is wanted, by one judge."""
     keep = [i for i, group in enumerate(rows.groups) if only(rows.tags[group])]
     groups, scores, shuffled, verdicts = (
-        [column[i] for i in keep] for column in (rows.groups, rows.scores, rows.shuffled, rows.verdicts)
+        [column[i] for i in keep] for column in (rows.groups, rows.scores, rows.shuffled, rows.verdicts[judge])
     )
     per_group = {
         "single": metrics.best_of_n(groups, scores, verdicts, 1),
@@ -144,27 +155,73 @@ def measure_verifier(rows: Rows, only: Callable[[str], bool] = lambda tag: True)
         "auc_shuffled": metrics.group_aucs(groups, shuffled, verdicts),
     }
     per_group["gain"] = {g: per_group["best_of_8"][g] - per_group["single"][g] for g in per_group["single"]}
+    return {name: over_prompts(values) for name, values in per_group.items()}
+
+
+def over_prompts(values: dict[tuple[int, int], float]) -> Interval:
+    """The mean over groups, with an interval over their prompts."""
+    return bootstrap(list(values.values()), [prompt for prompt, _ in values])
+
+
+def measure_second_judge(rows: Rows) -> dict[str, Interval]:
+    """What the verifier gains by the judge that labelled nothing, and how much less that is.
+
+    `geometry_of_geneval`: the second judge's rate where the first one's own verdicts pick among 8 (the first candidate
+    that it finds right). `gain_less`: the gain by the first judge less that by the second, of the same candidates.
+    """
+    first, second = (rows.verdicts[name] for name in JUDGES)
+    ones = metrics.best_of_n(rows.groups, rows.scores, first, 1), metrics.best_of_n(rows.groups, rows.scores, second, 1)
+    best = metrics.best_of_n(rows.groups, rows.scores, first, 8), metrics.best_of_n(rows.groups, rows.scores, second, 8)
+    less = {g: (best[0][g] - ones[0][g]) - (best[1][g] - ones[1][g]) for g in ones[0]}
+    agree = [float(a == b) for a, b in zip(first, second, strict=True)]
+    by_labels = metrics.best_of_n(rows.groups, np.asarray(first, dtype=float), second, 8)
+    names = ("single", "best_of_8", "oracle_of_8", "gain", "auc")
+    measured = measure_verifier(rows, judge=JUDGES[1])
     return {
-        name: bootstrap(list(values.values()), [prompt for prompt, _ in values]) for name, values in per_group.items()
+        **{f"geometry_{name}": measured[name] for name in names},
+        "geometry_of_geneval": over_prompts(by_labels),
+        "gain_less": over_prompts(less),
+        "judges_agree": bootstrap(agree, [prompt for prompt, _ in rows.groups]),
     }
 
 
 # ------------------------------------------------------------------------------------------------------------ report
 
 
+def parts() -> dict[str, Callable[[str], bool]]:
+    """Which tags each line of a table is over: each tag, the two kinds of held-out prompts, all."""
+    found: dict[str, Callable[[str], bool]] = {tag: (lambda one, tag=tag: one == tag) for tag in TAGS}
+    found["new seeds only"] = lambda tag: tag not in NEW_COMBINATIONS
+    found["new combinations"] = lambda tag: tag in NEW_COMBINATIONS
+    found["all"] = lambda tag: True
+    return found
+
+
 def table(rows: Rows) -> str:
-    """Rates per tag in percent, and over all prompts; the two kinds of held-out prompts apart."""
+    """Rates in percent by the first judge."""
     names = ("single", "best_of_2", "best_of_4", "best_of_8", "oracle_of_8", "auc")
-    parts: dict[str, Callable[[str], bool]] = {tag: (lambda one, tag=tag: one == tag) for tag in TAGS}
-    parts["new seeds only"] = lambda tag: tag not in NEW_COMBINATIONS
-    parts["new combinations"] = lambda tag: tag in NEW_COMBINATIONS
-    parts["all"] = lambda tag: True
     lines = [f"{'':18}" + "".join(f"{name:>13}" for name in names)]
-    for part, only in parts.items():
+    for part, only in parts().items():
         figures = measure_verifier(rows, only)
         cells = [f"{figures[n].mean:13.3f}" if n == "auc" else f"{100 * figures[n].mean:13.1f}" for n in names]
         lines.append(f"{part:18}" + "".join(cells))
     return "\n".join(lines)
+
+
+def both_judges(rows: Rows) -> str:
+    """The same picks by both judges, side by side, in percent with 95 % intervals over prompts."""
+    names = [(name, judge) for name in ("single", "best_of_8", "gain") for judge in JUDGES]
+    lines = [f"{'':18}" + "".join(f"{f'{name} {judge}':>21}" for name, judge in names)]
+    for part, only in parts().items():
+        figures = {judge: measure_verifier(rows, only, judge) for judge in JUDGES}
+        cells = [in_percent(figures[judge][name]) for name, judge in names]
+        lines.append(f"{part:18}" + "".join(f"{cell:>21}" for cell in cells))
+    return "\n".join(lines)
+
+
+def in_percent(figure: Interval) -> str:
+    """`80.5 [77.2, 83.6]`."""
+    return f"{100 * figure.mean:.1f} [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
 
 
 def as_json(figures: dict[str, Interval], prompts: int, seeds: int) -> str:
@@ -179,12 +236,13 @@ def as_json(figures: dict[str, Interval], prompts: int, seeds: int) -> str:
 def check(prompts: int, seeds: int, scenes: int, config_path: str = "configs/tiny.yaml") -> tuple[Rows, dict]:
     """Every figure, from the shipped weights."""
     run = resolve(load_config(config_path))
-    generator, verifier, judge = run.models.load_generator(), run.models.load_verifier(), run.judge.load()
-    figures = measure_judge(generator.pipeline.vae, judge, scenes)
+    generator, verifier = run.models.load_generator(), run.models.load_verifier()
+    judges = dict(zip(JUDGES, (run.judges[0].load(), GeometryJudge()), strict=True))
+    figures = measure_judges(generator.pipeline.vae, judges, scenes)
     records = sample_prompts(prompts, seed=2026, split="test")
     asked = [Prompt(i, record["prompt"], record) for i, record in enumerate(records)]
-    rows = collect_rows(generator, verifier, judge, asked, [9000 + i for i in range(seeds)])
-    return rows, figures | measure_verifier(rows)
+    rows = collect_rows(generator, verifier, judges, asked, [9000 + i for i in range(seeds)])
+    return rows, figures | measure_verifier(rows) | measure_second_judge(rows)
 
 
 def main() -> None:
@@ -197,8 +255,8 @@ def main() -> None:
     started = time.perf_counter()
     rows, figures = check(prompts, seeds, scenes)
     for name, interval in figures.items():
-        print(f"{name:28} {interval.mean:8.4f}   [{interval.low:.4f}, {interval.high:.4f}]")
-    print(f"\n{table(rows)}\n\n{time.perf_counter() - started:.0f} s")
+        print(f"{name:32} {interval.mean:8.4f}   [{interval.low:.4f}, {interval.high:.4f}]")
+    print(f"\n{table(rows)}\n\n{both_judges(rows)}\n\n{time.perf_counter() - started:.0f} s")
     print(as_json(figures, prompts, seeds))
 
 

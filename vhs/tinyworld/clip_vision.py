@@ -1,7 +1,7 @@
 """A stage beside the others: a CLIP vision tower, for verifiers that read the decoded picture.
 
-transformers' `CLIPModel` learns by contrast (Radford et al., 2021) to match fresh scenes with their descriptions in words;
-the vision half is shipped, in the format in which LLaVA's ViT-L/14@336 is published. Not needed by the main job.
+transformers' `CLIPModel` learns by contrast (Radford et al., 2021) to match fresh scenes with their descriptions in
+words; the vision half is shipped, in the format in which LLaVA's ViT-L/14@336 is published. No other stage needs it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ LAYERS = 5
 
 
 def build(tokenizer: Qwen2Tokenizer) -> CLIPModel:
-    """Untrained: 64 patches of 8 px, five layers of width 96; the text half, three layers of width 64, is thrown away."""
+    """Untrained: 64 patches of 8 px, five layers of width 96; the text half (three layers of width 64) is discarded."""
     shape = {"hidden_act": "gelu", "projection_dim": 64}
     vision = {"hidden_size": 96, "intermediate_size": 288, "num_hidden_layers": LAYERS, "num_attention_heads": 4}
     text = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 3, "num_attention_heads": 4}
     return CLIPModel(CLIPConfig(
         vision_config={**shape, **vision, "image_size": SIZE, "patch_size": 8},
         text_config={**shape, **text, "vocab_size": len(tokenizer), "max_position_embeddings": TOKENS,
-                     "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id},
+                     "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id,
+                     "pad_token_id": tokenizer.pad_token_id},
         projection_dim=64,
     ))  # fmt: skip
 
@@ -74,7 +75,9 @@ def main() -> None:
                 **{name: value.to(args.device) for name, value in batch.items()}, return_loss=True
             ).loss.float()
 
-    evaluate = lambda step: {"found": round(found(model, tokenizer, processor, 200), 4)}  # noqa: E731
+    def evaluate(step: int) -> dict[str, float]:
+        return {"found": round(found(model, tokenizer, processor, 200), 4)}
+
     recipe.train(
         STAGE,
         model,

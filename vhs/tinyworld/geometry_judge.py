@@ -20,10 +20,12 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from vhs.checkpoints.source import Source
+from vhs.config.run import RunConfig
 from vhs.geneval import rules
 from vhs.geneval.metadata import check_metadata
 from vhs.geneval.rules import Thresholds
-from vhs.records import TAGS, Detection, Verdict
+from vhs.records import TAGS, Detection, Verdict, is_geneval
 from vhs.tinyworld.scenes import (
     COLORS,
     SHAPES,
@@ -37,6 +39,8 @@ from vhs.tinyworld.scenes import (
     render,
     true_verdict,
 )  # fmt: skip
+from vhs.verifiers.registry import Entry
+from vhs.verifiers.spec import require_fields
 
 CONTRAST = 40.0
 """Grey levels (the length of the difference in RGB) by which a pixel must leave the background; no colour that scenes
@@ -144,6 +148,39 @@ class GeometryJudge:
         colors = {id(piece.detection): piece.color for piece in pieces}
         found = [piece.detection for piece in pieces]
         return rules.judge(record, found, lambda one, label: colors[id(one)], thresholds=THRESHOLDS)
+
+
+@dataclass(frozen=True)
+class GeometrySpec:
+    """The judge as a run names it: it reads no file."""
+
+    name: str = "geometry"
+    sources: tuple[Source, ...] = ()
+    downloads: tuple[Source, ...] = ()
+
+    def judges(self, record: Mapping[str, Any]) -> bool:
+        return is_geneval(record)
+
+    def check(self, record: Mapping[str, Any], where: str) -> None:
+        check_metadata(record, SHAPES, where)
+
+    def fetched(self) -> GeometrySpec:
+        return self
+
+    def describe(self) -> dict[str, Any]:
+        return {"contrast": CONTRAST, "smallest": SMALLEST, "overlap": OVERLAP}
+
+    def load(self) -> GeometryJudge:
+        return GeometryJudge()
+
+    def measures(self, record: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, list[tuple[str, float]]]:
+        return {"correct": [(record["tag"], float(fields["correct"]))]}
+
+
+def resolve_geometry(entry: Entry, config: RunConfig, device: str, dtype: str) -> GeometrySpec:
+    """A registry entry of this kind has no fields."""
+    require_fields(entry, ())
+    return GeometrySpec(entry.name)
 
 
 # ---------------------------------------------------------------------------------------------------- how exact it is

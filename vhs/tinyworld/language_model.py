@@ -1,15 +1,16 @@
 """Stage 7: the language model, a tiny Qwen2, pretrained on scenes in words.
 
 A scene is described in a sentence or drawn with words, cell by cell (word_grid.py). Four kinds of text follow, all from
-training captions: a description or a caption; words that the scene has or has not, and where a shape is; up to eight
-captions, each with GenEval's verdict; and the verifier's own question with the scene in the picture's place. So the model
-knows how to look at a picture, and what its agreement with a prompt means, before it sees a picture's features.
+training captions: a description or a caption; words that do or do not apply to the scene, and where a shape is; up to
+eight captions, each with GenEval's verdict; and the verifier's own question with the scene in the picture's place. So
+the model knows how to look at a picture, and what it means for one to match a prompt, before it sees any features.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ DRAWN = 0.8
 CAPTION_QUESTION = "<image> Describe the picture."
 """The user's message that a description answers; the alignment stage asks the same of a picture."""
 ANSWER_WEIGHT, TEXT_WEIGHT = 1.0, 0.01
-CAPTIONS_A_SCENE, WORDS_A_SCENE = 8, 12
+CAPTIONS_PER_SCENE, WORDS_PER_SCENE = 8, 12
 
 
 def build(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
@@ -136,13 +137,13 @@ def example(seed: int, tokenizer: Qwen2Tokenizer) -> list[tuple[str, bool]]:
         return [(asked, False), (f"{answer}<|im_end|>", True)]
     if kind < 5:
         pieces = [(f"{seen}\n", False)]
-        for _ in range(WORDS_A_SCENE):
+        for _ in range(WORDS_PER_SCENE):
             asked, answer = (presence, whereabouts, order)[rng.integers(3)](scene, rng)
             pieces += [(asked, False), (answer, True), ("\n", False)]
         return pieces
     if kind < 7:
         pieces = [(f"{seen}\n", False)]
-        drawn = [asked_record(scene, rng) for _ in range(CAPTIONS_A_SCENE)]
+        drawn = [asked_record(scene, rng) for _ in range(CAPTIONS_PER_SCENE)]
         distinct = {record["prompt"]: record for record in drawn}  # a caption said twice would give itself away as true
         for record in distinct.values():
             pieces += [(f"{record['prompt']}?\n", False), (_answer(record, scene), True), ("\n", False)]
@@ -155,7 +156,10 @@ def example(seed: int, tokenizer: Qwen2Tokenizer) -> list[tuple[str, bool]]:
 def presence(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     """A shape, a colour or both, and whether the scene has it; wrong pairs are often of two objects' halves."""
     there = {(obj.color, obj.shape) for obj in scene.objects}
-    pick = lambda options: options[rng.integers(len(options))]  # noqa: E731
+
+    def pick(options: Sequence) -> Any:
+        return options[rng.integers(len(options))]
+
     some = rng.integers(2, size=2)
     color = pick([obj.color for obj in scene.objects]) if some[0] else pick(list(COLORS))
     shape = pick([obj.shape for obj in scene.objects]) if some[1] else pick(SHAPES)
@@ -169,10 +173,10 @@ def presence(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
 
 
 def whereabouts(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
-    """The beginning of a caption, and where its shape is: ("a photo of a star", " top left"). Of a shape that is there once;
-    without any, `presence`.
+    """The beginning of a caption, and where its shape is: ("a photo of a star", " top left"), for a shape that is there
+    once; `presence` where there is none.
 
-    The answer follows the shape's name, so that it takes a single look to find it: that is how relations are learned.
+    The answer directly follows the shape's name, so that one attention step finds it: relations are learned from that.
     """
     shapes = [obj.shape for obj in scene.objects]
     alone = [obj for obj in scene.objects if shapes.count(obj.shape) == 1]
@@ -241,8 +245,9 @@ def _row(pieces: list[tuple[str, bool]], tokenizer: Qwen2Tokenizer, seed: int) -
 
 def drawing(seed: int, scene: Scene, tokenizer: Qwen2Tokenizer) -> Words:
     """The scene drawn with words."""
-    token = lambda word: tokenizer.convert_tokens_to_ids(f"Ġ{word}")  # noqa: E731
-    return word_grid.draw(scene, token, np.random.default_rng([seed, 6]))
+    return word_grid.draw(
+        scene, lambda word: tokenizer.convert_tokens_to_ids(f"Ġ{word}"), np.random.default_rng([seed, 6])
+    )
 
 
 def loss(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, step: int, device: str) -> torch.Tensor:
@@ -294,8 +299,10 @@ def answers_right(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, count: int
         ]
         if drawn:
             halves.insert(1, drawing(i, scene, tokenizer))
-        ids, weights = (torch.from_numpy(np.concatenate([getattr(half, name) for half in halves]))[None].to(model.device)
-                        for name in ("ids", "weights"))  # fmt: skip
+        ids, weights = (
+            torch.from_numpy(np.concatenate([getattr(half, name) for half in halves]))[None].to(model.device)
+            for name in ("ids", "weights")
+        )
         embedded = word_grid.embed(model.get_input_embeddings(), ids, weights)
         logits = model(inputs_embeds=embedded).logits[0, -1]
         right += bool(logits[yes] > logits[no]) == true_verdict(record, scene).correct

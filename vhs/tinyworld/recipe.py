@@ -18,9 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers.training_utils import EMAModel
 from torch import nn
 from tqdm import tqdm
 
+from vhs.device import resolve_device
+from vhs.errors import ConfigError
 from vhs.tinyworld.scenes import Scene, render, sample_scene
 
 CKPTS = Path("ckpts/tiny")
@@ -29,16 +32,20 @@ HELD_OUT_SEEDS = 1_000_000_000
 """Scene seeds from here on are for measuring only; training stays below."""
 
 
-def arguments(stage: str, steps: int, **flags: str) -> argparse.Namespace:
-    """The options every stage takes, and its own flags by their help texts."""
-    parser = argparse.ArgumentParser(prog=f"python -m vhs.tinyworld.{stage}")
+def arguments(module: str, steps: int, **flags: str) -> argparse.Namespace:
+    """The options every stage takes, and its own flags by their help texts; `device` is one that torch has."""
+    parser = argparse.ArgumentParser(prog=f"python -m vhs.tinyworld.{module}")
     parser.add_argument("--steps", type=int, default=steps, help="optimiser steps in all (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: %(default)s)")
     for name, text in flags.items():
         parser.add_argument(f"--{name}", action="store_true", help=text)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    try:
+        args.device = resolve_device(args.device)
+    except ConfigError as error:
+        parser.error(str(error))
     return args
 
 
@@ -71,24 +78,6 @@ def pictures(scenes: Iterable[Scene]) -> torch.Tensor:
     return torch.from_numpy(arrays).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-class Averaged:
-    """An exponential moving average of a module's parameters, corrected for its short start."""
-
-    def __init__(self, module: nn.Module, decay: float):
-        self.decay, self.updates = decay, 0
-        self.values = {name: p.detach().clone() for name, p in module.named_parameters()}
-
-    @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        current = dict(module.named_parameters())
-        torch._foreach_lerp_(list(self.values.values()), [current[name].detach() for name in self.values], 1 - decay)
-
-    def copy_to(self, module: nn.Module) -> None:
-        module.load_state_dict(self.values, strict=False)
-
-
 class Muon(torch.optim.Muon):
     """torch's Muon (Jordan et al., 2024), which takes matrices only, for 1 x 1 convolutions too: through flat views."""
 
@@ -110,7 +99,7 @@ def matrices_of(blocks: nn.Module) -> list[nn.Parameter]:
 def _optimizers(
     module: nn.Module, muon: list[nn.Parameter], peak: float, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
-    """AdamW, and Muon for the parameters `muon`, at rates that change a weight alike (Liu et al., 2025)."""
+    """AdamW, and Muon for the parameters `muon`, at rates that change weights equally fast (Liu et al., 2025)."""
     chosen = {id(p) for p in muon}
     rest = [p for p in module.parameters() if id(p) not in chosen]
     found: list[torch.optim.Optimizer] = [
@@ -147,13 +136,13 @@ def train(
 ) -> nn.Module:
     """Train `module` until `steps`, resuming from the stage's state; return it (averaged where `average` > 0).
 
-    `loss_of(step)` gives the loss of one step, `evaluate(step)` figures for the log. The optimiser is AdamW, and Muon for
-    the weights `muon`. Raises FloatingPointError on a loss that is not finite, before the state is overwritten.
+    `loss_of(step)` gives the loss of one step, `evaluate(step)` figures for the log. The optimiser is AdamW, and Muon
+    for the weights `muon`. Raises FloatingPointError on a loss that is not finite, before the state is overwritten.
     """
     folder = WORK / stage
     folder.mkdir(parents=True, exist_ok=True)
     optimizers = _optimizers(module, muon or [], peak, weight_decay)
-    averaged = Averaged(module, average) if average else None
+    averaged = EMAModel(module.parameters(), decay=average, foreach=True) if average else None
     start = _resume(folder / "state.pt", module, optimizers, averaged)
     bar = tqdm(range(start, steps), initial=start, total=steps, desc=stage, mininterval=10)
     running, saved = None, time.monotonic()
@@ -169,7 +158,7 @@ def train(
             optimizer.step()
         module.zero_grad()
         if averaged:
-            averaged.update(module)
+            averaged.step(module.parameters())
         running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
         bar.set_postfix(loss=f"{running:.4f}", refresh=False)
         if time.monotonic() - saved > save_every_s or step + 1 == steps:
@@ -179,20 +168,20 @@ def train(
             figures = evaluate(step + 1) if evaluate else {}
             log(stage, step=step + 1, loss=round(running, 5), **figures)
     if averaged:
-        averaged.copy_to(module)
+        averaged.copy_to(module.parameters())
     return module
 
 
-def _save(path: Path, step: int, module: nn.Module, optimizers: list, averaged: Averaged | None) -> None:
+def _save(path: Path, step: int, module: nn.Module, optimizers: list, averaged: EMAModel | None) -> None:
     state = {"step": step, "module": module.state_dict(), "optimizers": [o.state_dict() for o in optimizers]}
     if averaged:
-        state |= {"averaged": averaged.values, "updates": averaged.updates}
+        state["averaged"] = averaged.state_dict()
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     partial.replace(path)
 
 
-def _resume(path: Path, module: nn.Module, optimizers: list, averaged: Averaged | None) -> int:
+def _resume(path: Path, module: nn.Module, optimizers: list, averaged: EMAModel | None) -> int:
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True, map_location="cpu")
@@ -200,9 +189,8 @@ def _resume(path: Path, module: nn.Module, optimizers: list, averaged: Averaged 
     for optimizer, values in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(values)
     if averaged:
-        averaged.updates = state["updates"]
-        for name, value in state["averaged"].items():
-            averaged.values[name].copy_(value)
+        averaged.load_state_dict(state["averaged"])
+        averaged.to(next(module.parameters()).device)
     return state["step"]
 
 

@@ -1,12 +1,12 @@
 """Scenes of coloured shapes: captions in GenEval's templates, GenEval's metadata, pictures and instance masks.
 
-A scene is 64 px square: one to four objects on a muted grey, drawn at four times the size and reduced, so that edges are
-anti-aliased. Objects never touch. Everything is a function of a seed.
+A scene is 64 px square: one to four objects on a muted grey, drawn at four times the size and reduced, so that edges
+are anti-aliased. Objects never touch. Everything is a function of a seed.
 
 Combinations held out from every training stage (`held_out` says which captions):
-- colors: 16 (shape, colour) pairs, two per shape, never said and never drawn in training;
-- position: 22 of the 112 (shape, left of / above, shape) relations, never said in either wording; a picture of "a star and
-  a ring" may show one;
+- colors: 16 (shape, colour) pairs, two per shape, in no caption and no scene that is drawn for training;
+- position: 22 of the 112 (shape, left of / above, shape) relations, in no caption, in either wording; a picture of
+  "a star and a ring" may show one;
 - color_attr: every caption with a held-out pair, and a tenth of all others.
 Single, two-object and counting captions are too few to hold out: there only the seed is new.
 """
@@ -200,7 +200,10 @@ def _endless(items: list[dict], rng: np.random.Generator) -> Iterator[dict]:
 
 def _layout(count: int, axis: str, rng: np.random.Generator) -> list[tuple[float, float, float]]:
     """(x, y, radius) of 1 to 4 objects that do not touch; of two, the first is left of or above the second."""
-    jitter = lambda amount: rng.uniform(-amount, amount, size=2)  # noqa: E731
+
+    def jitter(amount: float) -> np.ndarray:
+        return rng.uniform(-amount, amount, size=2)
+
     if count == 1:
         dx, dy = jitter(11)
         return [(32 + dx, 32 + dy, rng.uniform(10, 14))]
@@ -280,8 +283,8 @@ def _polygon(points: Sequence[tuple[float, float]], obj: SceneObject) -> list[tu
     """Unit-circle points (y up) rotated, scaled and moved to the object, at the drawing size."""
     angle = math.radians(obj.rotation)
     cos, sin = math.cos(angle), math.sin(angle)
-    place = lambda x, y: (obj.x + obj.radius * (x * cos - y * sin), obj.y - obj.radius * (x * sin + y * cos))  # noqa: E731
-    return [tuple(SUPERSAMPLING * v for v in place(x, y)) for x, y in points]
+    moved = [(obj.x + obj.radius * (x * cos - y * sin), obj.y - obj.radius * (x * sin + y * cos)) for x, y in points]
+    return [(SUPERSAMPLING * x, SUPERSAMPLING * y) for x, y in moved]
 
 
 def _star() -> list[tuple[float, float]]:
@@ -325,10 +328,10 @@ def _draw(obj: SceneObject) -> Image.Image:
     if obj.shape in _OUTLINES:
         draw.polygon(_polygon(_OUTLINES[obj.shape], obj), fill=255)
         return canvas
-    box = lambda r: [SUPERSAMPLING * v for v in (obj.x - r, obj.y - r, obj.x + r, obj.y + r)]  # noqa: E731
-    draw.ellipse(box(obj.radius), fill=255)
+    centre = (SUPERSAMPLING * obj.x, SUPERSAMPLING * obj.y)
+    draw.circle(centre, SUPERSAMPLING * obj.radius, fill=255)
     if obj.shape == "ring":
-        draw.ellipse(box(obj.radius * 0.52), fill=0)
+        draw.circle(centre, SUPERSAMPLING * obj.radius * 0.52, fill=0)
     return canvas
 
 
@@ -355,7 +358,7 @@ def covered(obj: SceneObject, side: int) -> np.ndarray:
 
 
 def true_detections(scene: Scene, masks: np.ndarray | None = None) -> list[Detection]:
-    """What a perfect detector would answer: every object with score 1, its mask and box (without masks: the outline's)."""
+    """What a perfect detector answers: every object with score 1, its mask and box (without masks: its outline's)."""
     found = []
     for i, obj in enumerate(scene.objects):
         if masks is None:

@@ -1,8 +1,8 @@
 """Stage 8: the one-step student, by regression on the teacher's own noise-to-sample pairs.
 
-The teacher's deterministic sampler (6 Euler steps, classifier-free guidance 4 in the first 4) maps noise z to a sample x0; the
-student starts from the teacher's weights and learns, at s = 1 (t = pi/2), the velocity z - x0. The guidance is thereby
-baked in. The result is written as a `SanaSprintPipeline` folder.
+The teacher's deterministic sampler (6 Euler steps, classifier-free guidance 4 in the first 4) maps noise z to a sample
+x0; the student starts from the teacher's weights and learns, at s = 1 (t = pi/2), the velocity z - x0. The guidance is
+thereby baked in. The result is written as a `SanaSprintPipeline` folder.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from vhs.records import TAGS
-from vhs.tinyworld import autoencoder, latent_reader, recipe, teacher, text_encoder
+from vhs.tinyworld import autoencoder, latent_probe, recipe, teacher, text_encoder
 from vhs.tinyworld.scenes import TAG_WEIGHTS, records
 
 STAGE = "student"
@@ -76,15 +76,15 @@ def read_pairs() -> tuple[torch.Tensor, torch.Tensor, list[str]]:
     return torch.cat([noise_of_shard(shard) for shard in range(SHARDS)]), torch.cat(samples), texts
 
 
-def loss(model, reader, z, x0, ids, mask, step: int, device: str) -> torch.Tensor:
-    """Mean squared error of the one-step sample z - v, and what block 7 foretold badly."""
+def loss(model, probe, z, x0, ids, mask, step: int, device: str) -> torch.Tensor:
+    """Mean squared error of the one-step sample z - v, and how far block 7 was off."""
     chosen = torch.randint(len(z), (BATCH,), generator=torch.Generator().manual_seed(step))
     noise, target = z[chosen].to(device), x0[chosen].to(device)
     ones = torch.ones(BATCH, device=device)
     with recipe.autocast(device):
         velocity, guess, logits = model(noise, ones, ids[chosen].to(device), mask[chosen].to(device))
     error = (noise - velocity.float() - target).square().mean()
-    return error + teacher.early_loss(reader, guess, logits, target)
+    return error + teacher.early_loss(probe, guess, logits, target)
 
 
 def save(model: teacher.TextToLatent) -> None:
@@ -108,21 +108,24 @@ def main() -> None:
     model = teacher.load(args.device).train()
     held = slice(len(z) - 256, len(z))
 
-    reader = latent_reader.load(args.device, LATENT[0])
+    probe = latent_probe.load(args.device, LATENT[0])
 
     @torch.no_grad()
     def evaluate(step: int) -> dict[str, float]:
         target, noise = x0[held].to(args.device), z[held].to(args.device)
         ones = torch.ones(len(noise), device=args.device)
-        velocity, guess, logits = model.foretold(noise, ones, ids[held].to(args.device), mask[held].to(args.device))
+        velocity, guess, logits = model.with_early(noise, ones, ids[held].to(args.device), mask[held].to(args.device))
         errors = {"held_out_mse": noise - velocity - target, "held_out_early_mse": guess - target}
-        said = latent_reader.agreement(logits, latent_reader.read(reader, target))
+        said = latent_probe.agreement(logits, latent_probe.read(probe, target))
         return {name: round(error.square().mean().item(), 5) for name, error in errors.items()} | {
             "held_out_early_reading": round(said.item(), 5)
         }
 
-    step_model = torch.compile(model.foretold)
-    loss_of = lambda step: loss(step_model, reader, z[:-256], x0[:-256], ids, mask, step, args.device)  # noqa: E731
+    step_model = torch.compile(model.with_early)
+
+    def loss_of(step: int) -> torch.Tensor:
+        return loss(step_model, probe, z[:-256], x0[:-256], ids, mask, step, args.device)
+
     muon = recipe.matrices_of(model.transformer.transformer_blocks)
     recipe.train(
         STAGE, model, loss_of, steps=args.steps, peak=8e-4, warmup=50, average=0.998, muon=muon, evaluate=evaluate,

@@ -7,32 +7,34 @@ target the flow velocity z - x0; a tenth of the captions are empty, for classifi
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from diffusers import SanaTransformer2DModel
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from vhs.tinyworld import latent_reader, recipe, text_encoder
+from vhs.tinyworld import latent_probe, recipe, text_encoder
 
 STAGE = "teacher"
 FOLDER = recipe.CKPTS / "teacher"
-"""Shipped with the latent reader, so that the student can be distilled again, and the teacher trained on."""
+"""Shipped with the latent probe, so that the student can be distilled again, and the teacher trained on."""
 BATCH = 64
 GUIDANCE = 0.45
 """The embedded guidance the transformer always sees: the pipeline's default 4.5 times `guidance_embeds_scale`."""
 WIDTH = 96
 CHANNELS = 16
-"""One token a latent pixel. The velocity contains the noise, which a token must carry through every block beside what it
-works out: 16 numbers of its 96. With patches of 2 x 2 it would be 64 of 96, and captions were hardly followed."""
+"""One token per latent pixel. The velocity contains the noise, which a token must carry through every block beside what
+it computes: 16 numbers of its 96. With patches of 2 x 2 it would be 64 of 96, and captions were hardly followed."""
 EARLY_BLOCK, EARLY_WEIGHT = 7, 1.0
-"""The block that the verifier will read, and the weight of what it foretells in the loss."""
+"""The block that the verifier will read, and the weight of its predictions in the loss."""
 
 
 def build_transformer() -> SanaTransformer2DModel:
     """The untrained transformer: 20 blocks of width 96 on 8 x 8 tokens, 3.1 M parameters."""
     return SanaTransformer2DModel(
-        in_channels=CHANNELS, out_channels=CHANNELS, sample_size=8, patch_size=1, interpolation_scale=1.0, num_layers=20,
-        num_attention_heads=WIDTH // 16, attention_head_dim=16, num_cross_attention_heads=4,
+        in_channels=CHANNELS, out_channels=CHANNELS, sample_size=8, patch_size=1, interpolation_scale=1.0,
+        num_layers=20, num_attention_heads=WIDTH // 16, attention_head_dim=16, num_cross_attention_heads=4,
         cross_attention_head_dim=WIDTH // 4, cross_attention_dim=WIDTH, caption_channels=text_encoder.WIDTH,
         qk_norm="rms_norm_across_heads", guidance_embeds=True, guidance_embeds_scale=0.1,
     )  # fmt: skip
@@ -41,8 +43,8 @@ def build_transformer() -> SanaTransformer2DModel:
 class TextToLatent(nn.Module):
     """Text encoder and transformer as one module: token ids in, flow velocity out.
 
-    While it trains, a linear head on block 7 foretells the sample (deep supervision: Lee et al., 2015) and what the
-    latent reader will say of it. In a network this small nothing else makes the early blocks settle what the picture
+    While it trains, a linear head on block 7 predicts the sample (deep supervision: Lee et al., 2015) and what the
+    latent probe will say of it. In a network this small nothing else makes the early blocks decide what the picture
     will show. The pipeline has no such head.
     """
 
@@ -50,7 +52,7 @@ class TextToLatent(nn.Module):
         super().__init__()
         self.text_encoder = text_encoder.build(vocabulary)
         self.transformer = build_transformer()
-        self.early = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, CHANNELS + sum(latent_reader.SIZES)))
+        self.early = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, CHANNELS + sum(latent_probe.SIZES)))
         self.early_state: torch.Tensor | None = None
         self.transformer.transformer_blocks[EARLY_BLOCK].register_forward_hook(self._keep)
 
@@ -59,12 +61,12 @@ class TextToLatent(nn.Module):
 
     def forward(self, x: torch.Tensor, s: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """x (B, 16, 8, 8), s (B,), ids and mask (B, T) -> velocity (B, 16, 8, 8)."""
-        return self.foretold(x, s, ids, mask)[0]
+        return self.with_early(x, s, ids, mask)[0]
 
-    def foretold(
+    def with_early(
         self, x: torch.Tensor, s: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The velocity, and what block 7 foretells: the sample (both (B, 16, 8, 8)), and the reader's logits on it."""
+        """The velocity, and what block 7 predicts: the sample (both (B, 16, 8, 8)), and the probe's logits on it."""
         text = self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         guidance = torch.full_like(s, GUIDANCE)
         velocity = self.transformer(
@@ -74,13 +76,13 @@ class TextToLatent(nn.Module):
         return velocity, early[:, :CHANNELS], early[:, CHANNELS:]
 
 
-def early_loss(reader, guess: torch.Tensor, logits: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
-    """How badly block 7 foretold the sample (B, 16, 8, 8), and what the reader says of it."""
-    reading = latent_reader.agreement(logits.float(), latent_reader.read(reader, x0))
-    return EARLY_WEIGHT * ((guess.float() - x0).square().mean() + reading)
+def early_loss(probe, guess: torch.Tensor, logits: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
+    """How far block 7 was off in predicting the sample (B, 16, 8, 8) and what the probe says of it."""
+    agreement = latent_probe.agreement(logits.float(), latent_probe.read(probe, x0))
+    return EARLY_WEIGHT * ((guess.float() - x0).square().mean() + agreement)
 
 
-def flow_loss(model, reader, latents, ids, mask, empty, step: int, device: str) -> torch.Tensor:
+def flow_loss(model, probe, latents, ids, mask, empty, step: int, device: str) -> torch.Tensor:
     """Mean squared error of the velocity on one batch, and block 7's; the random draws are a function of `step`."""
     draw = torch.Generator().manual_seed(step)
     chosen = torch.randint(len(latents), (BATCH,), generator=draw)
@@ -95,20 +97,20 @@ def flow_loss(model, reader, latents, ids, mask, empty, step: int, device: str) 
     with recipe.autocast(device):
         velocity, guess, logits = model(x, s.to(device), batch_ids, batch_mask)
     error = (velocity.float() - (z - x0).to(device)).square().mean()
-    return error + early_loss(reader, guess, logits, x0.to(device))
+    return error + early_loss(probe, guess, logits, x0.to(device))
 
 
 @torch.no_grad()
 def sample(model, z: torch.Tensor, ids, mask, empty, *, steps: int, guided: int, scale: float) -> torch.Tensor:
     """Deterministic Euler sampling from noise z (B, 16, 8, 8); returns x0.
 
-    Classifier-free guidance only in the first `guided` steps: at low noise it is not needed (Kynkäänniemi et al., 2024).
+    Classifier-free guidance in the first `guided` steps only: low noise does not need it (Kynkäänniemi et al., 2024).
     """
     x, count = z, len(z)
     both_ids = torch.cat([ids, empty[0].expand(count, -1).to(ids)])
     both_mask = torch.cat([mask, empty[1].expand(count, -1).to(mask)])
     grid = torch.linspace(1, 0, steps + 1).tolist()
-    for step, (now, then) in enumerate(zip(grid[:-1], grid[1:], strict=True)):
+    for step, (now, then) in enumerate(pairwise(grid)):
         if step < guided:
             s = torch.full((2 * count,), now, device=z.device)
             told, untold = model(torch.cat([x, x]), s, both_ids, both_mask).float().chunk(2)
@@ -128,14 +130,17 @@ def main() -> None:
         model.load_state_dict(shipped(args.device))
     else:
         model.text_encoder.load_state_dict(text_encoder.load(args.device))
-    latents, texts = latent_reader.cache_latents(args.device)
+    latents, texts = latent_probe.cache_latents(args.device)
     distinct = sorted(set(texts))
     table = {text: i for i, text in enumerate(distinct)}
     rows = torch.tensor([table[text] for text in texts])
     ids, mask = (t[rows] for t in text_encoder.tokenize(tokens, distinct))
     empty = text_encoder.tokenize(tokens, [""])
-    step_model, reader = torch.compile(model.foretold), latent_reader.load(args.device, CHANNELS)
-    loss_of = lambda step: flow_loss(step_model, reader, latents, ids, mask, empty, step, args.device)  # noqa: E731
+    step_model, probe = torch.compile(model.with_early), latent_probe.load(args.device, CHANNELS)
+
+    def loss_of(step: int) -> torch.Tensor:
+        return flow_loss(step_model, probe, latents, ids, mask, empty, step, args.device)
+
     muon = recipe.matrices_of(model.transformer.transformer_blocks)
     recipe.train(STAGE, model, loss_of, steps=args.steps, peak=1.5e-3, warmup=100, average=0.998, muon=muon)
     torch.save(model.state_dict(), recipe.WORK / STAGE / "model.pt")

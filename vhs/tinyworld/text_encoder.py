@@ -1,8 +1,8 @@
 """Stage 3: the text encoder learns to read captions, before it is trained on with the teacher.
 
 SANA's Gemma-2 comes pretrained. A tiny one that is trained through the teacher alone hardly binds a colour to its shape
-(docs/LOG.md). So it first learns to say, at a caption's last token, what the caption asks for, and, at the token of a shape,
-which colour or number that shape has. The linear heads are thrown away.
+(docs/LOG.md). So it first learns to predict, at a caption's last token, what the caption asks for, and, at the token of
+a shape, which colour or number that shape has. The linear heads are discarded.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def targets(caption: str) -> list[int]:
     return [values.index(slots[name]) for name, values in SLOTS.items()]
 
 
-class Reader(nn.Module):
+class SlotPredictor(nn.Module):
     """The text encoder with its two heads: what the whole caption says, and what a shape has."""
 
     def __init__(self, vocabulary: int):
@@ -83,7 +83,7 @@ class Reader(nn.Module):
         self.own = nn.Linear(WIDTH, len(ATTRIBUTES))
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor, shapes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and mask (B, 16), places of the first and second shape (B, 2) -> (B, sum of sizes), (B, 2, attributes)."""
+        """Ids and mask (B, 16), places of both shapes (B, 2) -> (B, sum of sizes), (B, 2, attributes)."""
         states = self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         rows = torch.arange(len(ids), device=ids.device)
         return self.whole(states[rows, mask.sum(1) - 1]), self.own(states[rows[:, None], shapes])
@@ -118,7 +118,7 @@ def main() -> None:
     args = recipe.arguments(STAGE, steps=600)
     torch.manual_seed(0)
     tokens = tokenizer()
-    model = Reader(len(tokens)).to(args.device)
+    model = SlotPredictor(len(tokens)).to(args.device)
     by_tag = {tag: [record["prompt"] for record in records(tag, "train")] for tag in TAGS}
     ids, mask, places, truth = (
         t.to(args.device) for t in table(tokens, [text for tag in TAGS for text in by_tag[tag]])

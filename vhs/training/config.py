@@ -61,7 +61,7 @@ class TrainConfig(Keys):
     clip_layer: int = -2
     """For feature `clip`: the tower's layer, kept in the checkpoint."""
     lora_rank: int | None = Field(None, ge=1)
-    """Train LoRA adapters of this rank instead of the LLM itself; merged when saved."""
+    """Train LoRA adapters of this rank instead of the LLM itself; they are merged into it when it is saved."""
     lora_alpha: Number = Field(16.0, gt=0)
     """Scale of the adapters, alpha / rank."""
     lora_dropout: Number = Field(0.0, ge=0, lt=1)
@@ -109,7 +109,7 @@ class TrainConfig(Keys):
     save_dtype: Dtype = "bfloat16"
     """How the verifier's tensors are stored."""
     gradient_checkpointing: bool = False
-    """Keep less of the forward pass in memory, compute it again."""
+    """Save memory: keep less of the forward pass and compute it again in the backward pass."""
     eval_every: int | None = Field(None, ge=1)
     """Steps between evaluations; absent: an epoch."""
     save_every: int | None = Field(None, ge=1)
@@ -119,7 +119,7 @@ class TrainConfig(Keys):
     cont: bool = False
     """Go on from the last saved state; false starts over."""
     tracker: Literal["tensorboard", "wandb", "none"] = "tensorboard"
-    """Where curves go besides log.jsonl."""
+    """Where curves are written besides log.jsonl."""
 
     @model_validator(mode="after")
     def _combinations(self) -> TrainConfig:
@@ -153,7 +153,7 @@ class EvaluateConfig(Keys):
     task: Literal["verdicts", "captions"] = "verdicts"
     """`verdicts`: how good its scores are. `captions`: what it says about a picture after stage 1 (paper, Figure 7)."""
     verifier: str = Field(min_length=1)
-    """Verifier to judge: folder or Hub id."""
+    """Verifier to evaluate: folder or Hub id."""
     data: list[str] = Field(min_length=1)
     """Collected sets with labels."""
     output: str = Field(min_length=1)
@@ -171,11 +171,11 @@ class EvaluateConfig(Keys):
     resize_vocabulary: bool = False
     """The release's vocabulary rule, for its own two checkpoints."""
     best_of: list[Annotated[int, Field(ge=1)]] = [1, 2, 4, 8]
-    """N of the best-of-N curve; each at most the candidates a prompt."""
+    """N of the best-of-N curve; none above the number of candidates per prompt."""
     shuffle: bool = False
-    """Give every candidate the features of another prompt's: scores must then say nothing within a prompt."""
+    """Control: give every candidate the features of another prompt's; the AUC within a prompt must fall to 0.5."""
     selection: Literal["argmax", "random_yes"] = "argmax"
-    """`argmax`: highest score. `random_yes`: any candidate that is answered yes (the paper's no-scoring)."""
+    """`argmax`: the highest score. `random_yes`: any candidate whose answer is yes (the paper's "no scoring")."""
     limit: int | None = Field(None, ge=1)
     """Only the first prompts of each set; absent: all."""
     question: str | None = None

@@ -1,6 +1,6 @@
-"""From collected sets to batches: which samples, their tokenised text, their features.
+"""From collected sets to batches: the samples, their tokenised text, their features.
 
-Text is tokenised once per distinct prompt or caption and kept as one padded table, so that a batch is an indexing.
+Text is tokenised once per distinct prompt or caption and kept as one padded table, so that a batch only indexes it.
 The LLM reads [before | picture | after]: `before` is the same for all samples, `after` is padded on the right, where
 causal attention cannot see the padding.
 """
@@ -63,7 +63,7 @@ class Texts:
 
 
 class TrainingData:
-    """Samples of one split, indexed 0 .. n-1; everything but the features is in memory."""
+    """Samples of one split, indexed 0 .. n - 1; everything but the features is in memory."""
 
     def __init__(
         self,
@@ -107,6 +107,7 @@ class TrainingData:
         which = torch.as_tensor(positions)
         text, label = self._text[which], self._label[which]
         features = self._features(positions)
+        # a sum is NaN or infinite as soon as one of its terms is: one pass without a tensor of booleans
         finite = torch.isfinite(features.flatten(1).sum(dim=1, dtype=torch.float32))
         if not finite.all():
             bad = positions[int((~finite).nonzero()[0])]

@@ -1,4 +1,4 @@
-"""A verifier on collected candidates: its scores, the figures on them, and the captions it would give."""
+"""A verifier on collected candidates: its scores, the figures on them, and the captions that it gives."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Rows:
-    """One entry a candidate: its prompt (set, position), text, tag, what the verifier said and what is true."""
+    """One entry per candidate: its prompt (set, position), text and tag, the verifier's answer, and the verdict."""
 
     groups: list[tuple[int, int]]
     texts: list[str]
@@ -83,7 +83,7 @@ def score_sets(
 
 
 def _others(positions: Sequence[int], seed: int) -> dict[int, int]:
-    """Another prompt for each: the next one in a seeded circle."""
+    """For each prompt another one, none twice: the next in a seeded order, and for the last the first."""
     order = np.random.default_rng(seed).permutation(positions).tolist()
     return dict(zip(order, order[1:] + order[:1], strict=True))
 
@@ -93,8 +93,9 @@ def figures(
 ) -> dict[str, Any]:
     """Accuracy, AUC, calibration, histogram, best-of-N; every rate from 0 to 1, intervals over prompts.
 
-    `within_prompt_auc` counts prompts with both verdicts; `pooled_auc` all candidates as one. `selection: random_yes`
-    picks any candidate whose answer is yes. Raises ConfigError when a prompt has fewer candidates than the largest N.
+    `within_prompt_auc` averages over the prompts that have both verdicts; `pooled_auc` takes all candidates together.
+    `selection: random_yes` picks any candidate whose answer is yes. Raises ConfigError when a prompt has fewer
+    candidates than the largest N.
     """
     smallest = min(np.unique([_key(group) for group in rows.groups], return_counts=True)[1])
     if max(ns) > smallest:
@@ -179,9 +180,9 @@ def table(found: dict[str, Any]) -> str:
 def caption(
     verifier: LlavaVerifier, features: torch.Tensor, question: str | None, use_generation_prompt: bool, max_tokens: int
 ) -> list[str]:
-    """What the LLM says about each of N pictures, greedily, after `question` or in the plain form.
+    """What the LLM says about each of N pictures, decoded greedily, after `question` or in LLaVA's plain form.
 
-    All N go on until each has ended or `max_tokens` are said; a caption stops at its end-of-turn token.
+    A caption ends at its end-of-turn token, or after `max_tokens`.
     """
     text = IMAGE_MARKER if question is None else chat_text(verifier.tokenizer, question, use_generation_prompt)
     ids = tokenize(verifier.tokenizer, text)

@@ -6,8 +6,8 @@ With p the probability of the right answer's token under the softmax over the wh
     weighted_cross_entropy    -w log p                  w: 0.37 for yes, 0.63 for no in the paper
     focal                     -w (1 - p)^gamma log p    w: alpha for yes, 1 - alpha for no
 
-A batch is reduced by "mean" (sum / samples) or "weighted_mean" (sum / sum of weights, which torch.nn.CrossEntropyLoss
-does). Batches may be spread over processes and accumulation steps, so the divisor is a number the caller knows.
+A batch is reduced by "mean" (sum / samples) or "weighted_mean" (sum / sum of weights, as torch.nn.CrossEntropyLoss
+does). A batch may be spread over processes and accumulation steps, so the divisor is computed apart from the sum.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def focal_factor(entropy: torch.Tensor, gamma: float) -> torch.Tensor:
     """(1 - p)^gamma for -log p; 1 - p is -expm1(-entropy), exact and with a finite gradient near p = 1."""
     if gamma == 0:
         return torch.ones_like(entropy)
+    # the gradient of x ** gamma at x = 0 is infinite for gamma < 1 and would turn into NaN: keep x above 0
     return (-torch.expm1(-entropy)).clamp_min(torch.finfo(entropy.dtype).tiny) ** gamma
 
 

@@ -1,4 +1,4 @@
-"""How good a verifier's scores are: pure functions on rows of (group, score, verdict).
+"""How good a verifier's scores are: pure functions of rows (group, score, verdict).
 
 A row is a candidate. A group is the set that one pick is made from: a prompt, or a prompt under one seed. All
 candidates of a group are in the order of their index, because ties go to the first. Arrays are numpy, one entry a row.
@@ -36,7 +36,7 @@ def _average_ranks(values: np.ndarray) -> np.ndarray:
 def within_prompt_auc(groups: Sequence, scores: Sequence[float], verdicts: Sequence[bool]) -> float:
     """The AUC within a group, averaged over the groups that have both verdicts; NaN when none has.
 
-    A pooled AUC can be won by reading the prompt alone (some prompts are easy); this one cannot.
+    A pooled AUC rises by reading the prompt alone, since some prompts are easy; this one does not.
     """
     values = list(group_aucs(groups, scores, verdicts).values())
     return float(np.mean(values)) if values else float("nan")

@@ -1,4 +1,4 @@
-"""A verifier under training: connector and LLM as one module, where it starts from, what is left when it is saved."""
+"""A verifier in training: connector and LLM as one module, the checkpoint it starts from, and how it is saved."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class TrainedVerifier(nn.Module):
     """Logits of chosen next tokens in [before | picture | after], in one forward pass without padding masks.
 
     `after` is padded on the right: under causal attention no token that is read sees the padding. Only the positions
-    asked for go through the LLM's head, whose logits would otherwise be most of the memory. `before` is the same for
-    all samples and nothing in front of it: its keys and values are computed once a batch (`shares_before`; not under
-    gradient checkpointing, which keeps none, nor FSDP, which gathers a layer's weights for the gradient of its output,
-    not of its keys and values).
+    asked for go through the LLM's head, whose logits would otherwise take most of the memory. `before` is the same for
+    all samples and comes first, so its keys and values are computed once per batch (`shares_before`; not under
+    gradient checkpointing, which keeps none, nor under FSDP, which gathers a layer's weights for the gradient of its
+    output, not of its keys and values).
     """
 
     def __init__(self, llm: nn.Module, connector: nn.Module, before: list[int], shares_before: bool = True) -> None:
@@ -131,8 +131,8 @@ def load_initial_checkpoint(initial: InitialCheckpoint, config: TrainConfig, wid
 def prepare(
     llm: nn.Module, connector: nn.Module, config: TrainConfig, before: list[int], sharded: bool = False
 ) -> TrainedVerifier:
-    """The module of a stage: what trains asks for gradients, what does not is frozen; adapters are put in. `sharded`:
-    FSDP will spread the weights."""
+    """The module of a stage: what it does not train is frozen, adapters are added. `sharded`: FSDP will distribute the
+    weights."""
     train_llm = config.stage == "finetune"
     llm.requires_grad_(train_llm and config.lora_rank is None)
     connector.requires_grad_(True)

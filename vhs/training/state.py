@@ -1,4 +1,4 @@
-"""What a training keeps on disk to go on from, and how it is written: whole or not at all, by the main process."""
+"""The state on disk that a training run resumes from, written whole or not at all, by the main process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vhs.files import write_bytes, write_json
 from vhs.training.config import TrainConfig
 
 FREE = frozenset({"name", "output_path", "cont", "tracker", "micro_batch", "gradient_checkpointing"})
-"""Keys that may differ between a training and its continuation: where, how fast, how it is watched."""
+"""Keys that may differ between a training run and its continuation: they change where and how fast it runs."""
 
 
 @dataclass
@@ -57,9 +57,9 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
 
 
 def begin(accelerator: Accelerator, model: torch.nn.Module, optimizer: Any, config: TrainConfig) -> Record:
-    """The record to go on from, with model and optimiser restored, or a fresh one.
+    """The record to resume from, with model and optimiser restored, or a fresh one.
 
-    Raises RunError when the state is that of another training, naming the key.
+    Raises RunError when the state is that of another training run, naming the key.
     """
     folder = config.folder
     if not config.cont:
@@ -90,7 +90,7 @@ def save_state(accelerator: Accelerator, config: TrainConfig, record: Record) ->
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     accelerator.wait_for_everyone()
-    with _without_warnings("accelerate.utils.other"):  # that a tied head is stored once
+    with _without_warnings("accelerate.utils.other"):  # about a tied head, which is stored once
         accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:

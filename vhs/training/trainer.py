@@ -1,13 +1,13 @@
-"""Training one stage: the loop, its evaluation, and what it leaves behind.
+"""One stage of training: the loop, its evaluation, and the files it writes.
 
     <output_path>/<name>/checkpoint/   the verifier: of the best evaluation loss, or of the end without evaluation
-                        /state/        what `cont: true` goes on from
+                        /state/        what `cont: true` resumes from
                         /log.jsonl     loss, learning rate and norm of the gradient; evaluations
                         /train.json    the configuration and how it ended
 
 A step is a function of (configuration, step): which samples it reads, in which order, its learning rate and its random
-numbers. So a resumed run is the uninterrupted one, bit for bit on a CPU. A batch's loss is divided by what the whole
-batch weighs, over all processes and accumulation steps, so that its gradient does not depend on how it was divided.
+numbers. So a resumed run equals an uninterrupted one, bit for bit on a CPU. A batch's loss is divided by the weight of
+the whole batch, over all processes and accumulation steps, so its gradient does not depend on how the batch was split.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Progress = Callable[[int, int, dict[str, float]], None]
 
 @dataclass(frozen=True)
 class Result:
-    """How a training ended: its checkpoint, the last step, and the figures of the evaluation that chose it."""
+    """How a training run ended: its checkpoint, the last step, and the figures of the evaluation that chose it."""
 
     checkpoint: Path
     steps: int
@@ -65,7 +65,7 @@ class Result:
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup_ratio: float) -> float:
-    """Of step `step` (from 0) of `steps`: linear over the first `warmup_ratio` of them, then a cosine towards 0."""
+    """The rate of step `step` (from 0) of `steps`: a linear rise over the first `warmup_ratio`, then a cosine to 0."""
     warmup = math.ceil(warmup_ratio * steps)
     if step < warmup:
         return peak * (step + 1) / warmup
@@ -134,7 +134,7 @@ class Trainer:
         return order(len(self.train_data), epoch, self.config.seed)[start : start + self.config.batch_size].tolist()
 
     def accumulate(self, step: int) -> torch.Tensor:
-        """Leaves the gradient of a step's loss in the parameters; returns this process's share of the loss.
+        """Computes the gradient of a step's loss into the parameters; returns this process's share of the loss.
 
         Raises RunError, naming the sample, when a loss is not finite.
         """
@@ -152,6 +152,7 @@ class Trainer:
                 values = self._losses(batch)[0]
                 self._check_finite(values, batch, positions, step)
                 part = values.sum() / divisor
+                # processes average their gradients; the divisor already counts the whole batch: sum them instead
                 accelerator.backward(part * accelerator.num_processes)
             total += part.detach()
         return total
@@ -218,8 +219,8 @@ class Trainer:
         rank, world, size = self.accelerator.process_index, self.accelerator.num_processes, self.config.micro_batch
         mine = range(len(data))[rank::world]
         parts = [list(mine[at : at + size]) for at in range(0, len(mine), size)]
-        # FSDP and DDP communicate in every forward pass, so all processes must make equally many: where the samples
-        # do not divide among them, the others make one more, which counts for nothing.
+        # FSDP gathers weights in every forward pass, so all processes must make equally many: where the samples do not
+        # divide among them, the processes with fewer make one more, whose result is dropped.
         passes = math.ceil(math.ceil(len(data) / world) / size)
         rows: list[tuple[int, float, float]] = []
         for number, (positions, batch) in enumerate(self._loaded(data, parts + [[0]] * (passes - len(parts)))):

@@ -112,6 +112,7 @@ class RewardSpec:
     library: str
     extra: Source | None = None
     architecture: str = ""
+    says_yes: bool = False
     reads: Reads = "image"
     block: int | None = None
     width: int | None = None

@@ -1,4 +1,5 @@
-"""The verifiers that every run can name in `latent_verifier_name`: the project's own and the release's.
+"""The verifiers that every run can name in `latent_verifier_name`, the project's own and the release's, and the judges
+that it can name in `judge`.
 
 A user's own stand in another file of this form: in a checkout `inference_scripts/latent_verifier_dict.py`, which says
 what an entry holds.
@@ -21,4 +22,11 @@ LATENT_VERIFIER = {
     },
     "random": {"kind": "random"},
     "none": {"kind": "none"},
+}
+
+JUDGE = {
+    "geneval": {"kind": "geneval"},
+    "geneval2": {"kind": "soft_tifa", "model": "Qwen/Qwen3-VL-8B-Instruct"},
+    "vqa_score": {"kind": "vqa_score", "model": "Qwen/Qwen3-VL-8B-Instruct"},
+    "geometry": {"kind": "geometry"},
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ RUN_KEYS = ("device", "dtype", "micro_batch")
 """Arguments that a class gets from the run where its constructor has them and the entry does not give them."""
 
 
-def load_class(reference: str, folder: Path, where: str) -> type:
+def load_class(reference: str, folder: Path, where: str, check: Callable[[type, str], None] | None = None) -> type:
     """The class `package.module:Class`, with `folder` importable. `where` begins the messages.
 
-    Raises ConfigError where it cannot be imported, or has neither `score` nor `compare`, or a wrong `reads`.
+    Raises ConfigError where it cannot be imported, or fails `check(class, where)`; without one: where it has neither
+    `score` nor `compare`, or a wrong `reads`.
     """
     module_name, colon, name = reference.partition(":")
     if not (module_name and colon and name.isidentifier()):
@@ -34,7 +35,7 @@ def load_class(reference: str, folder: Path, where: str) -> type:
     if not inspect.isclass(found):
         classes = ", ".join(n for n, one in vars(module).items() if inspect.isclass(one)) or "none"
         raise ConfigError(f"{where}: {module.__file__} has no class {name}; its classes: {classes}")
-    _check_class(found, where)
+    (check or _check_class)(found, where)
     return found
 
 

@@ -1,7 +1,8 @@
-"""Verifiers by name: the registries of this package, of a checkout, and of a user.
+"""Verifiers and judges by name: the registries of this package, of a checkout, and of a user.
 
-A registry is a Python file with a dict `LATENT_VERIFIER`: Python by design, so it is only ever taken from where the user
-says (the key `registry`, the variable VHS_REGISTRY, a checkout's own file), never from a checkpoint's folder.
+A registry is a Python file with a dict `LATENT_VERIFIER`, a dict `JUDGE`, or both: Python by design, so it is only ever
+taken from where the user says (the key `registry`, the variable VHS_REGISTRY, a checkout's own file), never from a
+checkpoint's folder.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from vhs.paths import PROJECT, find
 SHIPPED = Path(__file__).with_name("latent_verifier_dict.py")
 CHECKOUT = PROJECT / "inference_scripts" / "latent_verifier_dict.py"
 VARIABLE = "VHS_REGISTRY"
+VERIFIERS, JUDGES = "LATENT_VERIFIER", "JUDGE"
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,9 @@ class Entry:
         return f"{self.file}: {self.name}"
 
 
-def load_registry(registry: str | None = None) -> dict[str, Entry]:
-    """Every entry of the shipped registry, of a checkout's, of the file that VHS_REGISTRY names, and of `registry`.
+def load_registry(registry: str | None = None, table: str = VERIFIERS) -> dict[str, Entry]:
+    """Every entry of a table of the shipped registry, of a checkout's, of the file that VHS_REGISTRY names, and of
+    `registry`.
 
     Raises ConfigError for a file that is none, and for a name that two files give to different entries.
     """
@@ -45,7 +48,7 @@ def load_registry(registry: str | None = None) -> dict[str, Entry]:
     files = [SHIPPED, *([CHECKOUT] if CHECKOUT.is_file() else []), *named]
     entries: dict[str, Entry] = {}
     for file in dict.fromkeys(files):
-        for name, values in _read(file).items():
+        for name, values in _read(file, table).items():
             known = entries.setdefault(name, Entry(name, file, values))
             if known.values != values:
                 raise ConfigError(f"{file}: {name}: {known.file} has another entry of this name; choose another")
@@ -61,13 +64,16 @@ def find_entry(name: str, registry: str | None = None) -> Entry:
     return entries[name]
 
 
-def _read(file: Path) -> dict[str, Mapping[str, Any]]:
+def _read(file: Path, table: str) -> dict[str, Mapping[str, Any]]:
     try:
-        found = runpy.run_path(str(file)).get("LATENT_VERIFIER")
+        defined = runpy.run_path(str(file))
     except Exception as error:  # whatever the user's own Python raises
         raise ConfigError(
             f"{file}: the registry cannot be read ({type(error).__name__}: {first_line(error)})"
         ) from None
+    known = defined.keys() & {VERIFIERS, JUDGES}
+    found = defined.get(table, {}) if known else None
     if not isinstance(found, Mapping) or not all(isinstance(values, Mapping) for values in found.values()):
-        raise ConfigError(f"{file}: a registry defines LATENT_VERIFIER, a dict of dicts, one for each verifier")
+        what = "verifier" if table == VERIFIERS else "judge"
+        raise ConfigError(f"{file}: a registry defines {table}, a dict of dicts, one for each {what}")
     return dict(found)

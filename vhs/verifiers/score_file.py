@@ -183,8 +183,11 @@ def _require_same_picture(file: Path, row: Row, picture: Path) -> None:
 
 
 def picture_hash(picture: Path) -> str:
-    """SHA-256 of a picture file, in hexadecimal."""
-    return hashlib.sha256(picture.read_bytes()).hexdigest()
+    """SHA-256 of a picture file, in hexadecimal. Raises RunError where there is none."""
+    try:
+        return hashlib.sha256(picture.read_bytes()).hexdigest()
+    except OSError as error:
+        raise RunError(f"{picture}: cannot be read ({error.strerror})") from None
 
 
 def _key(row: Row) -> tuple[int, int]:

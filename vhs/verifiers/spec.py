@@ -94,7 +94,31 @@ def resolve_verifier(config: RunConfig, offline: bool = False) -> VerifierSpec:
     """
     if not config.latent_verifier:
         return NoFiles("none")
-    entry = _entry(config)
+    if config.ensemble:
+        return _ensemble(config, offline)
+    return _resolve_entry(_entry(config), config, offline)
+
+
+def resolve_by_name(name: str, config: RunConfig, offline: bool = False, alone: bool = True) -> VerifierSpec:
+    """An entry of the registry beside the configuration's own verifier, whose paths it does not take over; `alone`: nor
+    its statistics of hidden states."""
+    own = dict.fromkeys(("latent_verifier_path", "vision_tower", "resize_vocabulary", "tokenizer_path", "lora_weights"))
+    if alone:
+        own |= dict.fromkeys(("normalization", "normalization_mean_path", "normalization_variance_path"))
+    keys = config.model_copy(update={**own, "latent_verifier_name": name, "ensemble": None})
+    return _resolve_entry(find_entry(name, config.registry), keys, offline)
+
+
+def _ensemble(config: RunConfig, offline: bool) -> VerifierSpec:
+    from vhs.verifiers.ensemble import EnsembleSpec, require_alike
+
+    members = tuple(resolve_by_name(name, config, offline, alone=False) for name in config.ensemble)
+    spec = EnsembleSpec(tuple(config.ensemble), members, config.ensemble_mean)
+    require_alike(spec)
+    return spec
+
+
+def _resolve_entry(entry: Entry, config: RunConfig, offline: bool) -> VerifierSpec:
     kind = "class" if "class" in entry.values else entry.values.get("kind", "llava")
     if kind not in KINDS:
         raise ConfigError(f"{entry.where}: kind {kind!r}{nearest(str(kind), KINDS)}; one of {', '.join(KINDS)}")

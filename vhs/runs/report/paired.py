@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from vhs.config.run import UNRELATED_TO_RESULTS
+from vhs.config.run import RunConfig
 from vhs.errors import RunError
 from vhs.records import TAGS, Prompt
 from vhs.runs.report.analysis import RESAMPLES, curve, judged, prompt_draws, stage_costs
 from vhs.runs.report.data import RunData
 
-OF_ONE_RUN = UNRELATED_TO_RESULTS | {"name", "seed", "output_path"}
+OF_ONE_RUN = {*RunConfig.keys_where(results=False), "name", "seed", "output_path"}
 """Keys that may differ between the runs of one system."""
 OVER_TAGS, OVER_PROMPTS = "mean over tags", "mean over prompts"
 Triple = tuple[float, float, float]

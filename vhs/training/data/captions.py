@@ -1,4 +1,4 @@
-"""Captions of collected pictures: by an image-text model with the paper's prompt, or by what a detector sees."""
+"""Captions of collected pictures: from an image-text model with the paper's prompt, or from what a detector sees."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def detector_captioner(judge: GenEval, min_score: float | None = None) -> Captio
 
 
 def sentence(objects: Sequence[tuple[Detection, str]]) -> str:
-    """What is seen, in one sentence without a full stop; empty when nothing is.
+    """The objects in one sentence without a full stop; empty for none.
 
-    Two objects are said with their relation, equal ones with their number, others as a list from left to right.
+    Two different objects are described with their relation, equal ones with their number, others from left to right.
     """
     ordered = sorted(objects, key=lambda seen: (_centre(seen[0])[0], _centre(seen[0])[1]))
     kinds = Counter((color, one.label) for one, color in ordered)
@@ -77,7 +77,7 @@ def sentence(objects: Sequence[tuple[Detection, str]]) -> str:
 
 
 def _related(first: tuple[Detection, str], second: tuple[Detection, str]) -> str:
-    """The left one left of the right one, or the upper one above the lower one, whichever they are further apart in."""
+    """Which one is left of the other or above it, by the axis on which the two are further apart."""
     (x0, y0), (x1, y1) = _centre(first[0]), _centre(second[0])
     beside = abs(x1 - x0) >= abs(y1 - y0)
     if not beside and y1 < y0:

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 GIB = 1024**3
 PICTURE_BYTES_PER_PIXEL = {"png": 2.0, "jpg": 0.4}
-"""For the estimate: photographs compress to about this much."""
+"""A rule of thumb for the estimate of disk space: photographs compress to about this much."""
 Tower = Callable[[Sequence["Image"]], torch.Tensor]
 
 
 @dataclass
 class Report:
-    """What a collection did, and where its time went (seconds)."""
+    """What a process collected, and where its time went (seconds)."""
 
     samples: int = 0
     total_s: float = 0.0
@@ -92,14 +92,14 @@ def plan(
 
 
 def bytes_per_sample(layout: Layout, image_size: tuple[int, int]) -> int:
-    """Features exactly, pictures by a rule of thumb."""
+    """Exact for features, a rule of thumb for pictures."""
     each = torch.empty((), dtype=getattr(torch, layout.dtype)).element_size()
     picture = PICTURE_BYTES_PER_PIXEL.get(layout.pictures or "", 0.0) * prod(image_size)
     return sum(prod(shape) for shape in layout.features.values()) * each + int(picture)
 
 
 def check_disk(folder: Path, layout: Layout, image_size: tuple[int, int], reserve_gib: float) -> str:
-    """One line that says what the rest of the set will take. Raises RunError when the disk has not that much."""
+    """One line about the space that the rest of the set needs. Raises RunError when the disk has less."""
     each = bytes_per_sample(layout, image_size)
     waiting = [shard for shard in range(layout.shards) if not shard_path(folder, shard).exists()]
     samples = sum(len(layout.prompts_of(shard)) for shard in waiting) * layout.candidates

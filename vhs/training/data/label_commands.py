@@ -185,8 +185,8 @@ def _clip_scores(
 def run_metadata(config: MetadataTask, say: Say) -> RecordCounts:
     """GenEval's record of every prompt: by rules first, then by the model where one is configured."""
     from vhs.geneval.metadata import read_names
+    from vhs.geneval.prompt_parser import PromptParser
     from vhs.prompts import read_prompts
-    from vhs.training.data.prompt_parser import PromptParser
     from vhs.training.data.tagger import ask_records
 
     names = read_names(find(config.object_names))

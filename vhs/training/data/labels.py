@@ -1,4 +1,4 @@
-"""Verdicts and captions beside a collected set: one JSON object a line, one line a sample.
+"""Verdicts and captions beside a collected set: a JSON object per line, a line per sample.
 
 labels.jsonl    {"prompt_id", "candidate", "correct", "reason"}     written by label.py from GenEval's verdicts
 captions.jsonl  {"prompt_id", "candidate", "caption"}               written by label.py from an image-text model

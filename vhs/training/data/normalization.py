@@ -34,7 +34,7 @@ class Moments:
     def update(self, batch: torch.Tensor) -> Moments:
         """Adds a batch (n, tokens, channels) of any dtype; returns itself. Raises ValueError on NaN or infinity."""
         kept = _KEPT[self.per]
-        rows = batch.to(torch.float64)
+        rows = batch.to(torch.float64)  # a float32 sum of squares would lose the variance of features far from zero
         rows = rows.reshape(-1, 1) if kept is None else rows.movedim(kept, -1).flatten(0, -2)
         mean = rows.mean(dim=0)
         deviation = (rows - mean).square().sum(dim=0)

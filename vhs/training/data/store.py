@@ -1,7 +1,7 @@
 """A collected set on disk: every candidate's features, sharded, with an index that says what must be there.
 
-    index.json                     what is stored: features and their shapes, candidates a prompt, shards, settings
-    prompts.jsonl                  {"id", "prompt", "metadata"} a line; sample i is candidate i % K of prompt i // K
+    index.json                     what is stored: features and their shapes, candidates per prompt, shards, settings
+    prompts.jsonl                  {"id", "prompt", "metadata"} per line; sample i is candidate i % K of prompt i // K
     shards/shard_00000.safetensors the samples of `prompts_per_shard` prompts: one tensor (n, ...) per feature, `prompt`
                                    and `candidate` (n,); pictures as the bytes of their files, back to back
 
@@ -148,7 +148,7 @@ def write_shard(folder: Path, shard: int, tensors: Mapping[str, torch.Tensor], p
 
 
 class CollectedSet:
-    """A finished set, read through memory maps: opening one of any size costs nothing, samples are read when asked for.
+    """A finished set, read through memory maps: opening one takes no time, samples are read when they are asked for.
 
     Raises ConfigError when a shard that the index lists is missing or cannot be read.
     """
@@ -169,7 +169,7 @@ class CollectedSet:
         return self.layout.samples
 
     def name(self, index: int) -> str:
-        """How a sample is called in messages."""
+        """What messages call a sample."""
         prompt, candidate = divmod(index, self.layout.candidates)
         return f"{self.folder}: prompt {self.prompts[prompt].id:05d} candidate {candidate}"
 

@@ -1,4 +1,4 @@
-"""Configurations of what makes training data: collecting, statistics, and the tasks of label.py."""
+"""Configurations of the commands that make training data: collect.py, normalize.py, and the tasks of label.py."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class CollectConfig(Keys):
     dtype: Dtype = "bfloat16"
     """How features are stored."""
     prompts_per_shard: int = Field(50, ge=1)
-    """Prompts whose samples share a file."""
+    """Prompts whose samples share a shard (a file)."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Seed of the noise, with prompt id and candidate."""
     micro_batch: int | None = Field(None, ge=1)
     """Candidates in one forward pass; absent: the run configuration's."""
     reserve_gib: Number = Field(5.0, ge=0)
-    """Space on the disk that must remain free, GiB; the run is refused otherwise."""
+    """Space that must remain free on the disk, GiB; otherwise nothing is collected."""
     require_records: bool = False
     """The pictures will be judged: every prompt must have GenEval's record, or nothing is collected."""
 
@@ -91,7 +91,7 @@ class VerdictTask(Keys):
     output: str = "labels.jsonl"
     """File inside each set."""
     batch: int = Field(64, ge=1)
-    """Pictures judged at a time."""
+    """Pictures judged together."""
 
 
 class CaptionTask(Keys):
@@ -113,7 +113,7 @@ class CaptionTask(Keys):
     output: str = "captions.jsonl"
     """File inside each set."""
     batch: int = Field(16, ge=1)
-    """Pictures captioned at a time."""
+    """Pictures captioned together."""
     max_tokens: int = Field(96, ge=1)
     """Longest caption, tokens."""
     device: str = "auto"
@@ -141,7 +141,7 @@ class ClipScoreTask(Keys):
     limit: int | None = Field(None, ge=1)
     """Only the first samples of each set; absent: all."""
     batch: int = Field(64, ge=1)
-    """Pairs scored at a time."""
+    """Pairs scored together."""
     device: str = "auto"
     """`auto` takes CUDA where there is one, else the CPU."""
 
@@ -155,7 +155,7 @@ class MetadataTask(Keys):
     output: str = Field(min_length=1)
     """JSON file of the records, in GenEval's form."""
     object_names: str = "data/object_names.txt"
-    """The detector's class names, one a line."""
+    """The detector's class names, one per line."""
     backend: Literal["rules", "model"] = "rules"
     """`rules`: GenEval-shaped prompts only. `model`: what the rules cannot read is asked an instruction LLM."""
     model: str = "google/gemma-3-4b-it"
@@ -163,7 +163,7 @@ class MetadataTask(Keys):
     on_error: Literal["stop", "skip"] = "stop"
     """`stop` at the first prompt without a valid record, writing nothing; `skip` it, into `<output>.rejected.jsonl`."""
     batch: int = Field(16, ge=1)
-    """Prompts asked at a time."""
+    """Prompts asked together."""
     max_tokens: int = Field(256, ge=1)
     """Longest answer, tokens."""
     device: str = "auto"
@@ -173,7 +173,7 @@ class MetadataTask(Keys):
 
 
 class PromptsTask(Keys):
-    """label.py: a prompt file from one of the sets that the paper used."""
+    """label.py: a prompt file from one of the sets that the paper trained on."""
 
     task: Literal["prompts"]
     source: str = Field(min_length=1)

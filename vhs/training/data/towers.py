@@ -1,4 +1,4 @@
-"""CLIP features of collected pictures: made once by the tower, read from the set afterwards."""
+"""CLIP features of collected pictures: computed once by the tower, read from the set afterwards."""
 
 from __future__ import annotations
 

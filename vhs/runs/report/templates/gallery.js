@@ -37,20 +37,27 @@
     const src = source(id, tile.picture);
     if (src) image.src = src;
     else image.dataset.wanted = tile.picture;
-    box.append(image, overlay(tile));
+    box.append(image, overlay(id, tile));
     return box;
   }
 
-  function overlay(tile) {
+  const labels = new Map(); // of a row, so that a class has one colour in all its pictures
+  function colorOf(id, label) {
+    if (!labels.has(id)) {
+      labels.set(id, [...new Set(data.tiles[id].flatMap((tile) => tile.boxes.map((found) => found.label)))].sort());
+    }
+    return COLORS[labels.get(id).indexOf(label) % COLORS.length];
+  }
+
+  function overlay(id, tile) {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     svg.setAttribute("viewBox", `0 0 ${tile.size[0]} ${tile.size[1]}`);
     svg.setAttribute("aria-hidden", "true");
-    const labels = [...new Set(tile.boxes.map((found) => found.label))];
     for (const found of tile.boxes) {
       const [x0, y0, x1, y1] = found.box;
       const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
       for (const [key, value] of Object.entries({ x: x0, y: y0, width: x1 - x0, height: y1 - y0 })) rect.setAttribute(key, value);
-      rect.style.stroke = COLORS[labels.indexOf(found.label) % COLORS.length];
+      rect.style.stroke = colorOf(id, found.label);
       svg.append(rect);
     }
     return svg;
@@ -144,8 +151,11 @@
     picture.style.aspectRatio = tile.gone ? "1" : `${tile.size[0]} / ${tile.size[1]}`;
     byId("opened-picture").replaceChildren(picture);
     byId("opened-title").replaceChildren(element("bdi", { dir: "auto", textContent: row.querySelector("bdi").textContent }));
-    byId("opened-facts").replaceChildren(...facts(tile).flatMap(([name, value]) => [
-      element("dt", { textContent: name }), element("dd", { textContent: value })]));
+    byId("opened-facts").replaceChildren(...facts(tile).flatMap(([name, value, label]) => {
+      const term = element("dt", { textContent: name });
+      if (label) term.style.borderBottom = `3px solid ${colorOf(row.dataset.id, label)}`;
+      return [term, element("dd", { textContent: value })];
+    }));
     byId("opened-note").textContent = "";
     const button = byId("original");
     button.hidden = Boolean(tile.gone) || !tile.file;
@@ -162,7 +172,7 @@
     if (verdict(tile)) found.push(["judge", `${mark(tile)} ${WORDS[verdict(tile)]}`]);
     if (tile.why) found.push(["reason", tile.why]);
     for (const one of tile.boxes) {
-      found.push(["found", `${one.color ? `${one.color} ` : ""}${one.label}, ${one.score.toFixed(2)} at ${one.box.map(Math.round).join(", ")}`]);
+      found.push(["found", `${one.color ? `${one.color} ` : ""}${one.label}, ${one.score.toFixed(2)} at ${one.box.map(Math.round).join(", ")}`, one.label]);
     }
     if (tile.file) found.push(["file", tile.file]);
     return found;

@@ -1,13 +1,14 @@
-"""Stage 4: a latent reader, which names the shape and the colour that each token of a clean latent shows.
+"""Stage 4: a probe of clean latents, which names the shape and the colour that each token shows.
 
-It teaches the generator's block 7, not the user: teacher and student learn to foretell, from noise, what the reader will
-say of the finished latent (representation alignment with a frozen encoder: Yu et al., 2024). SANA-Sprint's block 7 can be
-read without that, as the paper shows; in a network of 3 M parameters it could hardly be (docs/LOG.md).
+It is there for the generator's block 7: teacher and student learn to predict, from noise, what the probe will say of
+the finished latent (representation alignment with a frozen encoder: Yu et al., 2024). SANA-Sprint's block 7 can be
+read without that, as the paper shows; in a network of 3 M parameters it hardly can (docs/LOG.md).
 """
 
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from vhs.tinyworld import autoencoder, recipe
 from vhs.tinyworld.scenes import COLORS, SHAPES, Scene, covered, sample_scene
 
 STAGE = "latent_reader"
+"""The name under which seeds and the work folder have always known this stage."""
 SHIPPED = recipe.CKPTS / "teacher" / "latent_reader.safetensors"
 SCENES, BATCH = 48_000, 256
 HELD_OUT = 2_000
@@ -28,12 +30,12 @@ SIZES = (1 + len(SHAPES), 1 + len(COLORS))
 
 
 def scene_of(index: int) -> Scene:
-    """The `index`-th of the scenes that reader and teacher see."""
+    """The `index`-th of the scenes that probe and teacher see."""
     return sample_scene(recipe.scene_seed("teacher", index))
 
 
 def cache_latents(device: str) -> tuple[torch.Tensor, list[str]]:
-    """Normalised latents (n, 16, 8, 8) float16 and captions of the scenes that reader and teacher see; made once."""
+    """Normalised latents (n, 16, 8, 8) float16 and captions of the scenes that probe and teacher see; made once."""
     folder = recipe.WORK / STAGE
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "latents.npy"
@@ -51,13 +53,13 @@ def cache_latents(device: str) -> tuple[torch.Tensor, list[str]]:
     return torch.from_numpy(np.load(path)), json.loads((folder / "captions.json").read_text())
 
 
-class LatentReader(nn.Module):
+class LatentProbe(nn.Module):
     """Four 3 x 3 convolutions of width 64; a token sees the whole 8 x 8 latent."""
 
     def __init__(self, channels: int):
         super().__init__()
         widths = [channels, 64, 64, 64, 64]
-        self.body = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, widths[1:], strict=False))
+        self.body = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
         self.head = nn.Conv2d(64, sum(SIZES), 1)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
@@ -79,23 +81,23 @@ def targets(scene: Scene, side: int) -> torch.Tensor:
 
 
 def agreement(logits: torch.Tensor, probabilities: list[torch.Tensor]) -> torch.Tensor:
-    """Cross-entropy, a mean over tokens, of logits (B, sum of `SIZES`, h, w) with a reader's probabilities."""
+    """Cross-entropy, a mean over tokens, of logits (B, sum of `SIZES`, h, w) with a probe's probabilities."""
     return sum(F.cross_entropy(part, truth) for part, truth in zip(logits.split(SIZES, 1), probabilities, strict=True))
 
 
 @torch.no_grad()
-def read(reader: LatentReader, latents: torch.Tensor) -> list[torch.Tensor]:
+def read(probe: LatentProbe, latents: torch.Tensor) -> list[torch.Tensor]:
     """Probabilities of shapes (B, 9, h, w) and colours (B, 11, h, w)."""
-    return [part.softmax(1) for part in reader(latents).split(SIZES, 1)]
+    return [part.softmax(1) for part in probe(latents).split(SIZES, 1)]
 
 
 def main() -> None:
-    args = recipe.arguments(STAGE, steps=800)
+    args = recipe.arguments("latent_probe", steps=800)
     torch.manual_seed(0)
     latents, _ = cache_latents(args.device)
     side = latents.shape[-1]
     truth = torch.stack([targets(scene_of(i), side) for i in range(len(latents))])
-    model = LatentReader(latents.shape[1]).to(args.device)
+    model = LatentProbe(latents.shape[1]).to(args.device)
 
     def loss_of(step: int) -> torch.Tensor:
         chosen = torch.randint(len(latents) - HELD_OUT, (BATCH,), generator=torch.Generator().manual_seed(step))
@@ -118,9 +120,9 @@ def main() -> None:
     save_file({name: value.half() for name, value in model.state_dict().items()}, SHIPPED)
 
 
-def load(device: str, channels: int) -> LatentReader:
-    """The trained reader, frozen, from the work folder, or the shipped one."""
-    model, path = LatentReader(channels).to(device), recipe.WORK / STAGE / "model.pt"
+def load(device: str, channels: int) -> LatentProbe:
+    """The trained probe, frozen, from the work folder, or the shipped one."""
+    model, path = LatentProbe(channels).to(device), recipe.WORK / STAGE / "model.pt"
     state = torch.load(path, weights_only=True, map_location=device) if path.exists() else load_file(SHIPPED, device)
     model.load_state_dict(state)
     return model.eval().requires_grad_(False)

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from vhs.geneval.metadata import check_metadata, read_names
+from vhs.geneval.prompt_parser import PromptParser
 from vhs.records import TAGS
-from vhs.training.data.prompt_parser import PromptParser
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 NAMES = read_names(ROOT / "data" / "object_names.txt")
 GENEVAL = json.loads((ROOT / "data" / "evaluation_metadata.json").read_text())
 

@@ -37,7 +37,10 @@ def build() -> Mask2FormerForUniversalSegmentation:
 def augment(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """(B, 3, 64, 64) in [-1, 1]: for half of the pictures a blend with a 3x3 blur, noise and a shift in grey."""
     batch = len(pixels)
-    draw = lambda *shape: torch.rand(shape, generator=generator)  # noqa: E731
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.rand(shape, generator=generator)
+
     blurred = F.avg_pool2d(F.pad(pixels, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     pixels = torch.lerp(pixels, blurred, 0.7 * draw(batch, 1, 1, 1) * (draw(batch, 1, 1, 1) < 0.5))
     noise = torch.randn(pixels.shape, generator=generator) * 0.06 * draw(batch, 1, 1, 1) * (draw(batch, 1, 1, 1) < 0.5)
@@ -76,7 +79,7 @@ def exact(model: Mask2FormerForUniversalSegmentation, scenes: list[Scene], thres
 
 
 def main() -> None:
-    args = recipe.arguments(STAGE, steps=6500)
+    args = recipe.arguments("shape_detector", steps=6500)
     torch.manual_seed(0)
     model = build().to(args.device)
     held_out = [sample_scene(recipe.HELD_OUT_SEEDS + i, "test") for i in range(300)]

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from vhs.geneval.colors import TEMPLATES, ColorClassifier, ColorQuery, cut_out, load_colors
 from vhs.tinyworld import recipe
-from vhs.tinyworld.detector import augment
 from vhs.tinyworld.scenes import COLORS, HELD_OUT_PAIRS, SHAPES, Scene, render, sample_scene, true_detections
+from vhs.tinyworld.shape_detector import augment
 
 STAGE = "colors"
 SCENES_PER_STEP = 40
@@ -95,7 +95,7 @@ def save(model) -> None:
 
 
 def main() -> None:
-    args = recipe.arguments(STAGE, steps=1000)
+    args = recipe.arguments("color_classifier", steps=1000)
     torch.manual_seed(0)
     model = open_clip.model.CLIP(**MODEL)
     transform = image_transform_v2(PreprocessCfg(**PREPROCESS), is_train=False)

@@ -1,7 +1,7 @@
 """Writes prompts with GenEval's metadata: by default the demo's, six of each tag, of combinations no stage trains on.
 
-python -m vhs.tinyworld.prompts
-python -m vhs.tinyworld.prompts --split train --count 600 --seed 1 --output outputs/tinyworld/train_prompts.json
+python -m vhs.tinyworld.write_prompts
+python -m vhs.tinyworld.write_prompts --split train --count 600 --seed 1 --output outputs/tinyworld/train_prompts.json
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def write(path: Path, count: int, seed: int, split: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m vhs.tinyworld.prompts")
+    parser = argparse.ArgumentParser(prog="python -m vhs.tinyworld.write_prompts")
     parser.add_argument("--split", choices=["train", "test"], default="test")
     parser.add_argument("--count", type=int, default=36)
     parser.add_argument("--seed", type=int, default=36)
