@@ -99,6 +99,8 @@ def test_a_mistake_is_answered_with_file_line_key_and_remedy(tmp_path: Path, lin
         (["seed=-1"], "command line: seed: -1 is out of range; at least 0 is needed"),
         (["latent_verifier_path=null"], "latent_verifier: true, but no verifier is named"),
         (["offload=model", "device=cpu"], "command line: offload: model has nothing to move away from on device: cpu"),
+        (["num_inference_steps=9"], "command line: num_inference_steps: 9 is not one of 1 to 8, SANA-Sprint's"),
+        (["block=transformer_blocks.7"], "command line: block: is read with generator: diffusers only"),
         (["detector=mmdet", "segmentation_ckpt_path=x"], "command line: detector: mmdet needs its configuration file"),
         (["seed=a", "num_samples=b"], "(1 more problem after this one)"),
     ],
@@ -155,4 +157,6 @@ def test_what_the_rest_of_the_project_asks_of_the_keys_stands_with_them() -> Non
         "name", "output_path", "cont", "overwrite", "re_eval", "micro_batch", "offload", "intermediate_benchmarking",
     }  # fmt: skip
     assert {"ckpt", "lora_weights", "annotation", "normalization"} <= set(RunConfig.keys_where(path=True))
-    assert {"ckpt", "sana_lora_weights", "latent_verifier_path", "tokenizer_path"} <= set(RunConfig.keys_where(path="hub"))
+    assert {"ckpt", "sana_lora_weights", "latent_verifier_path", "tokenizer_path"} <= set(
+        RunConfig.keys_where(path="hub")
+    )

@@ -85,8 +85,8 @@ class GeneratorKeys(Keys):
     """The generator."""
 
     generator: Literal["Sana-Sprint", "diffusers"] = key("Sana-Sprint")
-    """`Sana-Sprint`: SANA-Sprint by code of its own; `diffusers`: any text-to-image pipeline of diffusers by the pipeline's
-    own code (docs/generators.md)."""
+    """`Sana-Sprint`: SANA-Sprint by code of its own; `diffusers`: any text-to-image pipeline of diffusers by the
+    pipeline's own code (docs/generators.md)."""
     ckpt: str = key(path="hub", min_length=1)
     """Generator weights in diffusers' layout."""
     network_ckpt: str | None = key(None, path="hub")
@@ -101,10 +101,11 @@ class GeneratorKeys(Keys):
     num_inference_steps: int = key(1, ge=1, le=1000, unit="denoising steps")
     """Denoising steps; at most 8 with `Sana-Sprint`."""
     timesteps: Timesteps | None = key(None)
-    """`generator: diffusers`: the scheduler's timesteps, one per step, instead of its own; `[400]` for PixArt-alpha-DMD."""
+    """`generator: diffusers`: the scheduler's timesteps, one per step, instead of its own; `[400]` for
+    PixArt-alpha-DMD."""
     scheduler: str | dict[str, Any] | None = key(None)
-    """`generator: diffusers`: another scheduler of diffusers by its class, or values of its configuration (`class` among
-    them, `{class: DDPMScheduler, clip_sample: false}`); absent: the folder's own."""
+    """`generator: diffusers`: another scheduler of diffusers by its class, or values of its configuration (`class`
+    among them, `{class: DDPMScheduler, clip_sample: false}`); absent: the folder's own."""
     pipeline_arguments: dict[str, Any] = key({})
     """`generator: diffusers`: further arguments of the pipeline's `__call__`, such as `negative_prompt`."""
     intermediate_timesteps: Number | None = key(1.3, gt=0, lt=math.pi / 2, unit="radians (TrigFlow time)")

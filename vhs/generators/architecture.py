@@ -37,7 +37,7 @@ def read_generator_info(folder: Path | str, settings: GeneratorSettings | None =
     if index.get("_class_name") != "SanaSprintPipeline":
         raise CheckpointError(
             f"{folder / 'model_index.json'}: is a {index.get('_class_name')}; the generator Sana-Sprint needs a "
-            "SanaSprintPipeline"
+            "SanaSprintPipeline, generator: diffusers takes any text-to-image pipeline"
         )
     transformer = _Keys(folder / "transformer" / "config.json")
     if not transformer["guidance_embeds"]:

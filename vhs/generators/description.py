@@ -31,7 +31,8 @@ FOREIGN = ("image", "mask_image", "control_image", "video", "num_frames", "audio
 class Description:
     """What a folder's JSON files say. `pipeline_class` is diffusers' class, `components` the index's entries.
 
-    `network_folder` is another pipeline's folder, whose network and scheduler are used instead (None: the folder's own).
+    `network_folder` is another pipeline's folder, whose network and scheduler are used instead (None: the folder's
+    own).
     """
 
     folder: Path
@@ -65,8 +66,8 @@ class Description:
         found = getattr(importlib.import_module(library), class_name, None) if _known(library) else None
         if found is None:
             raise CheckpointError(
-                f"{self.folder / 'model_index.json'}: {name} is a {class_name} of {library}; components of diffusers and "
-                "transformers as installed can be loaded (a newer version may have it)"
+                f"{self.folder / 'model_index.json'}: {name} is a {class_name} of {library}; components of diffusers "
+                "and transformers as installed can be loaded (a newer version may have it)"
             )
         return found
 
@@ -81,7 +82,8 @@ class Description:
 
     @cached_property
     def skeleton(self) -> Any:
-        """The pipeline with network and autoencoder on the meta device (no weights), the scheduler, and no text encoder."""
+        """The pipeline with network and autoencoder on the meta device (no weights), the scheduler, and no text
+        encoder."""
         import torch
 
         names = inspect.signature(self.pipeline_class.__init__).parameters
@@ -273,7 +275,8 @@ def _require_text_to_image(place: Path, found: type, components: Mapping[str, An
 
 
 def _unet_size(config: Any, name: str, index: int | None, latent: tuple[int, int, int]) -> tuple[int, int]:
-    """(tokens, width) after a block of a U-Net: every down block but the last halves, every up block but the last doubles."""
+    """(tokens, width) after a block of a U-Net: every down block but the last halves, every up block but the last
+    doubles."""
     channels = list(config.block_out_channels)
     last = len(channels) - 1
     depth = {

@@ -18,7 +18,8 @@ STEMS = {"diffusers": "diffusion_pytorch_model", "transformers": "model"}
 _TEXT_FILES = ("model_index.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.jinja")
 _WHOLE = tuple(f"{{}}/{stem}{shard}.safetensors" for stem in STEMS.values() for shard in ("", "-0*"))
 WEIGHTS = (*_TEXT_FILES, *(pattern.format("*") for pattern in _WHOLE))
-"""Patterns of the files that a run needs, for a download; copies in another precision (`*.fp16.safetensors`) stay there."""
+"""Patterns of the files that a run needs, for a download; copies in another precision (`*.fp16.safetensors`) stay
+there."""
 
 REST = (*_TEXT_FILES, *(pattern.format(name) for name in ("text_encoder*", "vae") for pattern in _WHOLE))
 """The same where the network comes from elsewhere."""
@@ -54,8 +55,9 @@ def check_weights(description: Description) -> None:
 def load_pipeline(description: Description, dtype: str = "float32", text_softcapping: bool = False) -> Any:
     """The pipeline in the description's folder, in evaluation mode on the CPU, without gradients.
 
-    With `dtype: float16` a Gemma-2 text encoder and its autoencoder are in bfloat16, as in `loading.load_pipeline`. Raises
-    CheckpointError, naming the component, when a file is damaged or a tensor is missing, left over or of another shape.
+    With `dtype: float16` a Gemma-2 text encoder and its autoencoder are in bfloat16, as in `loading.load_pipeline`.
+    Raises CheckpointError, naming the component, when a file is damaged or a tensor is missing, left over or of
+    another shape.
     """
     import torch
     from transformers import Gemma2Model

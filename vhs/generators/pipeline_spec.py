@@ -51,7 +51,8 @@ class PipelineSpec(GeneratorSpec):
 
 
 def resolve_pipeline(keys: GeneratorKeys, device: str, dtype: str, offline: bool = False) -> PipelineSpec:
-    """Finds the pipeline that `keys` name and checks what its JSON files tell: its class, block, size, steps, arguments.
+    """Finds the pipeline that `keys` name and checks what its JSON files tell: its class, block, size, steps,
+    arguments.
 
     Raises ConfigError or CheckpointError for what cannot run.
     """
@@ -66,9 +67,9 @@ def resolve_pipeline(keys: GeneratorKeys, device: str, dtype: str, offline: bool
 
 def _described(source: Source, network: Source | None, offline: bool) -> Description | None:
     """From files that are here, the architectures shipped, or the Hub's JSON files."""
-    if shipped := shipped_architecture((network or source).name):
-        if not all(_is_here(one) for one in (source, network) if one is not None):
-            return describe(shipped)
+    shipped = shipped_architecture((network or source).name)
+    if shipped and not all(_is_here(one) for one in (source, network) if one is not None):
+        return describe(shipped)
     folders = [_json_folder(one, offline) if one else None for one in (source, network)]
     return None if folders[0] is None or (network and folders[1] is None) else describe(*folders)
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GeneratorSpec:
-    """Everything that loading needs; `adapter` is a LoRA's folder or file. `info` is None as long as the JSON files are not
-    here (a dry run without a network)."""
+    """Everything that loading needs; `adapter` is a LoRA's folder or file. `info` is None as long as the JSON files
+    are not here (a dry run without a network)."""
 
     source: Source
     adapter: Source | None
