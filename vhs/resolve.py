@@ -147,6 +147,8 @@ def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all
         judges = tuple(judge.fetched() for judge in judges)
     if fetch != "nothing" and hasattr(models.verifier, "require"):
         models.verifier.require(prompts, config.num_samples, _picture_of(pictures))
+    if fetch == "all" and hasattr(models.verifier, "check_prompts"):
+        models.verifier.check_prompts(prompts, models.generator.info.tokens if models.generator else None)
     run = ResolvedRun(config, process, models, annotation, pictures, tuple(prompts), slices, judges, skipped)
     if process.first and fetch == "all":
         return replace(run, hashes={source.key: source.hash() for source in run.sources})

@@ -133,7 +133,7 @@ def _encode(description: Description, name: str, tokens: int) -> None:
     from transformers import AutoConfig
 
     with quiet():
-        config = AutoConfig.from_pretrained(description.folder / name)
+        config = AutoConfig.from_pretrained(description.folder / name, trust_remote_code=False)
         encoder = description.component_class(name)(config).eval()
     encoder(torch.zeros(1, tokens, dtype=torch.long))
 

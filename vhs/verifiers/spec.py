@@ -51,6 +51,9 @@ class VerifierSpec(Protocol):
         Raises CheckpointError.
         """
 
+    # check_prompts(prompts, tokens): optional, called where every source is here; raises PromptError, naming file and
+    # line, for a prompt that the verifier cannot be asked about. `tokens` as in `fetched`.
+
     def load(self, device: str, dtype: str, micro_batch: int | None) -> Verifier | None:
         """The verifier on its device; None scores nothing, so that candidate 0 wins. Raises CheckpointError."""
 
