@@ -126,8 +126,9 @@ class ResolvedRun:
 def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all") -> ResolvedRun:
     """Finds, checks and, where the Hub has it, fetches all that a run needs; loads no model.
 
-    With `fetch` `configs`, JSON files of the Hub alone are fetched (the download command's first look), with `nothing` not
-    even they (a dry run); what is not here is no error then. Raises a VHSError for what cannot run, cheap checks first.
+    With `fetch` `configs`, JSON files of the Hub alone are fetched (the download command's first look), with `nothing`
+    not even they (a dry run); what is not here is no error then. Raises a VHSError for what cannot run, cheap checks
+    first.
     """
     judges, skipped = _judges(config, process)
     annotation, pictures = find(config.annotation), find(config.imgs_path) if config.imgs_path else None

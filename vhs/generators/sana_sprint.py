@@ -162,7 +162,8 @@ class SanaSprint:
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> list[Image]:
-        """RGB pictures, `info.image_size`, of final latents (N, C, h, w). Raises FloatingPointError where a pixel is not finite."""
+        """RGB pictures, `info.image_size`, of final latents (N, C, h, w). Raises FloatingPointError where a pixel is
+        not finite."""
         height, width = self.info.image_size
         pictures: list[Image] = []
         with self._resident(self.pipeline.vae):

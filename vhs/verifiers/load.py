@@ -46,8 +46,9 @@ ENTRY_FIELDS = ("latent_verifier_path", "vision_tower", "resize_vocabulary")
 class LlavaSpec:
     """A LLaVA-Qwen verifier: its checkpoint, and what goes with it.
 
-    `config` is None as long as its config.json is not here (a dry run without a network); then `vision_tower` alone says
-    what it reads. `statistics` are the files of mean and variance, `tower` the CLIP model of one that reads pictures.
+    `config` is None as long as its config.json is not here (a dry run without a network); then `vision_tower` alone
+    says what it reads. `statistics` are the files of mean and variance, `tower` the CLIP model of one that reads
+    pictures.
     """
 
     source: Source
@@ -219,8 +220,8 @@ def resolve_llava(
     tokenizer_path: str | Path | None = None,
     offline: bool = False,
 ) -> LlavaSpec:
-    """Finds a verifier's files; keywords are the keys of a run's configuration. Of the Hub only a config.json is fetched,
-    with `offline` nothing.
+    """Finds a verifier's files; keywords are the keys of a run's configuration. Of the Hub only a config.json is
+    fetched, with `offline` nothing.
 
     Raises ConfigError or CheckpointError for what is neither here nor on the Hub, or does not go together.
     """

@@ -1,7 +1,7 @@
 """A verifier before it is loaded: which one a configuration means, and where its files are.
 
-KINDS maps a registry entry's `kind` to what resolves it. Adding a kind is one line there and one function: it is given the
-entry's values under the configuration's own keys, and returns a `VerifierSpec`.
+KINDS maps a registry entry's `kind` to what resolves it. Adding a kind is one line there and one function: it is given
+the entry's values under the configuration's own keys, and returns a `VerifierSpec`.
 """
 
 from __future__ import annotations
