@@ -130,7 +130,7 @@ def load_clip_scorer(name: str, device: str = "cpu") -> ClipScorer:
 
 def _load(name: str, device: str, dtype: str, model_class: Any, processor_class: Any) -> tuple[Any, Any]:
     try:
-        model = model_class.from_pretrained(name, dtype=getattr(torch, dtype)).to(device)
-        return model, processor_class.from_pretrained(name)
+        model = model_class.from_pretrained(name, dtype=getattr(torch, dtype), trust_remote_code=False).to(device)
+        return model, processor_class.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"model: {name}: cannot be loaded ({first_line(error)})") from None
