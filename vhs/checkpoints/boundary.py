@@ -27,7 +27,10 @@ def loading(part: str, place: Path | str, remedy: str = "") -> Iterator[None]:
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # torch's, of a device; a CPU's is a RuntimeError
             raise
-        reason = first_line(error)[:LONGEST_REASON]
+        reason = first_line(error)
+        if reason.endswith(":"):  # a list of what is wrong follows
+            reason = f"{reason} {first_line(Exception(str(error).partition(reason)[2]))}"
+        reason = reason[:LONGEST_REASON]
         if not isinstance(error, SAY_ENOUGH) and reason != type(error).__name__:
             reason = f"{type(error).__name__}: {reason}"
         raise CheckpointError(f"{place}: not a usable {part} ({reason}){'; ' * bool(remedy)}{remedy}") from error
