@@ -212,15 +212,18 @@ def damage(folder: Path, config: Path, rng: random.Random) -> str:
     return f"{file.relative_to(folder)}: {what}"
 
 
-def load_all(config: RunConfig) -> None:
-    """What a run resolves and loads before its first candidate."""
+def load_all(config: RunConfig, part: str | None = None) -> None:
+    """What a run resolves and loads before its first candidate; of the models, `part` alone."""
     from vhs.resolve import resolve
 
     run = resolve(config)
-    run.models.load_generator()
-    run.models.load_verifier()
-    for judge in run.judges:
-        judge.load()
+    if part in (None, "generator"):
+        run.models.load_generator()
+    if part in (None, "verifier"):
+        run.models.load_verifier()
+    if part in (None, "judge"):
+        for judge in run.judges:
+            judge.load()
 
 
 def one(number: int, work: Path) -> tuple[str, str, str]:

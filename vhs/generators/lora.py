@@ -10,10 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vhs.checkpoints.boundary import loading
+from vhs.checkpoints.boundary import loading, quiet
 from vhs.checkpoints.weights import check_safetensors
 from vhs.errors import CheckpointError
-from vhs.generators.loading import quiet
 
 if TYPE_CHECKING:
     from diffusers import SanaSprintPipeline
