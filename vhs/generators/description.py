@@ -10,12 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vhs.checkpoints.boundary import loading
+from vhs.checkpoints.boundary import loading, quiet
 from vhs.checkpoints.bounds import read_config
 from vhs.config.yamlfile import nearest
 from vhs.errors import CheckpointError, ConfigError
 from vhs.generators.families import HERE, Family, family_of
-from vhs.generators.loading import quiet
 
 if TYPE_CHECKING:
     from torch import nn
