@@ -1,4 +1,4 @@
-"""The page of a run again, and its figures: `vhs report` in a checkout.
+"""The report of a run: `vhs report` in a checkout.
 
 python inference_scripts/report.py outputs/tiny
 python inference_scripts/report.py --help

@@ -23,7 +23,7 @@ LAYERS = (
         "vhs.batching",
         "vhs.bootstrap",
     },
-    {"vhs.config", "vhs.checkpoints", "vhs.prompts"},
+    {"vhs.config", "vhs.checkpoints", "vhs.prompts", "vhs.picture_table"},
     {"vhs.generators", "vhs.verifiers", "vhs.geneval", "vhs.judges"},
     {"vhs.choosing"},
     {"vhs.resolve", "vhs.best_of_n", "vhs.result"},

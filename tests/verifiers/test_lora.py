@@ -41,5 +41,5 @@ def test_damaged_adapters(adapter, checkpoint, tmp_path):
     with pytest.raises(CheckpointError, match="tensors outside the connector: base_model.model.model.embed_tokens"):
         load_verifier(path, lora_weights=folder)
     (folder / "adapter_config.json").unlink()
-    with pytest.raises(CheckpointError, match="not a usable PEFT adapter"):
+    with pytest.raises(CheckpointError, match="adapter_config.json: is missing; lora_weights: a PEFT adapter"):
         load_verifier(path, lora_weights=folder)

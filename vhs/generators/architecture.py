@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vhs.checkpoints.boundary import loading
+from vhs.checkpoints.bounds import read_config
 from vhs.errors import CheckpointError, ConfigError
-from vhs.files import read_json_object
 from vhs.generators.base import GeneratorInfo
 from vhs.generators.settings import GeneratorSettings
 
@@ -32,12 +33,16 @@ def read_generator_info(folder: Path | str, settings: GeneratorSettings | None =
 
     Raises CheckpointError for a folder of another kind and ConfigError for settings that do not fit it.
     """
-    folder, settings = Path(folder), settings or GeneratorSettings()
+    with loading("generator", folder):
+        return _info(Path(folder), settings or GeneratorSettings())
+
+
+def _info(folder: Path, settings: GeneratorSettings) -> GeneratorInfo:
     index = _read(folder / "model_index.json")
     if index.get("_class_name") != "SanaSprintPipeline":
         raise CheckpointError(
             f"{folder / 'model_index.json'}: is a {index.get('_class_name')}; the generator Sana-Sprint needs a "
-            "SanaSprintPipeline"
+            "SanaSprintPipeline, generator: diffusers takes any text-to-image pipeline"
         )
     transformer = _Keys(folder / "transformer" / "config.json")
     if not transformer["guidance_embeds"]:
@@ -83,7 +88,7 @@ def network_size(settings: GeneratorSettings, sample_size: int) -> tuple[int, in
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return read_json_object(path, remedy=f"a SANA-Sprint folder has {', '.join(CONFIG_FILES)}")
+    return read_config(path, remedy=f"a SANA-Sprint folder has {', '.join(CONFIG_FILES)}")
 
 
 class _Keys:

@@ -47,8 +47,8 @@ class GeneratorInfo:
         return {"pipeline": self.pipeline, **at, "step": self.step, "steps": self.steps}
 
     def require_reader(self, block: int | None, width: int | None, trained_on: Mapping[str, Any] | None) -> None:
-        """Raises ConfigError unless hidden states of `block` are `width` wide and the run's key `block` names no other one;
-        `trained_on` is the `record` in a verifier's checkpoint, the pipeline of which must be the same."""
+        """Raises ConfigError unless hidden states of `block` are `width` wide and the run's key `block` names no
+        other one; `trained_on` is the `record` in a verifier's checkpoint, the pipeline of which must be the same."""
         if block is not None:
             self.require_block(block)
             if self.block not in (None, block):
@@ -110,4 +110,4 @@ class Generator(Protocol):
         """The final latents (N, C, h, w) without a stop on the way."""
 
     def decode(self, latents: torch.Tensor) -> list[Image]:
-        """Pictures of final latents."""
+        """Pictures of final latents. Raises FloatingPointError where a pixel is not finite."""

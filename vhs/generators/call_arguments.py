@@ -1,4 +1,5 @@
-"""From a run's keys to the arguments of a pipeline's `__call__`, checked against its signature before anything loads."""
+"""From a run's keys to the arguments of a pipeline's `__call__`, checked against its signature before anything
+loads."""
 
 from __future__ import annotations
 
@@ -37,8 +38,8 @@ class PipelineSettings(GeneratorSettings):
     """`GeneratorSettings` and what only a pipeline of any family has; the keys have the same names.
 
     `block` is the path of the block that is read (None: the verifier's). `timesteps` replaces the scheduler's own.
-    `scheduler` is a class of diffusers, or a mapping of its configuration's values with `class`. `pipeline_arguments` are
-    further arguments of the pipeline's `__call__`.
+    `scheduler` is a class of diffusers, or a mapping of its configuration's values with `class`. `pipeline_arguments`
+    are further arguments of the pipeline's `__call__`.
     """
 
     block: str | None = None
@@ -48,7 +49,8 @@ class PipelineSettings(GeneratorSettings):
 
 
 def call_arguments(description: Description, settings: PipelineSettings) -> dict[str, Any]:
-    """The arguments that every call of the pipeline gets. Raises ConfigError, naming the key, for what it does not take."""
+    """The arguments that every call of the pipeline gets. Raises ConfigError, naming the key, for what it does not
+    take."""
     taken = description.parameters
     arguments = {
         "num_inference_steps": settings.num_inference_steps,
@@ -84,8 +86,8 @@ def build_scheduler(description: Description, settings: PipelineSettings) -> Any
         scheduler = _named_scheduler(scheduler, settings.scheduler)
     if getattr(scheduler, "order", 1) != 1:
         raise ConfigError(
-            f"scheduler: {type(scheduler).__name__} calls the network more than once per step; a block of one step is read, "
-            "so choose a scheduler of first order (EulerDiscreteScheduler, DPMSolverMultistepScheduler, ...)"
+            f"scheduler: {type(scheduler).__name__} calls the network more than once per step; a block of one step is "
+            "read, so choose a scheduler of first order (EulerDiscreteScheduler, DPMSolverMultistepScheduler, ...)"
         )
     _require_steps(scheduler, settings)
     return scheduler
@@ -159,8 +161,8 @@ def _guidance(description: Description, settings: PipelineSettings) -> dict[str,
         other = "; pipeline_arguments: {true_cfg_scale: ..., negative_prompt: ...} guides by a second pass"
         other = other if "true_cfg_scale" in description.parameters else ""
         raise ConfigError(
-            f"guidance_scale: has no effect, this network was distilled without guidance ({family.guided_by} is false in "
-            f"{description.network_name}/config.json); leave it out{other}"
+            f"guidance_scale: has no effect, this network was distilled without guidance ({family.guided_by} is false "
+            f"in {description.network_name}/config.json); leave it out{other}"
         )
     return {family.guidance: settings.guidance_scale}
 

@@ -61,7 +61,7 @@ def cat(trees: Sequence[Any]) -> Any:
     if isinstance(first, Samples):
         return Samples(torch.cat([tree.tensor for tree in trees]), first.listed)
     if isinstance(first, dict):
-        return type(first)(**{key: cat([tree[key] for tree in trees]) for key in first})
+        return _like(first, {key: cat([tree[key] for tree in trees]) for key in first})
     if isinstance(first, tuple):
         return tuple(cat(list(entries)) for entries in zip(*trees, strict=True))
     return first
@@ -87,5 +87,9 @@ def _inside(tree: Any, function: Callable[[Any], Any]) -> Any:
     if isinstance(tree, tuple):
         return tuple(function(entry) for entry in tree)
     if isinstance(tree, dict):
-        return type(tree)(**{key: function(value) for key, value in tree.items()})
+        return _like(tree, {key: function(value) for key, value in tree.items()})
     return tree
+
+
+def _like(tree: dict[Any, Any], values: dict[Any, Any]) -> dict[Any, Any]:
+    return values if type(tree) is dict else type(tree)(**values)

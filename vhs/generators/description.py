@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vhs.checkpoints.boundary import loading
+from vhs.checkpoints.bounds import read_config
 from vhs.config.yamlfile import nearest
 from vhs.errors import CheckpointError, ConfigError
-from vhs.files import read_json_object
 from vhs.generators.families import HERE, Family, family_of
 from vhs.generators.loading import quiet
 
@@ -31,7 +32,8 @@ FOREIGN = ("image", "mask_image", "control_image", "video", "num_frames", "audio
 class Description:
     """What a folder's JSON files say. `pipeline_class` is diffusers' class, `components` the index's entries.
 
-    `network_folder` is another pipeline's folder, whose network and scheduler are used instead (None: the folder's own).
+    `network_folder` is another pipeline's folder, whose network and scheduler are used instead (None: the folder's
+    own).
     """
 
     folder: Path
@@ -65,8 +67,8 @@ class Description:
         found = getattr(importlib.import_module(library), class_name, None) if _known(library) else None
         if found is None:
             raise CheckpointError(
-                f"{self.folder / 'model_index.json'}: {name} is a {class_name} of {library}; components of diffusers and "
-                "transformers as installed can be loaded (a newer version may have it)"
+                f"{self.folder / 'model_index.json'}: {name} is a {class_name} of {library}; components of diffusers "
+                "and transformers as installed can be loaded (a newer version may have it)"
             )
         return found
 
@@ -77,11 +79,12 @@ class Description:
 
     def json(self, component: str) -> dict[str, Any]:
         """A component's configuration."""
-        return read_json_object(self.place(component) / _config_name(component))
+        return read_config(self.place(component) / _config_name(component))
 
     @cached_property
     def skeleton(self) -> Any:
-        """The pipeline with network and autoencoder on the meta device (no weights), the scheduler, and no text encoder."""
+        """The pipeline with network and autoencoder on the meta device (no weights), the scheduler, and no text
+        encoder."""
         import torch
 
         names = inspect.signature(self.pipeline_class.__init__).parameters
@@ -101,10 +104,8 @@ class Description:
         return pipeline
 
     def _from_config(self, name: str) -> Any:
-        try:
+        with loading(f"configuration of {self.components[name][1]}", self.place(name)):
             return self.component_class(name).from_config(self.json(name))
-        except (TypeError, ValueError, KeyError, AssertionError) as error:
-            raise CheckpointError(f"{self.place(name)}: its configuration cannot be built ({error})") from None
 
     @property
     def network(self) -> nn.Module:
@@ -231,7 +232,7 @@ def describe(folder: Path, network_folder: Path | None = None) -> Description:
     import diffusers
 
     place = folder / "model_index.json"
-    index = read_json_object(place, remedy="a diffusers pipeline has one; give its folder or its Hub id")
+    index = read_config(place, remedy="a diffusers pipeline has one; give its folder or its Hub id")
     name = index.get("_class_name")
     found = getattr(diffusers, name, None) if isinstance(name, str) else None
     if not isinstance(found, type):
@@ -242,7 +243,7 @@ def describe(folder: Path, network_folder: Path | None = None) -> Description:
     _require_text_to_image(place, found, components)
     if network_folder is not None:
         other = network_folder / "model_index.json"
-        theirs = read_json_object(other, remedy="a diffusers pipeline has one; give its folder or its Hub id")
+        theirs = read_config(other, remedy="a diffusers pipeline has one; give its folder or its Hub id")
         if theirs.get("_class_name") != name:
             raise CheckpointError(f"{other}: network_ckpt is a {theirs.get('_class_name')}, ckpt is a {name}")
         components |= {key: value for key, value in _components(theirs).items() if key in (*NETWORKS, "scheduler")}
@@ -273,7 +274,8 @@ def _require_text_to_image(place: Path, found: type, components: Mapping[str, An
 
 
 def _unet_size(config: Any, name: str, index: int | None, latent: tuple[int, int, int]) -> tuple[int, int]:
-    """(tokens, width) after a block of a U-Net: every down block but the last halves, every up block but the last doubles."""
+    """(tokens, width) after a block of a U-Net: every down block but the last halves, every up block but the last
+    doubles."""
     channels = list(config.block_out_channels)
     last = len(channels) - 1
     depth = {

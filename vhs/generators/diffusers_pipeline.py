@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from vhs.batching import MicroBatches
@@ -50,8 +51,8 @@ class PipelineText(TextEmbedding):
 class PipelinePrefix(Prefix):
     """N candidates stopped after a block: `state` is all that the pipeline needs to go on.
 
-    `hidden` are the image's tokens, with guidance of the conditional half. `latents` is the noise the candidates started from,
-    `noise` what was given for later steps. `block` is a path of modules.
+    `hidden` are the image's tokens, with guidance of the conditional half. `latents` is the noise the candidates
+    started from, `noise` what was given for later steps. `block` is a path of modules.
     """
 
     state: replay.State | None = None
@@ -73,8 +74,8 @@ class PipelinePrefix(Prefix):
 class DiffusersPipeline:
     """A text-to-image pipeline stopped at a block of any denoising step, and finished from there.
 
-    `finish(prefix(...))` and `generate(...)` are the pipeline's own latents, bit for bit in float32 on one device at equal
-    batch sizes, before the last step too: a candidate goes on from its own state.
+    `finish(prefix(...))` and `generate(...)` are the pipeline's own latents, bit for bit in float32 on one device at
+    equal batch sizes, before the last step too: a candidate goes on from its own state.
     """
 
     def __init__(self, pipeline: Any, description: Description, settings: PipelineSettings) -> None:
@@ -105,8 +106,8 @@ class DiffusersPipeline:
     ) -> DiffusersPipeline:
         """Loads a Hub id or a folder in diffusers' layout; keywords are those of `PipelineSettings`.
 
-        `network_ckpt` is another such place, whose network and scheduler are taken. Raises ConfigError and CheckpointError,
-        what can be known from JSON files before any weight is read.
+        `network_ckpt` is another such place, whose network and scheduler are taken. Raises ConfigError and
+        CheckpointError, what can be known from JSON files before any weight is read.
         """
         adapter = network = None
         if sana_lora_weights is not None:
@@ -164,8 +165,8 @@ class DiffusersPipeline:
     def noise(self, seeds: Sequence[int]) -> torch.Tensor:
         """Unit normal noise of N candidates, float32 on the CPU: (N, C, h, w).
 
-        A scheduler that adds noise on the way takes it from a stream that follows from a candidate's own start. Families with
-        `fresh_noise` have (N, steps, C, h, w), as `Sana-Sprint` has it.
+        A scheduler that adds noise on the way takes it from a stream that follows from a candidate's own start.
+        Families with `fresh_noise` have (N, steps, C, h, w), as `Sana-Sprint` has it.
         """
         steps = self.info.steps if self.description.family.fresh_noise else 1
         return seeded_noise(seeds, steps, self.info.latent_shape)
@@ -174,8 +175,8 @@ class DiffusersPipeline:
     def prefix(self, noise: torch.Tensor, text: PipelineText, block: int | str = 7) -> PipelinePrefix:
         """N candidates up to and including `block` of step `info.step`; steps before it run whole.
 
-        `block` is a path of modules, or its number in the family's own list; the key `block` wins. `noise` is what `noise()`
-        returns. Raises ConfigError for a block that does not exist.
+        `block` is a path of modules, or its number in the family's own list; the key `block` wins. `noise` is what
+        `noise()` returns. Raises ConfigError for a block that does not exist.
         """
         return self.hidden_states(noise, text, [self.settings.block or block])[1]
 
@@ -199,7 +200,8 @@ class DiffusersPipeline:
         state = replay.State.cat(stopped)
         given = noise[:, None] if noise.ndim == 4 else noise
         later = given[:, 1:] if given.shape[1] > 1 else None
-        prefix = PipelinePrefix(self._hidden(path, state.output), given[:, 0], text, path, later, state)
+        kept = replace(state, observed={})
+        prefix = PipelinePrefix(self._hidden(path, state.output), given[:, 0], text, path, later, kept)
         states = {name: self._hidden(self.description.path(name), output) for name, output in state.observed.items()}
         return {**states, last: prefix.hidden}, prefix
 
@@ -207,8 +209,8 @@ class DiffusersPipeline:
     def finish(self, prefix: PipelinePrefix) -> torch.Tensor:
         """Final latents (N, C, h, w) float32 on the device: the blocks after the captured one, then the steps left.
 
-        For a family that is not named, the first candidate is made whole once more and compared. Raises CheckpointError where
-        its blocks read more than the block before them returned.
+        For a family that is not named, the first candidate is made whole once more and compared. Raises
+        CheckpointError where its blocks read more than the block before them returned.
         """
         if prefix.block not in self._proved:
             self._proved.add(prefix.block)
@@ -229,9 +231,9 @@ class DiffusersPipeline:
         apart = ((resumed - whole).abs().max() / whole.std()).item()
         if not apart < (1e-4 if self.info.dtype == "float32" else 1e-2):
             raise CheckpointError(
-                f"block: going on from {prefix.block} does not give {self.description.name}'s own latents (they differ by "
-                f"{apart:.2g} of their standard deviation): later blocks read other blocks' outputs too; name their list in "
-                f"read_again of the pipeline's family in {HERE}"
+                f"block: going on from {prefix.block} does not give {self.description.name}'s own latents (they differ "
+                f"by {apart:.2g} of their standard deviation): later blocks read other blocks' outputs too; name their "
+                f"list in read_again of the pipeline's family in {HERE}"
             )
 
     @torch.no_grad()
@@ -266,6 +268,7 @@ class DiffusersPipeline:
         with (
             replay.without_steps(self._ending),
             replay.answering(self._ending, self._blank.calls, len(latents)),
+            np.errstate(invalid="raise"),  # a pixel that is not a number becomes a byte here: FloatingPointError
         ):
             return call()
 
@@ -280,7 +283,8 @@ class DiffusersPipeline:
     def _start(self, noise: torch.Tensor) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
         """Start latents (N, C, h, w), and where a scheduler's fresh noise comes from.
 
-        The noise given for later steps is used up first; then every candidate has a stream of its own, seeded by its start.
+        The noise given for later steps is used up first; then every candidate has a stream of its own, seeded by its
+        start.
         """
         given = noise[:, None] if noise.ndim == 4 else noise
         later = iter(given[:, 1:].unbind(1))

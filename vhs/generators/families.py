@@ -27,15 +27,15 @@ class Family:
     modules that the network has, in the order of its definition. `short` is the list that `hidden_<n>` means (None:
     the first). Every output of a list in `read_again` is read by later blocks too (a U-Net's skip connections).
 
-    A block returns the image's tokens (N, tokens, width), a feature map (N, width, h, w), or them together with the text:
-    `stream` is their place in a tuple, `joint` says whether the image is the `first` or the `last` part of one sequence.
-    None: found by their size.
+    A block returns the image's tokens (N, tokens, width), a feature map (N, width, h, w), or them together with the
+    text: `stream` is their place in a tuple, `joint` says whether the image is the `first` or the `last` part of one
+    sequence. None: found by their size.
 
-    With guidance in one batch the conditional half is the second, or the first (`conditional_first`).
-    `guidance` is the argument that `guidance_scale` goes to, and `guided_by` the key of the network's configuration that must
-    be true for it to have an effect (None: any network). `arguments` are further arguments of `__call__`. A scheduler that
-    adds fresh noise in every step takes it from the candidates' seeds (`fresh_noise`). `decoder` is a pipeline whose ending
-    decodes the latents, where that of the pipeline itself cannot be reached without its loop.
+    With guidance in one batch the conditional half is the second, or the first (`conditional_first`). `guidance` is
+    the argument that `guidance_scale` goes to, and `guided_by` the key of the network's configuration that must be
+    true for it to have an effect (None: any network). `arguments` are further arguments of `__call__`. A scheduler
+    that adds fresh noise in every step takes it from the candidates' seeds (`fresh_noise`). `decoder` is a pipeline
+    whose ending decodes the latents, where that of the pipeline itself cannot be reached without its loop.
     """
 
     blocks: tuple[str, ...] | None = None
@@ -110,6 +110,6 @@ def _flat(output: torch.Tensor) -> torch.Tensor:
 def _unknown(where: str, output: Any, tokens: int, width: int, what: str) -> CheckpointError:
     shapes = [tuple(entry.shape) for entry in (output if isinstance(output, tuple) else (output,)) if entry is not None]
     return CheckpointError(
-        f"block: {where} returns {', '.join(map(str, shapes))}, in which {tokens} image tokens of width {width} cannot be "
-        f"told; add {what} to the pipeline's family in {HERE}"
+        f"block: {where} returns {', '.join(map(str, shapes))}, in which {tokens} image tokens of width {width} "
+        f"cannot be told; add {what} to the pipeline's family in {HERE}"
     )

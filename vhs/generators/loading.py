@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vhs.errors import CheckpointError, first_line
-from vhs.files import read_json_object as read_json
+from vhs.checkpoints.boundary import loading
+from vhs.checkpoints.bounds import read_config
+from vhs.errors import CheckpointError
 from vhs.generators.files import check_weight_files
 from vhs.generators.text import set_softcapping
 
@@ -54,18 +55,18 @@ def random_pipeline(
     from transformers import Gemma2Config, Gemma2Model
 
     def build(model_class: Any, name: str) -> Any:
-        return model_class.from_config(read_json(folder / name / "config.json"))
+        return model_class.from_config(read_config(folder / name / "config.json"))
 
     with torch.device(device), _default_dtype(getattr(torch, dtype)):
         parts = {
-            "text_encoder": Gemma2Model(Gemma2Config(**read_json(folder / "text_encoder" / "config.json"))),
+            "text_encoder": Gemma2Model(Gemma2Config(**read_config(folder / "text_encoder" / "config.json"))),
             "vae": build(AutoencoderDC, "vae"),
             "transformer": build(SanaTransformer2DModel, "transformer"),
         }
     for model in parts.values():
         model.eval().requires_grad_(False)
     set_softcapping(parts["text_encoder"], enabled=False)
-    scheduler = SCMScheduler.from_config(read_json(folder / "scheduler" / "scheduler_config.json"))
+    scheduler = SCMScheduler.from_config(read_config(folder / "scheduler" / "scheduler_config.json"))
     pipeline = SanaSprintPipeline(tokenizer=tokenizer, scheduler=scheduler, **parts)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -83,16 +84,10 @@ def load_weights(model_class: Any, folder: Path, **options: Any) -> Any:
 
 
 def _component(component_class: Any, folder: Path, **options: Any) -> Any:
-    from safetensors import SafetensorError
-
-    try:
+    if component_class.__module__.startswith("transformers."):  # diffusers' models have no such question
+        options["trust_remote_code"] = False
+    with loading(component_class.__name__, folder):
         return component_class.from_pretrained(str(folder), local_files_only=True, **options)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        if "out of memory" in str(error).lower():
-            raise
-        raise CheckpointError(
-            f"{folder}: cannot be loaded as {component_class.__name__}: {first_line(error)}"
-        ) from error
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vhs.checkpoints.boundary import loading
 from vhs.checkpoints.hub import download
 from vhs.checkpoints.source import Source, find_model
 from vhs.config.run import GeneratorKeys
@@ -44,14 +45,16 @@ class PipelineSpec(GeneratorSpec):
     def load(self) -> Generator:
         """The generator, on its device. Raises CheckpointError."""
         adapter = lora_file(self.adapter.require()) if self.adapter else None
-        return DiffusersPipeline.load(self._description(), self.settings, adapter)
+        with loading("generator", self.source.name):
+            return DiffusersPipeline.load(self._description(), self.settings, adapter)
 
     def _description(self) -> Description:
         return describe(self.source.require(), self.network.require() if self.network else None)
 
 
 def resolve_pipeline(keys: GeneratorKeys, device: str, dtype: str, offline: bool = False) -> PipelineSpec:
-    """Finds the pipeline that `keys` name and checks what its JSON files tell: its class, block, size, steps, arguments.
+    """Finds the pipeline that `keys` name and checks what its JSON files tell: its class, block, size, steps,
+    arguments.
 
     Raises ConfigError or CheckpointError for what cannot run.
     """
@@ -66,9 +69,9 @@ def resolve_pipeline(keys: GeneratorKeys, device: str, dtype: str, offline: bool
 
 def _described(source: Source, network: Source | None, offline: bool) -> Description | None:
     """From files that are here, the architectures shipped, or the Hub's JSON files."""
-    if shipped := shipped_architecture((network or source).name):
-        if not all(_is_here(one) for one in (source, network) if one is not None):
-            return describe(shipped)
+    shipped = shipped_architecture((network or source).name)
+    if shipped and not all(_is_here(one) for one in (source, network) if one is not None):
+        return describe(shipped)
     folders = [_json_folder(one, offline) if one else None for one in (source, network)]
     return None if folders[0] is None or (network and folders[1] is None) else describe(*folders)
 
@@ -85,6 +88,7 @@ def _json_folder(source: Source, offline: bool) -> Path | None:
 
 def _checked(description: Description, settings: PipelineSettings) -> GeneratorInfo:
     """Sizes of the pipeline under the run's keys, all of which it takes."""
-    call_arguments(description, settings)
-    build_scheduler(description, settings)
-    return pipeline_info(description, settings)
+    with loading("generator", description.folder):
+        call_arguments(description, settings)
+        build_scheduler(description, settings)
+        return pipeline_info(description, settings)

@@ -1,13 +1,13 @@
 """Stopping a pipeline's own `__call__` in a block of one denoising step, and going on from there in a second call.
 
-    first call    steps 1..s-1 run and the network's outputs are kept; in step s a hook on the block keeps its output and
-                  ends the call
+    first call    steps 1..s-1 run and the network's outputs are kept; in step s a hook on the block keeps its output
+                  and ends the call
     second call   the same arguments; in steps 1..s-1 the kept outputs answer for the network, in step s the blocks that
                   have run hand on the kept state; everything later runs
 
 The scheduler runs both times, from the same numbers, and a prompt's embeddings are computed once: the pipeline's
-`encode_prompt` is answered as well. So none of the pipeline's code is repeated here, and the second call's latents are those
-of an uninterrupted one, bit for bit at an equal batch size in float32.
+`encode_prompt` is answered as well. So none of the pipeline's code is repeated here, and the second call's latents
+are those of an uninterrupted one, bit for bit at an equal batch size in float32.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Stop:
 class State:
     """What a stopped call leaves, candidate by candidate (see `vhs.generators.candidates`).
 
-    `output` is what the block returned, `read_again` and `observed` what the others did, `answers` the network's outputs
-    in the steps before.
+    `output` is what the block returned, `read_again` and `observed` what the others did, `answers` the network's
+    outputs in the steps before.
     """
 
     output: Any
@@ -181,8 +181,8 @@ def resumed(pipeline: Any, call: Callable[[], Any], stop: Stop, state: State, dr
 def _handing_on(stop: Stop, state: State) -> Iterator[None]:
     """Within this context the blocks that have run return what they returned then.
 
-    Only the last of them is read, unless the family says otherwise: the others of its list return the same, and lists before
-    it are emptied.
+    Only the last of them is read, unless the family says otherwise: the others of its list return the same, and lists
+    before it are emptied.
     """
     kept = {id(block): output for block, output in zip(stop.read_again, state.read_again, strict=True)}
     with ExitStack() as stack:

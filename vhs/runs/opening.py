@@ -7,10 +7,10 @@
     another run                     refused            refused        replace
     files that are no run's         refused            refused        refused
 
-A run that is replaced is moved aside first, to `<name>.old-<time>`, and deleted when the new one is finished. A run that
-is judged again (`re_eval`) keeps its verdicts until all new ones are there: they are written into a folder of their own,
-which takes the place of the old one in the end. So a process may be killed at any moment: what is there is one run or the
-other, and the next command goes on.
+A run that is replaced is moved aside first, to `<name>.old-<time>`, and deleted when the new one is finished. A run
+that is judged again (`re_eval`) keeps its verdicts until all new ones are there: they are written into a folder of
+their own, which takes the place of the old one in the end. So a process may be killed at any moment: what is there is
+one run or the other, and the next command goes on.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ REPLACES, COMPLETE = ".replaces", ".complete"
 
 @contextmanager
 def locked(folder: RunFolder) -> Iterator[None]:
-    """Keeps other runs out of the folder; an owner that died keeps nobody out. Raises RunError where another is in it."""
+    """Keeps other runs out of the folder; an owner that died keeps nobody out. Raises RunError where another is in
+    it."""
     from filelock import FileLock, Timeout
 
     file = folder.root.with_name(f".{folder.root.name}.lock")
@@ -64,9 +65,10 @@ def decide(run: ResolvedRun, folder: RunFolder, manifest: Mapping[str, Any]) -> 
     if former is None:
         if run.rejudges:
             raise RunError(f"{folder.root}: re_eval has no run to judge again; run it first, with re_eval: false")
-        if there := folder.written():
+        visible = [path.name for path in folder.written() if not path.name.startswith(".")]
+        if visible:  # what is hidden, an interrupted start has left
             raise RunError(
-                f"{folder.root}: holds {there[0].name} but no run.json, so it is no run of this project; "
+                f"{folder.root}: holds {visible[0]} but no run.json, so it is no run of this project; "
                 "choose another name"
             )
         return "start"

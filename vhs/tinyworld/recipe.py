@@ -87,7 +87,7 @@ class Muon(torch.optim.Muon):
 
     def step(self, closure=None):
         for view, param in zip(self.param_groups[0]["params"], self.originals, strict=True):
-            view.grad = param.grad.flatten(1)
+            view.grad = param.grad.flatten(1)  # a view too: Muon updates the originals in place
         return super().step(closure)
 
 

@@ -129,11 +129,12 @@ def run_normalize(config: NormalizeConfig, say: Say) -> Statistics | None:
     parts = [(data, part) for data in sets for part in _parts(len(data))]
     if config.samples is not None:
         parts = _first_samples(parts, config.samples)
+    mine = [parts[number] for number in process.of(range(len(parts)))]
     moments = Moments(config.per)
-    with tqdm(total=sum(len(part) for _, part in parts), desc="samples", disable=not process.first) as bar:
-        for data, part in (parts[number] for number in process.of(range(len(parts)))):
+    with tqdm(total=sum(len(part) for _, part in mine), desc="samples", disable=not process.first) as bar:
+        for data, part in mine:
             _measure(moments, data, part, config.feature)
-            bar.update(len(part) * process.count)
+            bar.update(len(part))
     whole = Moments(config.per)
     for one in gather_object([moments]) if process.count > 1 else [moments]:
         whole.merge(one)

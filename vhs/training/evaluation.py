@@ -84,7 +84,7 @@ def score_sets(
 
 def _others(positions: Sequence[int], seed: int) -> dict[int, int]:
     """For each prompt another one, none twice: the next in a seeded order, and for the last the first."""
-    order = np.random.default_rng(seed).permutation(positions).tolist()
+    order = np.random.default_rng(seed).permutation(positions).tolist()  # a cycle: no prompt keeps its own features
     return dict(zip(order, order[1:] + order[:1], strict=True))
 
 

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 
 from vhs.errors import ConfigError, RunError
-from vhs.files import write_bytes, write_json
+from vhs.files import read_json, write_bytes, write_json
 from vhs.training.config import TrainConfig
 
 FREE = frozenset({"name", "output_path", "cont", "tracker", "micro_batch", "gradient_checkpointing"})
@@ -96,6 +96,7 @@ def save_state(accelerator: Accelerator, config: TrainConfig, record: Record) ->
     if accelerator.is_main_process:
         content = {"record": asdict(record), "config": config.model_dump(mode="json")}
         (partial / "record.json").write_text(json.dumps(content, indent=1) + "\n")
+        # a folder cannot be replaced in one step; `_read` finishes what is stopped between the two renames
         old = folder / "state.old"
         shutil.rmtree(old, ignore_errors=True)
         if (folder / "state").exists():
@@ -126,7 +127,7 @@ def _read(folder: Path) -> dict | None:
     if not (folder / "state").exists() and (folder / "state.old").exists():
         (folder / "state.old").rename(folder / "state")  # stopped between the two renames of `save_state`
     path = folder / "state" / "record.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    return read_json(path) if path.exists() else None
 
 
 def _check_same(before: dict, config: TrainConfig, folder: Path) -> None:
