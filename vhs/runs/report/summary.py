@@ -74,7 +74,8 @@ def notes(data: RunData) -> list[str]:
     found = [score_meaning(data.table)]
     if data.table.judged:
         found.append(
-            "Right and wrong are GenEval's verdicts. Intervals are 95 %, a bootstrap over prompts within tags."
+            "Right and wrong are GenEval's verdicts. Intervals are 95 %: Wilson's for the picks of "
+            "one tag, else a bootstrap over prompts within tags."
         )
     else:
         found.append(f"Nothing was judged: {data.manifest.get('geneval', {}).get('reason') or 'no judge ran'}.")
