@@ -113,6 +113,17 @@ def test_an_ensemble_of_two_opposites_ties_everyone(keys) -> None:
     assert next(folder.glob("gen_eval_*")).glob("all_annotations_proc_red+blue_id_proc_0.json")
 
 
+def test_a_run_by_an_ensemble_of_hidden_state_verifiers_is_judged_again(keys, tmp_path) -> None:
+    own = ("latent_verifier_path", "vision_tower", "resize_vocabulary")
+    entry = {name: keys[name] for name in own}
+    (tmp_path / "two.py").write_text(f"LATENT_VERIFIER = {{'a': {entry!r}, 'b': {entry!r}}}\n")
+    kept = {key: value for key, value in keys.items() if key not in own} | {"registry": str(tmp_path / "two.py")}
+    folder = made(kept, ensemble=["a", "b"])
+    before = rows(folder)
+    assert sorted(row["score"] for row in before) == [0, 1, 2, 3], "ranks of four candidates"
+    assert rows(made(kept, ensemble=["a", "b"], re_eval=True)) == before
+
+
 def test_a_class_that_only_compares_plays_a_tournament(keys) -> None:
     folder = made(named(keys, "pairs"), selection={"tournament": 1}, generation_mode="dev")
     assert sorted(row["score"] for row in rows(folder)) == [0, 0, 1, 2]
