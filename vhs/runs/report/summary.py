@@ -87,6 +87,8 @@ def notes(data: RunData) -> list[str]:
     selection = data.config.get("selection", "argmax")
     if selection != "argmax":
         found.append(f"The pick is not always the highest score: selection is {selection}.")
+    if rerank := data.config.get("rerank"):
+        found.append(f"The pick is {rerank['verifier']}'s among the {rerank['keep']} highest scores (rerank).")
     return found
 
 
