@@ -84,9 +84,8 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "context_mark", None) or getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigError(
-            f"{where}: not valid YAML: {getattr(error, 'problem', None) or first_line(error)}; one 'key: value' a line is needed"
-        ) from None
+        problem = getattr(error, "problem", None) or first_line(error)
+        raise ConfigError(f"{where}: not valid YAML: {problem}; one 'key: value' a line is needed") from None
     except (ValueError, RecursionError) as error:  # a date that no calendar has, nested beyond any configuration
         raise ConfigError(f"{path}: not valid YAML: {error}; one 'key: value' a line is needed") from None
     if node is None:

@@ -349,4 +349,6 @@ def load_tokenizer(folder: Path) -> Any:
         tokenizer = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if not tokenizer.encode("yes", add_special_tokens=False):  # what comes of a folder without any of its files
             raise ValueError("an empty vocabulary")
+        if not isinstance(tokenizer.model_max_length, (int, float)):
+            raise ValueError(f"model_max_length is {tokenizer.model_max_length!r}")
         return tokenizer
