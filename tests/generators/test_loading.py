@@ -53,7 +53,11 @@ def as_pointer(file: Path) -> None:
 @pytest.mark.parametrize(
     "component, damage, message",
     [
-        ("transformer/diffusion_pytorch_model", truncate, r"truncated or corrupt \(incomplete metadata, file not fully covered\)"),
+        (
+            "transformer/diffusion_pytorch_model",
+            truncate,
+            r"truncated or corrupt \(incomplete metadata, file not fully covered\)",
+        ),
         ("vae/diffusion_pytorch_model", cut_header, r"truncated or corrupt \(invalid header length\)"),
         ("text_encoder/model", Path.unlink, "model.safetensors: is missing; .* inference_scripts/download.py"),
         ("vae/diffusion_pytorch_model", as_pickle, "is a pickle under another name; safetensors is expected"),

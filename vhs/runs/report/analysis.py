@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from vhs.geneval.summary import wilson
+from vhs.metrics import auc, calibration, within_prompt_auc
 from vhs.runs.tables import Run
 from vhs.stages import STAGES
-from vhs.training.metrics import auc, calibration, within_prompt_auc
 
 RESAMPLES = 2000
 BINS = 40
