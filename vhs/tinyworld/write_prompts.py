@@ -27,7 +27,7 @@ def write(path: Path, count: int, seed: int, split: str) -> None:
         drawn = list({record["prompt"]: record for record in drawn}.values())
     ordered = sorted(drawn, key=lambda record: TAGS.index(record["tag"]))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("[\n" + ",\n".join(map(json.dumps, ordered)) + "\n]\n")
+    path.write_text("[\n" + ",\n".join(map(json.dumps, ordered)) + "\n]\n", encoding="utf-8")
 
 
 def main() -> None:
