@@ -22,6 +22,7 @@ LAYERS = (
         "vhs.device",
         "vhs.batching",
         "vhs.bootstrap",
+        "vhs.metrics",
     },
     {"vhs.config", "vhs.checkpoints", "vhs.prompts", "vhs.picture_table"},
     {"vhs.generators", "vhs.verifiers", "vhs.geneval", "vhs.judges"},

@@ -66,7 +66,7 @@ class Prefix:
     hidden: torch.Tensor
     latents: torch.Tensor
     text: TextEmbedding
-    block: int
+    block: int | str
     noise: torch.Tensor | None = None
 
     def __len__(self) -> int:

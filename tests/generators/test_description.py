@@ -140,6 +140,19 @@ def test_what_a_pipeline_does_not_take_is_refused_before_weights_load(
     assert line in refusal(json_only(name), **{**size, **settings})
 
 
+def test_another_scheduler_keeps_the_configuration_but_for_the_values_that_are_named(
+    json_only: Callable[[str], Path],
+) -> None:
+    sana = describe(json_only("sana"))
+    keys = {"image_width": 64, "image_height": 32, "num_inference_steps": 4}
+    own = build_scheduler(sana, PipelineSettings(**keys))
+    named = build_scheduler(sana, PipelineSettings(**keys, scheduler={"flow_shift": 1.5}))
+    other = build_scheduler(sana, PipelineSettings(**keys, scheduler="UniPCMultistepScheduler"))
+    assert (own.config.flow_shift, named.config.flow_shift, other.config.flow_shift) == (3.0, 1.5, 3.0)
+    assert type(named) is type(own) and type(other).__name__ == "UniPCMultistepScheduler"
+    assert not torch.equal(own.timesteps, named.timesteps)
+
+
 def test_only_text_to_image_pipelines_of_diffusers_are_taken(json_only: Callable[[str], Path]) -> None:
     place = json_only("stable_diffusion_3")
     index = json.loads((place / "model_index.json").read_text())

@@ -219,6 +219,17 @@ def test_fresh_noise_belongs_to_the_candidate(loaded: dict[str, Case], name: str
     assert torch.equal(generator.generate(noise, text), together)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_half_precision_runs_and_resumes(folders: dict[str, Path], name: str) -> None:
+    case = Case(name, {"num_inference_steps": 2, "dtype": "bfloat16", **guided(name, True)}).load(folders[name])
+    [text], noise = case.generator.encode([PROMPT]), case.generator.noise(range(2))
+    full = case.generator.generate(noise, text)
+    assert full.dtype == torch.float32 and torch.isfinite(full).all()
+    prefix = case.generator.prefix(noise, text, case.paths()[1])
+    assert prefix.hidden.dtype == torch.bfloat16 and torch.equal(case.generator.finish(prefix), full)
+    assert len(case.generator.decode(full)) == 2
+
+
 @pytest.mark.parametrize("micro_batch", [1, 2])
 def test_a_micro_batch_changes_rounding_only(loaded: dict[str, Case], micro_batch: int) -> None:
     for name in ("sana", "z_image", "sdxl_turbo", "flux_schnell"):

@@ -79,7 +79,6 @@ def test_a_set_in_which_nothing_can_be_judged_is_refused_before_the_judge_is_loa
         run_label(load_label_config(tmp_path / "label.yaml"), print)
 
 
-@pytest.mark.slow
 def test_the_chain_ends_in_a_verifier(tmp_path, monkeypatch, run_keys, judge_keys, language_model):
     """Every shipped configuration in its order, with sizes and models overridden: golden D's generator, a small
     language model, rules in the place of Gemma, and a random detector, whose verdicts are replaced."""

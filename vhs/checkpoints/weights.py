@@ -48,7 +48,8 @@ def check_safetensors(file: Path) -> None:
             with safe_open(file, "np"):
                 pass
         except Exception as error:
-            raise CheckpointError(f"{file}: truncated or corrupt ({first_line(error)}); download it again") from None
+            reason = first_line(error).removeprefix("Error while deserializing header: ")
+            raise CheckpointError(f"{file}: truncated or corrupt ({reason}); download it again") from None
 
 
 def _shards(index: Path) -> list[Path]:

@@ -52,6 +52,10 @@ def _info(folder: Path, settings: GeneratorSettings) -> GeneratorInfo:
     if scheduler["prediction_type"] != "trigflow":
         kind = scheduler["prediction_type"]
         raise CheckpointError(f"{scheduler.path}: prediction_type is {kind}; SANA-Sprint samples in trigflow")
+    for keys, name in ((scheduler, "sigma_data"), (transformer, "guidance_embeds_scale")):
+        value = keys.get(name, 0.1)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6:
+            raise CheckpointError(f"{keys.path}: {name} is {value!r}; a positive number is needed")
     height, width = network_size(settings, transformer["sample_size"])
     patch = transformer["patch_size"]
     _require_multiple(height, width, max(32, scale * patch))
@@ -97,6 +101,9 @@ class _Keys:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._values = _read(path)
+
+    def get(self, key: str, default: Any) -> Any:
+        return self._values.get(key, default)
 
     def __getitem__(self, key: str) -> Any:
         if key not in self._values:

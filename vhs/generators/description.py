@@ -10,12 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vhs.checkpoints.boundary import loading
+from vhs.checkpoints.boundary import loading, quiet
 from vhs.checkpoints.bounds import read_config
 from vhs.config.yamlfile import nearest
 from vhs.errors import CheckpointError, ConfigError
 from vhs.generators.families import HERE, Family, family_of
-from vhs.generators.loading import quiet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -267,8 +266,11 @@ def _require_text_to_image(place: Path, found: type, components: Mapping[str, An
     if missing or foreign:
         what = f"takes {foreign[0]}" if foreign else f"has no argument {missing[0]}"
         raise CheckpointError(f"{place}: {found.__name__} is not text-to-image (its __call__ {what}); give one that is")
-    if not hasattr(found, "encode_prompt"):
-        raise CheckpointError(f"{place}: {found.__name__} has no encode_prompt, through which prompts are encoded once")
+    for method in ("encode_prompt", "prepare_latents"):
+        if not hasattr(found, method):
+            raise CheckpointError(
+                f"{place}: {found.__name__} has no {method}, through which a call is stopped and resumed"
+            )
     if not any(name in components for name in NETWORKS):
         raise CheckpointError(f"{place}: has none of {', '.join(NETWORKS)}, one of which must denoise")
 

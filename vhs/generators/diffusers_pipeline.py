@@ -40,11 +40,13 @@ DECODED_PIXELS = 4 * 1024 * 1024
 class PipelineText(TextEmbedding):
     """One encoded prompt: what the pipeline's `encode_prompt` returned, call by call.
 
-    `embeds` is the first tensor among it; `mask` is None: masks are among `calls`.
+    `embeds` is the first tensor among it; `mask` is None: masks are among `calls`. `precision` is that of the latents
+    in the pipeline's loop.
     """
 
     prompt: str
     calls: replay.Calls
+    precision: torch.dtype = torch.float32
 
 
 @dataclass(frozen=True)
@@ -155,12 +157,12 @@ class DiffusersPipeline:
     def _encode(self, pipeline: Any, prompt: str) -> PipelineText:
         start = torch.zeros(1, *self.info.latent_shape, device=self.device)
         try:
-            calls = replay.encoded(pipeline, self._call(pipeline, start, [prompt]))
+            calls, precision = replay.encoded(pipeline, self.call(pipeline, start, [prompt]))
         except (ValueError, TypeError, NotImplementedError) as error:
             raise ConfigError(
                 f"generator: {self.description.name} refuses the run's keys: {first_line(error)}"
             ) from error
-        return PipelineText(_first_tensor(calls), None, prompt, calls)
+        return PipelineText(_first_tensor(calls), None, prompt, calls, precision)
 
     def noise(self, seeds: Sequence[int]) -> torch.Tensor:
         """Unit normal noise of N candidates, float32 on the CPU: (N, C, h, w).
@@ -193,9 +195,9 @@ class DiffusersPipeline:
         for piece in self._candidates.over(len(noise)):
             with self._candidates:
                 count = piece.stop - piece.start
-                start, draw = self._start(noise[piece])
+                start, draw = self._start(noise[piece], text)
                 with replay.answering(self.pipeline, text.calls, count):
-                    call = self._call(self.pipeline, start, [text.prompt] * count)
+                    call = self.call(self.pipeline, start, [text.prompt] * count)
                     stopped.append(replay.stopped(self.pipeline, call, stop, count, draw))
         state = replay.State.cat(stopped)
         given = noise[:, None] if noise.ndim == 4 else noise
@@ -220,9 +222,9 @@ class DiffusersPipeline:
         for piece in self._candidates.over(len(prefix)):
             with self._candidates:
                 part = prefix[piece]
-                start, draw = self._start(part.given)
+                start, draw = self._start(part.given, prefix.text)
                 with replay.answering(self.pipeline, prefix.text.calls, len(part)):
-                    call = self._call(self.pipeline, start, [prefix.text.prompt] * len(part))
+                    call = self.call(self.pipeline, start, [prefix.text.prompt] * len(part))
                     finished.append(self._unpacked(replay.resumed(self.pipeline, call, stop, part.state, draw)))
         return torch.cat(finished)
 
@@ -243,9 +245,9 @@ class DiffusersPipeline:
         for piece in self._candidates.over(len(noise)):
             with self._candidates:
                 count = piece.stop - piece.start
-                start, draw = self._start(noise[piece])
+                start, draw = self._start(noise[piece], text)
                 with replay.answering(self.pipeline, text.calls, count):
-                    call = self._call(self.pipeline, start, [text.prompt] * count)
+                    call = self.call(self.pipeline, start, [text.prompt] * count)
                     finished.append(self._unpacked(replay.run(self.pipeline, call, draw)))
         return torch.cat(finished)
 
@@ -264,7 +266,7 @@ class DiffusersPipeline:
 
     def _decode(self, latents: torch.Tensor) -> list[Image]:
         start = latents.to(self.device, self.pipeline.vae.dtype)
-        call = self._call(self._ending, start, [""] * len(latents), output_type="pil")
+        call = self.call(self._ending, start, [""] * len(latents), output_type="pil")
         with (
             replay.without_steps(self._ending),
             replay.answering(self._ending, self._blank.calls, len(latents)),
@@ -272,7 +274,7 @@ class DiffusersPipeline:
         ):
             return call()
 
-    def _call(
+    def call(
         self, pipeline: Any, start: torch.Tensor, prompts: list[str], output_type: str = "latent"
     ) -> Callable[[], Any]:
         """A pipeline's call from latents (N, C, h, w), to be made later; returns its pictures or latents."""
@@ -280,7 +282,7 @@ class DiffusersPipeline:
         arguments = {name: value for name, value in self.arguments.items() if name in known}
         return lambda: pipeline(prompts, latents=latents, output_type=output_type, **arguments)[0]
 
-    def _start(self, noise: torch.Tensor) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
+    def _start(self, noise: torch.Tensor, text: PipelineText) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
         """Start latents (N, C, h, w), and where a scheduler's fresh noise comes from.
 
         The noise given for later steps is used up first; then every candidate has a stream of its own, seeded by its
@@ -298,7 +300,7 @@ class DiffusersPipeline:
                 ready = torch.stack([torch.randn(self.info.latent_shape, generator=g) for g in generators])
             return self._packed(ready)
 
-        return given[:, 0].to(self.device), draw
+        return given[:, 0].to(self.device, text.precision), draw
 
     def _stop(self, path: str, earlier: Sequence[int | str] = ()) -> replay.Stop:
         lists, (name, index) = list(self.description.block_lists), self.description.block(path)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vhs.checkpoints.boundary import loading
+from vhs.checkpoints.boundary import loading, quiet
 from vhs.checkpoints.bounds import read_config
 from vhs.errors import CheckpointError
 from vhs.generators.files import check_weight_files
@@ -100,28 +98,3 @@ def _default_dtype(dtype: Any) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the loading libraries' progress bars and reports: a run has its own, and what is wrong is raised."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    libraries = (diffusers_logging, transformers_logging)
-    bars = [library.is_progress_bar_enabled() for library in libraries]
-    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
-    levels = [logger.level for logger in loggers]
-    for library in libraries:
-        library.disable_progress_bar()
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        for library, shown in zip(libraries, bars, strict=True):
-            if shown:
-                library.enable_progress_bar()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections import Counter
@@ -9,10 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vhs.checkpoints.boundary import loading
+from vhs.checkpoints.boundary import loading, quiet
 from vhs.checkpoints.weights import check_safetensors
 from vhs.errors import CheckpointError
-from vhs.generators.loading import quiet
 
 if TYPE_CHECKING:
     from diffusers import SanaSprintPipeline
@@ -72,7 +72,8 @@ def _check_pairs(file: Path) -> None:
 
     with safe_open(file, "np") as tensors:
         names, metadata = set(tensors.keys()), tensors.metadata() or {}
-    if "megatron_config" in str(metadata) and '"megatron_config": null' not in str(metadata):
+    settings = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+    if any(value for key, value in settings.items() if key.endswith("megatron_config")):  # its module would be imported
         raise CheckpointError(f"{KEY}: {file}: megatron_config is not supported; leave it out")
     if not _lora_tensors(names):
         raise CheckpointError(f"{KEY}: {file}: has no LoRA tensors; it would change nothing")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vhs.checkpoints.boundary import loading
+from vhs.checkpoints.boundary import loading, quiet
 from vhs.checkpoints.bounds import check_tokenizer_sizes, read_config
 from vhs.checkpoints.weights import check_safetensors, weight_files
 from vhs.generators.description import NETWORKS, Description
-from vhs.generators.loading import load_weights, quiet
+from vhs.generators.loading import load_weights
 from vhs.generators.text import set_softcapping
 
 STEMS = {"diffusers": "diffusion_pytorch_model", "transformers": "model"}

@@ -13,6 +13,7 @@ are those of an uninterrupted one, bit for bit at an equal batch size in float32
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -88,22 +89,33 @@ class _Given(TorchFunctionMode):
         return self._draw().to(device or "cpu", dtype or torch.get_default_dtype())
 
 
-def encoded(pipeline: Any, call: Callable[[], Any]) -> Calls:
-    """What `encode_prompt` returns, call by call, while `call()` runs until the network's first forward."""
+def encoded(pipeline: Any, call: Callable[[], Any]) -> tuple[Calls, torch.dtype]:
+    """What `encode_prompt` returns, call by call, while `call()` runs until the network's first forward; and the
+    precision that the pipeline asks its latents to have."""
     made: list[Any] = []
-    encode = pipeline.encode_prompt
+    precision = [torch.float32]
+    encode, prepare = pipeline.encode_prompt, pipeline.prepare_latents
 
     @functools.wraps(encode)
     def recorded(*args: Any, **kwargs: Any) -> Any:
         made.append(encode(*args, **kwargs))
         return made[-1]
 
+    @functools.wraps(prepare)
+    def asked(*args: Any, **kwargs: Any) -> Any:
+        precision[0] = inspect.signature(prepare).bind(*args, **kwargs).arguments.get("dtype") or torch.float32
+        return prepare(*args, **kwargs)
+
     def end(*args: Any, **kwargs: Any) -> None:
         raise _Reached
 
-    with _exchanged(pipeline, "encode_prompt", recorded), _exchanged(network_of(pipeline), "forward", end):
+    with (
+        _exchanged(pipeline, "encode_prompt", recorded),
+        _exchanged(pipeline, "prepare_latents", asked),
+        _exchanged(network_of(pipeline), "forward", end),
+    ):
         _until_reached(call)
-    return tuple(made)
+    return tuple(made), precision[0]
 
 
 def network_of(pipeline: Any) -> nn.Module:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 
-from vhs.checkpoints.boundary import loading
+from vhs.checkpoints.boundary import loading, quiet
 from vhs.checkpoints.bounds import read_config
 from vhs.checkpoints.weights import check_safetensors
 from vhs.errors import CheckpointError, ImageError
@@ -114,7 +114,7 @@ def _load_folder(folder: Path) -> Any:
     from transformers import Mask2FormerForUniversalSegmentation
 
     check_folder(folder)
-    with loading("detector", folder):
+    with loading("detector", folder), quiet():
         model, report = Mask2FormerForUniversalSegmentation.from_pretrained(
             folder,
             dtype=torch.float32,

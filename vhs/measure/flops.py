@@ -100,7 +100,7 @@ def counted(work: Callable[[], Any]) -> int:
 
 def _one_pass(generator: DiffusersPipeline, noise: torch.Tensor, text: PipelineText) -> None:
     """The network once, whole; what the scheduler would do with its output needs numbers."""
-    call = generator._call(generator.pipeline, noise.to("meta"), [text.prompt])
+    call = generator.call(generator.pipeline, noise.to("meta"), [text.prompt])
     with replay.answering(generator.pipeline, text.calls, 1):
         replay.stopped(generator.pipeline, call, replay.Stop(0, generator.network, ()), 1, lambda: noise)
 

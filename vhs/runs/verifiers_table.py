@@ -17,12 +17,12 @@ import numpy as np
 
 from vhs.errors import RunError
 from vhs.files import write_bytes
+from vhs.metrics import auc
 from vhs.runs.report.analysis import RESAMPLES, prompt_draws, subset_weights
 from vhs.runs.report.data import RunData, read_run
 from vhs.runs.report.paired import Triple, common_prompts, mcnemar
 from vhs.runs.scoring import score_file
 from vhs.select import ranks
-from vhs.training.metrics import auc
 from vhs.verifiers.score_file import ScoreFile
 
 

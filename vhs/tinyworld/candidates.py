@@ -51,7 +51,7 @@ def prompt_file(name: str, prompts: list[dict]) -> str:
     folder = recipe.WORK / STAGE
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"prompts_{name}.json"
-    path.write_text(json.dumps(prompts))
+    path.write_text(json.dumps(prompts), encoding="utf-8")
     return str(path)
 
 

@@ -198,5 +198,5 @@ def log(stage: str, **figures: float) -> None:
     """One line of JSON to the stage's log, and to the screen."""
     line = json.dumps({"stage": stage, **figures})
     tqdm.write(line)
-    with open(WORK / stage / "log.jsonl", "a") as file:
+    with open(WORK / stage / "log.jsonl", "a", encoding="utf-8") as file:
         file.write(line + "\n")

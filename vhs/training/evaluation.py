@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from vhs import metrics
 from vhs.bootstrap import RESAMPLES, bootstrap
 from vhs.errors import ConfigError
-from vhs.training import metrics
 from vhs.training.data.labels import read_labels
 from vhs.training.data.store import CollectedSet
 from vhs.verifiers.conversation import IMAGE_MARKER, chat_text, tokenize

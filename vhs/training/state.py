@@ -95,7 +95,7 @@ def save_state(accelerator: Accelerator, config: TrainConfig, record: Record) ->
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         content = {"record": asdict(record), "config": config.model_dump(mode="json")}
-        (partial / "record.json").write_text(json.dumps(content, indent=1) + "\n")
+        (partial / "record.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         # a folder cannot be replaced in one step; `_read` finishes what is stopped between the two renames
         old = folder / "state.old"
         shutil.rmtree(old, ignore_errors=True)
@@ -144,7 +144,7 @@ def log(accelerator: Accelerator, config: TrainConfig, figures: dict[str, Any]) 
     """One line to log.jsonl, and to the tracker."""
     if accelerator.is_main_process:
         config.folder.mkdir(parents=True, exist_ok=True)
-        with open(config.folder / "log.jsonl", "a") as file:
+        with open(config.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(figures) + "\n")
     if config.tracker != "none":
         accelerator.log({k: v for k, v in figures.items() if k != "step"}, step=figures["step"])
@@ -153,7 +153,11 @@ def log(accelerator: Accelerator, config: TrainConfig, figures: dict[str, Any]) 
 def _cut_log(path: Path, step: int) -> None:
     """Drops the lines after `step`: they will be written again."""
     if path.exists():
-        lines = [line for line in path.read_text().splitlines(keepends=True) if json.loads(line)["step"] <= step]
+        lines = [
+            line
+            for line in path.read_text(encoding="utf-8").splitlines(keepends=True)
+            if json.loads(line)["step"] <= step
+        ]
         write_bytes(path, "".join(lines).encode())
 
 

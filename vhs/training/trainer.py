@@ -26,12 +26,12 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
 
 from vhs.errors import RunError
+from vhs.metrics import within_prompt_auc
 from vhs.training import state
 from vhs.training.config import TrainConfig
 from vhs.training.data.store import CollectedSet
 from vhs.training.dataset import Batch, TrainingData, check_shapes, load_data, order
 from vhs.training.losses import Loss, balanced_weights
-from vhs.training.metrics import within_prompt_auc
 from vhs.training.model import (
     build_preprocessing,
     load_initial_checkpoint,

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vhs.checkpoints.boundary import loading
+from vhs.checkpoints.boundary import loading, quiet
 from vhs.checkpoints.bounds import read_config
 from vhs.errors import CheckpointError
 from vhs.pictures import open_picture
@@ -184,7 +184,7 @@ def _check_width(config: VerifierConfig, folder: Path, width: int | None) -> Non
 def _load_tower(folder: Path, dtype: torch.dtype) -> nn.Module:
     from transformers import CLIPVisionModel
 
-    with loading("CLIP vision tower", folder, "download it again"):
+    with loading("CLIP vision tower", folder, "download it again"), quiet():
         tower, info = CLIPVisionModel.from_pretrained(
             folder, dtype=dtype, local_files_only=True, output_loading_info=True, trust_remote_code=False
         )

@@ -230,7 +230,9 @@ def resolve_llava(
     if source.repository is not None and not (folder is not None and (folder / "config.json").is_file()):
         folder = None if offline else download(source.repository, source.key, ("config.json",))
     config = read_verifier_config(folder, vision_tower) if folder is not None else None
-    statistics = _statistics_files(config, normalization, normalization_mean_path, normalization_variance_path)
+    statistics = _statistics_files(
+        config, vision_tower, normalization, normalization_mean_path, normalization_variance_path
+    )
     return LlavaSpec(
         source,
         vision_tower,
@@ -260,7 +262,11 @@ def fetched_tower(tower: Source) -> Source:
 
 
 def _statistics_files(
-    config: VerifierConfig | None, folder: str | Path | None, mean: str | Path | None, variance: str | Path | None
+    config: VerifierConfig | None,
+    vision_tower: str | None,
+    folder: str | Path | None,
+    mean: str | Path | None,
+    variance: str | Path | None,
 ) -> tuple[Source, Source] | None:
     """The files of mean and variance, as the configuration names them."""
     if (mean is None) != (variance is None):
@@ -272,7 +278,7 @@ def _statistics_files(
         key = "normalization" if mean is None else "normalization_mean_path"
         raise ConfigError(f"{key}: {config.folder} reads {config.reads} features; leave it out")
     if mean is None:
-        block = config.block if config is not None else None
+        block = config.block if config is not None else parse_tower(vision_tower)[1] if vision_tower else None
         if block is None:
             raise ConfigError("normalization: names files by block; vision_tower: hidden_<block> is needed")
         mean, variance = (Path(folder) / f"block_{block}_{name}_bf16.pt" for name in ("mean", "variance"))
@@ -349,4 +355,6 @@ def load_tokenizer(folder: Path) -> Any:
         tokenizer = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if not tokenizer.encode("yes", add_special_tokens=False):  # what comes of a folder without any of its files
             raise ValueError("an empty vocabulary")
+        if not isinstance(tokenizer.model_max_length, (int, float)):
+            raise ValueError(f"model_max_length is {tokenizer.model_max_length!r}")
         return tokenizer

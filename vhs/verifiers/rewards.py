@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from vhs.batching import MicroBatches
-from vhs.checkpoints.boundary import loading
+from vhs.checkpoints.boundary import loading, quiet
 from vhs.checkpoints.open_clip_files import check_open_clip, unasked
 from vhs.errors import CheckpointError, first_line
 from vhs.pictures import Picture, rgb
@@ -110,7 +110,7 @@ class TransformersClip:
         from transformers import AutoTokenizer, CLIPModel
 
         processor = processor or folder
-        with loading("CLIP model", folder):
+        with loading("CLIP model", folder), quiet():
             model, info = CLIPModel.from_pretrained(
                 folder,
                 dtype=getattr(torch, dtype),
