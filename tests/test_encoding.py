@@ -23,7 +23,7 @@ def text_without_encoding(source: str) -> list[str]:
 
 
 def test_no_file_is_opened_in_the_encoding_of_the_locale() -> None:
-    files = [file for file in (ROOT / "vhs").rglob("*.py")]
+    files = list((ROOT / "vhs").rglob("*.py"))
     assert not {file: calls for file in files if (calls := text_without_encoding(file.read_text(encoding="utf-8")))}
 
 
