@@ -38,7 +38,9 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.run | $(PY)
 install: $(VENV)/.dev
 
 demo: $(VENV)/.run
+	@echo "dev: every candidate is finished, decoded and judged, so that the verifier's pick can be held against the others"
 	$(RUN)
+	@echo "prod: the same choice, but only the winner is finished: what the method itself costs"
 	$(RUN) generation_mode=prod name=tiny_prod
 	$(PY) inference_scripts/compare.py outputs/tiny outputs/tiny_prod
 

@@ -6,7 +6,9 @@ adding an entry:
 latent_verifier_path  a folder, or a repository of the Hugging Face Hub
 vision_tower          hidden_<block>, latent, or a CLIP model id or folder
 resize_vocabulary     the release's rule for its two published checkpoints; default false
-kind                  llava (default), random (a baseline), none (the first candidate wins)
+kind                  llava (default), random (a baseline), none (the first candidate wins), and the other kinds of
+                      docs/verifiers.md: vlm, clip_score, pick_score, hps, aesthetic, scores
+class                 package.module:Class, a class of your own, with its arguments in kwargs
 
 Judges: docs/judges.md.
 """

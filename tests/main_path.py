@@ -3,12 +3,13 @@
     python tests/main_path.py
 
 Runs `inference_scripts/run.py --config configs/tiny.yaml` on one prompt under a profiler and prints which files of the
-project have a function that ran (what a reader has to open), and the project's calls that lie on the stack when the
-generator's transformer is called first.
+project have a function that ran before the verdict (what a reader has to open), and the project's calls that lie on the
+stack when the generator's transformer is called first, from `run(config)` on.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import runpy
 import sys
@@ -36,18 +37,22 @@ def main() -> None:
 
     files: set[str] = set()
     deepest: list[str] = []
+    judged: list[bool] = []
     forward = (
         SanaTransformer2DModel.forward.__wrapped__ if hasattr(SanaTransformer2DModel.forward, "__wrapped__") else None
     )
     code = (forward or SanaTransformer2DModel.forward).__code__
 
     def watch(frame: FrameType, event: str, argument: Any) -> None:
-        if event != "call":
+        if event == "return" and frame.f_code.co_name == "_rows":
+            judged.append(True)
+        if event != "call" or judged:
             return
         if frame.f_code is code and not deepest:
             deepest.extend(project_frames(frame.f_back))
         name = frame.f_code.co_filename
-        if name.startswith(str(ROOT)) and ".venv" not in name and frame.f_code.co_name != "<module>":
+        is_function = frame.f_code.co_flags & inspect.CO_OPTIMIZED  # not the body of a module or a class
+        if name.startswith(str(ROOT)) and ".venv" not in name and is_function:
             files.add(str(Path(name).relative_to(ROOT)))
 
     with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +76,9 @@ def main() -> None:
             sys.setprofile(None)
     ours = sorted(name for name in files if name.endswith(".py") and not name.startswith("tests/"))
     print("\n".join(ours))
-    print(f"\n{len(ours)} files; {len(deepest)} calls to the first forward pass:")
+    start = next(i for i, call in enumerate(deepest) if call.endswith("runner.py:run"))
+    deepest = deepest[start:]
+    print(f"\n{len(ours)} files to the verdict; {len(deepest)} calls from run() to the first forward pass:")
     print("\n".join(deepest))
 
 

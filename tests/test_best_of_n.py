@@ -205,3 +205,13 @@ def test_a_result_shows_saves_and_ranks_its_candidates(generator, verifier, tmp_
     assert (index, score, image) == (result.best_index, max(result.scores), result.image) and second[1] <= score
     assert "not decoded" not in result._repr_html_() and len(list(result.save(tmp_path).glob("candidate_*.png"))) == 3
     assert len(result.plot().axes) == 3
+
+
+@pytest.mark.parametrize(("part", "what"), [("transformer", "latents"), ("vae", "decoded pictures")])
+def test_a_generator_of_nan_is_noticed_without_a_verifier(part: str, what: str) -> None:
+    broken = SanaSprint.from_pretrained(GOLDEN_D / "sana-sprint-tiny", image_width=64, image_height=64)
+    next(getattr(broken.pipeline, part).parameters()).data.fill_(float("nan"))
+    with torch.no_grad():
+        list(getattr(broken.pipeline, part).parameters())[-1].fill_(float("nan"))
+    with pytest.raises(RunError, match=rf"prompt 5 \('a cat'\): .*{what}.* not finite; .*weights are damaged"):
+        BestOfN(broken, None, num_samples=2, mode="dev")(Prompt(5, "a cat"))

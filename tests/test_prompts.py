@@ -59,15 +59,6 @@ def test_tables_and_plain_text(tmp_path: Path, name: str, text: str) -> None:
     ]
 
 
-def test_a_tag_that_is_not_genevals_or_an_empty_include_is_not_judged(tmp_path: Path) -> None:
-    rows = [{**RECORD, "tag": "mood"}, {**RECORD, "include": []}, RECORD]
-    assert [prompt.judged for prompt in read_prompts(written(tmp_path, "a.json", json.dumps(rows)))] == [
-        False,
-        False,
-        True,
-    ]
-
-
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -75,11 +66,11 @@ def test_a_tag_that_is_not_genevals_or_an_empty_include_is_not_judged(tmp_path: 
         ("a.txt", b"good\nb\xff\xfe\n", "a.txt:2: not UTF-8 text"),
         ("a.txt", b"good\n\0\n", "a.txt:2: a binary file"),
         ("a.json", '[{"prompt": "a"},\n{"prompt": }]', "a.json:2: not valid JSON"),
-        ("a.json", '["a"\n"b"]', "a.json:2: not valid JSON: ',' or ']' is needed"),
+        ("a.json", '["a"\n"b"]', "a.json:2: not valid JSON: Expecting ',' delimiter"),
         ("a.json", '["a"\n', "a.json:2: not valid JSON"),
-        ("a.json", '["a"]\nrest', "a.json:2: more text after the end"),
-        ("a.json", '[\n"a",\n{"caption": "b"}]', "a.json:3: a record without 'prompt'; it has caption"),
-        ("a.json", '[\n"a",\n[]]', "a.json:3: [] is neither a prompt nor a record"),
+        ("a.json", '["a"]\nrest', "a.json:2: not valid JSON: Extra data"),
+        ("a.json", '[\n"a",\n{"caption": "b"}]', "a.json: record 2: a record without 'prompt'; it has caption"),
+        ("a.json", '[\n"a",\n[]]', "a.json: record 2: [] is neither a prompt nor a record"),
         ("a.jsonl", '"a"\n\n{', "a.jsonl:3: not valid JSON"),
         ("a.jsonl", '{"prompt": 3}', "a.jsonl:1: prompt is 3; a text that is not empty is needed"),
         ("a.jsonl", '{"prompt": " "}', 'a.jsonl:1: prompt is " "; a text that is not empty is needed'),
@@ -88,6 +79,22 @@ def test_a_tag_that_is_not_genevals_or_an_empty_include_is_not_judged(tmp_path: 
             "a.jsonl",
             json.dumps({**RECORD, "include": [{"class": "cup"}]}),
             "'class' (text) and 'count' (1 or more) are needed",
+        ),
+        ("a.jsonl", '"a"\n{"prompt": "a", "tag": 1, "prompt": "b"}', 'a.jsonl:2: a record has the key "prompt" twice'),
+        ("a.json", '["a", {"prompt": "a", "prompt": "b"}]', 'a.json:1: a record has the key "prompt" twice'),
+        ("a.json", "[" * 100_000, "a.json:1: not a prompt record: maximum recursion depth"),
+        ("a.jsonl", "9" * 5000, "a.jsonl:1: not a prompt record: Exceeds the limit"),
+        ("a.jsonl", '"a"\n"half \\ud800"', "a.jsonl:2: has half of a character"),
+        ("a.jsonl", json.dumps({**RECORD, "tag": "mood"}), 'tag is "mood"; one of single_object, two_object'),
+        ("a.jsonl", json.dumps({**RECORD, "tag": "color"}), 'tag is "color"; did you mean colors'),
+        ("a.jsonl", json.dumps({**RECORD, "tag": 3}), "tag is 3; one of single_object"),
+        ("a.jsonl", json.dumps({"include": RECORD["include"], "prompt": "a"}), "tag is null; one of single_object"),
+        ("a.jsonl", json.dumps({**RECORD, "include": []}), "include is empty; a list is needed"),
+        ("a.jsonl", json.dumps({"tag": "colors", "prompt": "a"}), "include is missing; a list is needed"),
+        (
+            "a.jsonl",
+            json.dumps({"tag": "colors", "prompt": "a", "inclde": RECORD["include"]}),
+            "include is missing; is inclde meant to be include?",
         ),
         ("a.csv", "caption\na\n", "a.csv:1: no column 'prompt' or 'text', only caption"),
         ("a.csv", "prompt,id\na,1\nb, c,2\n", "a.csv:3: 3 cells where the header has 2"),

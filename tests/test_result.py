@@ -47,8 +47,13 @@ def test_the_strip_shows_what_is_decoded_and_the_prompt_as_text() -> None:
 def test_rows_hold_every_answer_and_none_where_there_is_none() -> None:
     rows = result.table(score(), 2, 4)
     assert rows[1] == {
-        "candidate": 1, "score": -0.5, "p_yes": 0.5, "p_no": 0.5, "says_yes": False, "best": False,
-    }  # fmt: skip
+        "candidate": 1,
+        "score": -0.5,
+        "p_yes": 0.5,
+        "p_no": 0.5,
+        "says_yes": False,
+        "best": False,
+    }
     assert [row["best"] for row in rows] == [False, False, True, False]
     assert result.table(None, 0, 2)[1]["score"] is None
     plain = SimpleNamespace(score=torch.tensor(SCORES), p_yes=None, p_no=None, correct=None)

@@ -21,8 +21,8 @@ class MicroBatches:
             with batches:
                 parts.append(network(noise[piece]))
 
-    When memory runs out inside the `with`, the slice comes again at half its size; the smaller size is kept, and a warning
-    names it. It changes results by rounding only.
+    When memory runs out inside the `with`, the slice comes again at half its size; the smaller size is kept, and a
+    warning names it. It changes results by rounding only.
     """
 
     def __init__(self, size: int | None = None, stage: str = "candidates") -> None:
@@ -31,8 +31,8 @@ class MicroBatches:
         self._failure: str | None = None
 
     def over(self, count: int, most: int | None = None) -> Iterator[slice]:
-        """Consecutive slices of `range(count)`, at most `most` candidates each. Raises RunError if a single one does not
-        fit."""
+        """Consecutive slices of `range(count)`, at most `most` candidates each. Raises RunError if a single one does
+        not fit."""
         done = 0
         while done < count:
             limit = min(bound for bound in (self.size, most, count) if bound is not None)
@@ -48,8 +48,8 @@ class MicroBatches:
         self._failure = None
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> bool:
-        """Swallows running out of memory. The traceback, which keeps the failed batch's tensors alive, ends here: they are
-        free before `over` goes on."""
+        """Swallows running out of memory. The traceback, which keeps the failed batch's tensors alive, ends here: they
+        are free before `over` goes on."""
         if isinstance(error, RuntimeError) and out_of_memory(error):
             self._failure = first_line(error)
         return self._failure is not None

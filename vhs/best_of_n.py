@@ -23,6 +23,7 @@ from vhs import result as look
 from vhs.choosing import score_and_choose
 from vhs.config.run import RunConfig, load_config
 from vhs.config.selection import rule_of
+from vhs.errors import RunError
 from vhs.records import Prefix, Prompt, Score, Selection, TextEmbedding
 from vhs.resolve import resolve_models
 from vhs.seeding import candidate_seed
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from vhs.verifiers.base import Verifier
 
 NoiseSource = Callable[[Prompt, int], "torch.Tensor"]
+DAMAGED = "the generator overflows at this precision, or its weights are damaged: try dtype: float32"
 PicturesOf = Callable[[list[int]], "dict[int, Image]"]
 
 
@@ -210,7 +212,7 @@ class BestOfN:
         draws = (noise or self._seeded(seed))(prompt, count)
         with self.times.stage("encode"):
             text = self.generator.encode([prompt.text])[0]
-        features, pictures_of = self._candidates(draws, text)
+        features, pictures_of = self._candidates(prompt, draws, text)
         score, chosen = self._choose(prompt, features, count, seed)
         everyone = list(range(count)) if candidates or self.mode == "dev" else None
         second = None
@@ -227,22 +229,22 @@ class BestOfN:
     def _seeded(self, seed: int) -> NoiseSource:
         return lambda prompt, count: self.generator.noise([candidate_seed(seed, prompt.id, i) for i in range(count)])
 
-    def _candidates(self, draws: torch.Tensor, text: TextEmbedding) -> tuple[Any, PicturesOf]:
+    def _candidates(self, prompt: Prompt, draws: torch.Tensor, text: TextEmbedding) -> tuple[Any, PicturesOf]:
         """What the verifier reads of N candidates, and what makes the pictures of some of them from there."""
         count = len(draws)
         match self.verifier.reads if self.verifier else "nothing":
             case "hidden":
                 with self.times.stage("prefix", count):
                     prefix = self.generator.prefix(draws, text, self.verifier.block)
-                return prefix.hidden, lambda wanted: self._decode(wanted, self._finish(prefix[wanted]))
+                return prefix.hidden, lambda wanted: self._decode(prompt, wanted, self._finish(prefix[wanted]))
             case "latent":
                 latents = self._generate(draws, text)
-                return latents, lambda wanted: self._decode(wanted, latents[wanted])
+                return latents, lambda wanted: self._decode(prompt, wanted, latents[wanted])
             case "image":
-                decoded = self._decode(list(range(count)), self._generate(draws, text))
+                decoded = self._decode(prompt, list(range(count)), self._generate(draws, text))
                 return list(decoded.values()), lambda wanted: {index: decoded[index] for index in wanted}
             case "nothing":
-                return count, lambda wanted: self._decode(wanted, self._generate(draws[wanted], text))
+                return count, lambda wanted: self._decode(prompt, wanted, self._generate(draws[wanted], text))
             case unknown:
                 assert_never(unknown)
 
@@ -276,7 +278,17 @@ class BestOfN:
         with self.times.stage("generate", len(draws)):
             return self.generator.generate(draws, text)
 
-    def _decode(self, which: list[int], latents: torch.Tensor) -> dict[int, Image]:
-        """Pictures by candidate."""
+    def _decode(self, prompt: Prompt, which: list[int], latents: torch.Tensor) -> dict[int, Image]:
+        """Pictures by candidate. Raises RunError, naming the prompt, where a number of latents or pictures is not
+        finite: what is decoded of it is a black or grey picture like any other."""
+        name = f"prompt {prompt.id} ({prompt.text!r})"
         with self.times.stage("decode", len(latents)):
-            return dict(zip(which, self.generator.decode(latents), strict=True))
+            finite = latents.isfinite().flatten(1).all(1).tolist()
+            if not all(finite):
+                raise RunError(
+                    f"{name}: candidate {which[finite.index(False)]} has latents that are not finite; {DAMAGED}"
+                )
+            try:
+                return dict(zip(which, self.generator.decode(latents), strict=True))
+            except FloatingPointError as error:
+                raise RunError(f"{name}: {error}; {DAMAGED}") from None

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from vhs.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Process:
@@ -30,9 +32,20 @@ class Process:
 
 
 def current_process() -> Process:
-    """This process among those that `accelerate launch` started, or the only one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    """This process among those that `accelerate launch` or `torchrun` started, or the only one.
+
+    Raises ConfigError where the environment names several processes but not how they meet.
+    """
+    world = os.environ.get("WORLD_SIZE") or "1"
+    if not world.isdecimal() or int(world) < 1:
+        raise ConfigError(f"WORLD_SIZE: {world!r} is not a number of processes; unset it, or use accelerate launch")
+    if int(world) == 1:
         return Process()
+    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]:
+        raise ConfigError(
+            f"WORLD_SIZE: {world} processes, but {', '.join(missing)} is not set; start them with accelerate launch or "
+            "torchrun, or unset WORLD_SIZE"
+        )
     import torch
     from accelerate import PartialState
 

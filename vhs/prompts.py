@@ -4,12 +4,15 @@ text with one prompt a line (T2I-CompBench's)."""
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vhs.config.yamlfile import nearest
 from vhs.errors import PromptError
 from vhs.records import TAGS, Prompt
 
@@ -26,17 +29,17 @@ def read_prompts(path: str | Path, check: Check | None = None) -> list[Prompt]:
 
     `.json` is a list of GenEval records or of strings, `.jsonl` one of either per line, `.csv` and `.tsv` have a
     header; every other name is plain text. `check(record, "file:line")` is called on every prompt's record and raises
-    where a judge cannot judge it. Raises PromptError that names file and line.
+    where a judge cannot judge it. Raises PromptError that names file and line, of a JSON list file and record.
     """
     path = Path(path)
     text = _read_text(path)
     readers = {".json": _json_items, ".jsonl": _jsonl_items, ".csv": _table_items, ".tsv": _table_items}
     items = readers.get(path.suffix.lower(), _plain_items)(text, path)
     prompts = []
-    for number, (line, item) in enumerate(items):
-        prompts.append(_prompt(number, item, f"{path}:{line}"))
+    for number, (place, item) in enumerate(items):
+        prompts.append(_prompt(number, item, f"{path}{place}"))
         if check is not None:
-            check(prompts[-1].record, f"{path}:{line}")
+            check(prompts[-1].record, f"{path}{place}")
     if not prompts:
         raise PromptError(f"{path}: no prompts in it; write one a line, or GenEval records as JSON")
     return prompts
@@ -58,52 +61,40 @@ def _read_text(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _json_items(text: str, path: Path) -> Iterator[tuple[int, Any]]:
-    """(line, item) of a JSON list; a file of one JSON object a line is read as JSONL whatever its name."""
-    start = len(text) - len(text.lstrip())
-    if not text[start:].startswith("["):
+def _json_items(text: str, path: Path) -> Iterator[tuple[str, Any]]:
+    """A JSON list's items, each with its place; a file of one JSON object a line is read as JSONL whatever its name."""
+    if not text.lstrip().startswith("["):
         yield from _jsonl_items(text, path)
         return
-    decoder = json.JSONDecoder()
-    position = _skip(text, start + 1)
-    while text[position : position + 1] != "]":
-        try:
-            item, end = decoder.raw_decode(text, position)
-        except json.JSONDecodeError as error:
-            raise PromptError(f"{path}:{error.lineno}: not valid JSON: {error.msg} (column {error.colno})") from None
-        yield _line(text, position), item
-        position = _skip(text, end)
-        if text[position : position + 1] == ",":
-            position = _skip(text, position + 1)
-        elif text[position : position + 1] != "]":
-            raise PromptError(f"{path}:{_line(text, position)}: not valid JSON: ',' or ']' is needed after a record")
-    if text[position + 1 :].strip():
-        raise PromptError(f"{path}:{_line(text, _skip(text, position + 1))}: more text after the end of the JSON list")
+    for number, item in enumerate(_parsed(text, path, 1), start=1):
+        yield f": record {number}", item
 
 
-def _skip(text: str, position: int) -> int:
-    while position < len(text) and text[position].isspace():
-        position += 1
-    return position
-
-
-def _line(text: str, position: int) -> int:
-    return text.count("\n", 0, position) + 1
-
-
-def _jsonl_items(text: str, path: Path) -> Iterator[tuple[int, Any]]:
+def _jsonl_items(text: str, path: Path) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield number, json.loads(line)
-        except json.JSONDecodeError as error:
-            raise PromptError(
-                f"{path}:{number}: not valid JSON: {error.msg} (column {error.colno}); one JSON object a line is needed"
-            ) from None
+        if line.strip():
+            yield f":{number}", _parsed(line, path, number, "; one JSON object a line is needed")
 
 
-def _table_items(text: str, path: Path) -> Iterator[tuple[int, Any]]:
+def _parsed(text: str, path: Path, first_line: int, remedy: str = "") -> Any:
+    """The JSON value in `text`, which begins on line `first_line` of the file."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice = next((key for key, count in Counter(key for key, _ in pairs).items() if count > 1), None)
+        if twice is not None:
+            raise PromptError(f"{path}:{first_line}: a record has the key {_short(twice)} twice; remove one of them")
+        return dict(pairs)
+
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        line = first_line + error.lineno - 1
+        raise PromptError(f"{path}:{line}: not valid JSON: {error.msg} (column {error.colno}){remedy}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, nested beyond any record
+        raise PromptError(f"{path}:{first_line}: not a prompt record: {error}") from None
+
+
+def _table_items(text: str, path: Path) -> Iterator[tuple[str, Any]]:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     rows = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     try:
@@ -125,15 +116,15 @@ def _table_items(text: str, path: Path) -> Iterator[tuple[int, Any]]:
                 )
             named = {"id": row[own]} if own is not None else {}
             tagged = {DRAWBENCH[1]: row[category]} if category is not None else {}
-            yield line, {"prompt": row[column], **named, **tagged}
+            yield f":{line}", {"prompt": row[column], **named, **tagged}
     except csv.Error as error:
         raise PromptError(f"{path}:{rows.line_num}: not valid CSV: {error}") from None
 
 
-def _plain_items(text: str, path: Path) -> Iterator[tuple[int, Any]]:
+def _plain_items(text: str, path: Path) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            yield number, line
+            yield f":{number}", line
 
 
 def _prompt(number: int, item: Any, where: str) -> Prompt:
@@ -148,12 +139,13 @@ def _prompt(number: int, item: Any, where: str) -> Prompt:
         raise PromptError(f"{where}: a record without 'prompt'; it has {', '.join(map(str, item)) or 'no keys'}")
     if not isinstance(item[key], str) or not item[key].strip():
         raise PromptError(f"{where}: {key} is {_short(item[key])}; a text that is not empty is needed")
+    _check_text(item[key], where)
     metadata = dict(item) if any(known in item for known in BENCHMARK_KEYS) else None
     if metadata is not None:
         _check_record(metadata, where)
         metadata["prompt"] = item[key]
     own = item.get("id")
-    return Prompt(number, item[key].strip(), metadata, None if own is None or metadata is not None else str(own))
+    return Prompt(number, item[key].strip(), metadata, None if own is None or metadata is not None else str(own), where)
 
 
 def _check_record(record: Mapping[str, Any], where: str) -> None:
@@ -175,11 +167,36 @@ def _check_record(record: Mapping[str, Any], where: str) -> None:
                 raise PromptError(
                     f"{where}: {key} has {_short(entry)}; 'class' (text) and 'count' (1 or more) are needed"
                 )
+    if "vqa_list" not in record:
+        _check_tag(record, where)
+
+
+def _check_tag(record: Mapping[str, Any], where: str) -> None:
+    """A record with a tag or an `include` is GenEval's, and has both."""
+    if not ({"tag", "include"} & set(record)):
+        return
     tag = record.get("tag")
-    if tag is not None and not isinstance(tag, str):
-        raise PromptError(f"{where}: tag is {_short(tag)}; one of {', '.join(TAGS)} is needed for GenEval to judge it")
+    if tag not in TAGS:
+        hint = nearest(tag, TAGS) if isinstance(tag, str) else ""
+        raise PromptError(f"{where}: tag is {_short(tag)}{hint or '; one of ' + ', '.join(TAGS) + ' is needed'}")
+    if not record.get("include"):
+        near = next((key for key in difflib.get_close_matches("include", record, n=2) if key != "include"), None)
+        what = f"; is {near} meant to be include?" if near and "include" not in record else ""
+        raise PromptError(
+            f"{where}: include is {'empty' if 'include' in record else 'missing'}{what or '; a list is needed'}"
+        )
+
+
+def _check_text(text: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"{where}: has half of a character ({_short(text[error.start : error.end])}), which no text can have; "
+            "write the character itself"
+        ) from None
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= 80 else text[:77] + "..."

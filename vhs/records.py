@@ -25,12 +25,14 @@ class Prompt:
 
     `id` is the position in the file and names the prompt's folder (`{id:05d}`). `metadata` is GenEval's record
     (tag, include, exclude, prompt) or None where the file gave none. `own_id` is what a table's column `id` says.
+    `where` is the file and line (or record) that it was read from.
     """
 
     id: int
     text: str
     metadata: Mapping[str, Any] | None = None
     own_id: str | None = None
+    where: str | None = field(default=None, compare=False, repr=False)
 
     @property
     def record(self) -> dict[str, Any]:

@@ -126,8 +126,9 @@ class ResolvedRun:
 def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all") -> ResolvedRun:
     """Finds, checks and, where the Hub has it, fetches all that a run needs; loads no model.
 
-    With `fetch` `configs`, JSON files of the Hub alone are fetched (the download command's first look), with `nothing` not
-    even they (a dry run); what is not here is no error then. Raises a VHSError for what cannot run, cheap checks first.
+    With `fetch` `configs`, JSON files of the Hub alone are fetched (the download command's first look), with `nothing`
+    not even they (a dry run); what is not here is no error then. Raises a VHSError for what cannot run, cheap checks
+    first.
     """
     judges, skipped = _judges(config, process)
     annotation, pictures = find(config.annotation), find(config.imgs_path) if config.imgs_path else None
@@ -147,6 +148,8 @@ def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all
         judges = tuple(judge.fetched() for judge in judges)
     if fetch != "nothing" and hasattr(models.verifier, "require"):
         models.verifier.require(prompts, config.num_samples, _picture_of(pictures))
+    if fetch == "all" and hasattr(models.verifier, "check_prompts"):
+        models.verifier.check_prompts(prompts, models.generator.info.tokens if models.generator else None)
     run = ResolvedRun(config, process, models, annotation, pictures, tuple(prompts), slices, judges, skipped)
     if process.first and fetch == "all":
         return replace(run, hashes={source.key: source.hash() for source in run.sources})

@@ -50,7 +50,7 @@ def test_shards_are_those_of_the_index(file: Path) -> None:
     with pytest.raises(CheckpointError, match="shards missing: x.safetensors"):
         weight_files(file.parent, "model")
     index.write_text("[]")
-    with pytest.raises(CheckpointError, match="not a readable index"):
+    with pytest.raises(CheckpointError, match="not a usable index of shards"):
         weight_files(file.parent, "model")
 
 

@@ -41,11 +41,13 @@ def fails(path: Path, *overrides: str) -> str:
 
 
 def test_own_keys_replace_those_of_the_base_and_overrides_replace_both(files) -> None:
-    folder = files({
-        "shared/apple.yaml": "name: apple\ncolors: [red, green]\ncount: 2\n",
-        "shared/pear.yaml": "base: apple.yaml\nname: pear\n",
-        "mine.yaml": "base: shared/pear.yaml\ncolors: [brown]\n",
-    })  # fmt: skip
+    folder = files(
+        {
+            "shared/apple.yaml": "name: apple\ncolors: [red, green]\ncount: 2\n",
+            "shared/pear.yaml": "base: apple.yaml\nname: pear\n",
+            "mine.yaml": "base: shared/pear.yaml\ncolors: [brown]\n",
+        }
+    )
     assert load(Fruit, folder / "mine.yaml") == Fruit(name="pear", colors=["brown"], count=2)
     assert load(Fruit, folder / "mine.yaml", ["count=5", "name=quince"]) == Fruit(
         name="quince", colors=["brown"], count=5

@@ -57,7 +57,7 @@ def test_an_adapter_adds_its_product_to_the_weights(
 def test_an_adapter_of_another_model_is_refused(
     golden_folder: Path, patched_folder: Path, adapter: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(CheckpointError, match="sana_lora_weights: .* does not fit this transformer"):
+    with pytest.raises(CheckpointError, match="sana_lora_weights: .* not a usable LoRA of this transformer"):
         SanaSprint.from_pretrained(patched_folder, sana_lora_weights=str(adapter), **SIDE)
     tensors = load_file(adapter / "pytorch_lora_weights.safetensors")
     stray = tmp_path / "stray.safetensors"
@@ -82,3 +82,31 @@ def test_what_is_not_an_adapter_is_said_before_loading(golden_folder: Path, adap
     torch.save({}, tmp_path / "lora.bin")
     with pytest.raises(CheckpointError, match="lora.bin: is a .bin file; safetensors is expected"):
         check(tmp_path / "lora.bin")
+
+
+def test_an_adapter_that_is_not_whole_is_said_before_loading(
+    golden_folder: Path, adapter: Path, tmp_path: Path
+) -> None:
+    tensors = load_file(adapter / "pytorch_lora_weights.safetensors")
+    file = tmp_path / "lora.safetensors"
+
+    def refused(kept: dict[str, torch.Tensor], message: str, **metadata: str) -> None:
+        save_file(kept, file, metadata=metadata or None)
+        keys = GeneratorKeys(ckpt=str(golden_folder), sana_lora_weights=str(file), **SIDE)
+        with pytest.raises(CheckpointError, match=message):
+            resolve_generator(keys, "cpu", "float32").fetched()
+
+    refused({}, "has no LoRA tensors; it would change nothing")
+    refused({"transformer.proj_out.weight": torch.zeros(2)}, "has no LoRA tensors")
+    refused({n: t for n, t in tensors.items() if "lora_A" in n}, "is there without transformer.*lora_B")
+    refused(
+        tensors, "megatron_config is not supported", lora_adapter_metadata='{"transformer.megatron_config": {"a": 1}}'
+    )
+
+
+def test_an_adapter_with_half_the_layers(golden_folder: Path, adapter: Path, tmp_path: Path, caplog) -> None:
+    """It may be meant, and is told."""
+    file, whole = tmp_path / "lora.safetensors", adapter / "pytorch_lora_weights.safetensors"
+    save_file({n: t for n, t in load_file(whole).items() if "attn1.to_q" in n or ".0." in n}, file)
+    SanaSprint.from_pretrained(golden_folder, sana_lora_weights=str(file), **SIDE)
+    assert "in 1 blocks only" in caplog.text

@@ -67,7 +67,7 @@ def test_openais_weights_get_their_quickgelu():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("local-dir:/nowhere", "/nowhere/open_clip_config.json is missing"),
+        ("local-dir:/nowhere", "/nowhere/open_clip_config.json: is missing"),
         ("ViT-Z-99", "open_clip has no model 'ViT-Z-99'"),
         ("coca_base", "OpenAI published no weights for 'coca_base'"),
     ],
@@ -82,5 +82,5 @@ def test_a_folder_without_weights_is_refused(clip_folder, tmp_path):
 
     source = Path(clip_folder.removeprefix("local-dir:")) / "open_clip_config.json"
     (tmp_path / "open_clip_config.json").write_text(source.read_text())
-    with pytest.raises(CheckpointError, match="does not load"):
+    with pytest.raises(CheckpointError, match="open_clip_model.safetensors: is missing"):
         load_colors(f"local-dir:{tmp_path}")

@@ -15,7 +15,7 @@ from vhs.errors import ConfigError, ImageError, PromptError, RunError
 from vhs.geneval import judging
 from vhs.geneval.compare import compare, report
 from vhs.geneval.evaluate import GenEval
-from vhs.geneval.folders import export, find_pictures
+from vhs.geneval.folders import candidates, export, find_pictures
 from vhs.geneval.judging import JudgeOptions, judge_folder
 from vhs.geneval.results import Results, read_rows
 from vhs.geneval.spec import GenEvalSpec
@@ -252,3 +252,60 @@ def test_two_processes_share_the_work_and_the_first_writes(folder, judge_config,
     assert second == [] and lengths == [6, 6]
     assert [(row["filename"], row["reason"]) for row in first] == [(row["filename"], row["reason"]) for row in whole]
     assert not list(folder.glob(".results*"))
+
+
+def listed(
+    folder: Path, tmp_path: Path, name: str = "table.csv", rows: list[tuple[str, str, str]] | None = None
+) -> Path:
+    """A table of the folder's pictures under other names, flat, with an id of the user's own per prompt."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    found = []
+    for place in sorted(folder.iterdir()):
+        prompt = json.loads((place / "metadata.jsonl").read_text())["prompt"]
+        for number, picture in enumerate(sorted((place / "samples").iterdir())):
+            target = f"{place.name}-{'ab'[number]}{picture.suffix}"
+            shutil.copy(picture, flat / target)
+            found.append((f"mine-{place.name}", target, prompt))
+    lines = ["id,file,prompt", *(f'{own},{file},"{prompt}"' for own, file, prompt in rows or found)]
+    (flat / name).write_text("\n".join(lines) + "\n")
+    return flat / name
+
+
+def test_pictures_of_any_names_are_judged_by_a_table_of_prompts(folder, judge_config, tmp_path) -> None:
+    table = listed(folder, tmp_path)
+    said = []
+    options = JudgeOptions(table.parent, tmp_path / "results.jsonl", table, self_check=False)
+    rows = judge_folder(options, judge_config, said.append)
+    laid_out = judge_folder(JudgeOptions(folder, tmp_path / "other.jsonl", self_check=False), judge_config, said.append)
+    assert [row["correct"] for row in rows] == [row["correct"] for row in laid_out] and len(rows) == 12
+    assert [json.loads(row["metadata"])["id"] for row in rows[:3]] == ["mine-00000", "mine-00000", "mine-00001"]
+    assert json.loads(rows[0]["metadata"])["include"] == json.loads(laid_out[0]["metadata"])["include"]
+
+
+def test_prompts_that_the_rules_cannot_read_are_named_and_left_out(folder, judge_config, tmp_path) -> None:
+    rows = [("0", "00000-a.png", "a photo of a star"), ("1", "00001-a.png", "a dream of a star")]
+    table = listed(folder, tmp_path, rows=rows)
+    said = []
+    options = JudgeOptions(table.parent, tmp_path / "results.jsonl", table, self_check=False)
+    assert len(judge_folder(options, judge_config, said.append)) == 1
+    assert any("table.csv:3: 'a dream of a star' has not the form of a GenEval prompt" in line for line in said)
+    assert "LEFT OUT: 1 prompts" in said[-1]
+    (table.parent / "dreams.csv").write_text("file,prompt\n00001-a.png,a dream\n")
+    with pytest.raises(ConfigError, match="dreams.csv:2: 'a dream' has not the form .*, and no other prompt either"):
+        judge_folder(JudgeOptions(table.parent, tmp_path / "none.jsonl", table.parent / "dreams.csv"), judge_config)
+    (table.parent / "gone.csv").write_text(
+        "file,prompt\nx.png,a photo of a star\n00001-a.png,a photo of a star\ny.png,a\n"
+    )
+    with pytest.raises(ImageError, match="2 of 3 pictures cannot be read: .*x.png .missing., .*y.png .missing."):
+        judge_folder(JudgeOptions(table.parent, tmp_path / "none.jsonl", table.parent / "gone.csv"), judge_config)
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_candidates_are_found_in_every_layout(run_folder, folder, tmp_path) -> None:
+    assert [path.name for path in candidates(run_folder, 2)] == ["img_00000.png", "img_00001.png"]
+    assert [path.name for path in candidates(run_folder / "gen_eval_mine", 2)] == ["img_00000.png", "img_00001.png"]
+    assert [path.name for path in candidates(folder, 2)] == ["0000.png", "0001.jpg"]
+    export(run_folder, tmp_path / "exported")
+    assert [path.name for path in candidates(tmp_path / "exported", 2)] == ["0000.png"]
+    assert candidates(folder, 99) == []

@@ -54,10 +54,18 @@ def test_other_words_for_the_same(prompt, tag, include):
 @pytest.mark.parametrize(
     "prompt",
     [
-        "a photo of a unicorn", "a photo of bench", "a photo of two dog", "a photo of a red car and a dog",
-        "a cat on a table", "a photo of a dog and a dog", "three red apples", "a photo of two dogs and a cat",
-        "a dog and a cat and a bird", "", "a photo of",
+        "a photo of a unicorn",
+        "a photo of bench",
+        "a photo of two dog",
+        "a photo of a red car and a dog",
+        "a cat on a table",
+        "a photo of a dog and a dog",
+        "three red apples",
+        "a photo of two dogs and a cat",
+        "a dog and a cat and a bird",
+        "",
+        "a photo of",
     ],
-)  # fmt: skip
+)
 def test_other_prompts_are_left_to_others(prompt):
     assert PromptParser(NAMES)(prompt) is None

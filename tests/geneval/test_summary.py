@@ -48,7 +48,14 @@ def test_interval_has_the_width_of_a_binomial_mean_and_counts_prompts_not_pictur
 def test_interval_is_a_function_of_the_seed():
     outcomes = [Outcome(i, "counting", i % 3 == 0) for i in range(50)]
     assert summarize(outcomes) == summarize(outcomes)
-    assert summarize(outcomes, seed=1).tags != summarize(outcomes).tags
+    assert summarize(outcomes, seed=1).over_prompts != summarize(outcomes).over_prompts
+
+
+def test_few_prompts_that_are_all_right_leave_room_for_doubt():
+    figure = summarize([Outcome(i, "colors", 1) for i in range(6)]).tags["colors"]
+    assert (figure.value, figure.high) == (1.0, 1.0) and figure.low == pytest.approx(0.6097, abs=1e-4)
+    mixed = summarize([Outcome(i, "colors", rate) for i, rate in enumerate((0.5, 1, 1))]).tags["colors"]
+    assert mixed.low == 0.5  # a bootstrap: rates between 0 and 1 are no trials
 
 
 def test_rows_of_a_results_file_are_grouped_by_their_metadata():

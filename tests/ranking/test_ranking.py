@@ -125,8 +125,11 @@ def test_geneval_s_layout_goes_in_and_sana_s_comes_out_which_is_geneval_s(folder
     assert run(monkeypatch, "--images", "made", "--verifier", "red", "--top", "2", "--copy", "--out", "out") == 0
     best = folder / "out" / "best_2_of_4"
     assert sorted(str(file.relative_to(best)) for file in best.rglob("*.png")) == [
-        "00000/samples/0001.png", "00000/samples/0003.png", "00001/samples/0001.png", "00001/samples/0003.png",
-    ]  # fmt: skip
+        "00000/samples/0001.png",
+        "00000/samples/0003.png",
+        "00001/samples/0001.png",
+        "00001/samples/0003.png",
+    ]
     for prompt in ("00000", "00001"):
         assert (best / prompt / "metadata.jsonl").read_text() == (layout / prompt / "metadata.jsonl").read_text()
     assert run(monkeypatch, "--images", "out/best_2_of_4", "--verifier", "red", "--out", "again") == 0

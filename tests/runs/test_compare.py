@@ -27,6 +27,7 @@ from vhs.runs.report.paired import (
     systems,
     time_cost,
 )
+from vhs.runs.tables import summary
 
 
 def picks(root: Path, prompts: int) -> np.ndarray:
@@ -90,7 +91,11 @@ def test_a_dev_run_and_its_prod_twin_are_told_what_the_early_exit_saved(tmp_path
         rows = [read_run(root).table.rows[i][read_run(root).table.winners[i]] for i in range(6)]
         best = [{**row, "filename": row["filename"].replace("img", "best")} for row in rows]
         write_json(root / f"gen_eval_{root.name}" / "best_annotations_proc_made_id_proc_0.json", best)
-    assert compare([prod, dev]).startswith("winners: the same for 6 of 6 prompts")
+    write_json(dev / "summary.json", summary(read_run(dev).table))
+    said = compare([prod, dev]).splitlines()
+    assert said[0].startswith("dev finishes and judges every candidate") and "6 of 6 prompts" in said[2]
+    assert said[-3].startswith("right pictures: one candidate ") and "a perfect pick " in said[-3]
+    assert said[-2].startswith("the early exit: ") and said[-1] == str(dev / "report.html")
     other = make_run(tmp_path, "other", 6, 4, mode="prod", vision_tower="latent")
     assert compare([dev, other]).startswith("dev, other: 6 prompts in common")
 

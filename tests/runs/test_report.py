@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.runs.report_runs import HOSTILE, make_run
 from vhs.errors import RunError
+from vhs.geneval.summary import wilson
 from vhs.runs.report import analysis
 from vhs.runs.report.data import read_run
 from vhs.runs.report.page import write_report
@@ -52,7 +53,7 @@ def test_wilson_s_interval_is_scipy_s() -> None:
 
     for right, count in ((0, 6), (3, 6), (6, 6), (200, 553)):
         expected = binomtest(right, count).proportion_ci(method="wilson")
-        assert analysis.wilson(right, count) == pytest.approx((expected.low, expected.high), abs=1e-6)
+        assert wilson(right, count) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 def test_tags_bound_the_bootstrap(tmp_path: Path) -> None:

@@ -54,11 +54,11 @@ def run(keys: dict[str, Any]) -> tuple[Path, str, list[str]]:
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """Every file but the timings, by name."""
+    """Every file but the timings, and the report that shows them, by name."""
     return {
         str(file.relative_to(root)): file.read_bytes()
         for file in sorted(root.rglob("*"))
-        if file.is_file() and file.name != "timings.json"
+        if file.is_file() and file.name not in ("timings.json", "report.html")
     }
 
 
@@ -77,6 +77,7 @@ def test_a_dev_run_writes_every_candidate_and_a_table(keys) -> None:
         "summary.csv",
         "timings.json",
         "contact_sheet.png",
+        "report.html",
     }
     samples = root / "gen_eval_small" / "00001" / "samples"
     names = sorted(file.name for file in samples.iterdir())
@@ -232,13 +233,17 @@ def test_other_prompts_or_weights_behind_the_same_names_are_noticed(run_keys, tm
         run({**keys, "cont": True})
 
 
-def test_starting_over_is_said_and_a_foreign_folder_is_left_alone(run_keys) -> None:
+def test_a_finished_run_is_done_until_it_is_to_be_replaced_and_a_foreign_folder_is_left_alone(run_keys) -> None:
     keys = {**run_keys, "num_samples": 1}
     root, _, _ = run(keys)
-    _, _, said = run({**keys, "seed": 7})
-    assert said[0] == f"{root} holds a finished run; cont is false: starting over"
+    before = contents(root)
+    _, text, said = run(keys)
+    assert said == [f"{root}: already done; overwrite: true makes it again"] and "nothing was judged" in text
+    assert contents(root) == before
+    run({**keys, "seed": 7, "overwrite": True})
+    assert json.loads((root / "run.json").read_text())["config"]["seed"] == 7 and len(list(root.parent.iterdir())) == 2
     (root / "run.json").unlink()
-    with pytest.raises(RunError, match="holds pictures but no run.json"):
+    with pytest.raises(RunError, match="holds .* but no run.json"):
         run(keys)
 
 

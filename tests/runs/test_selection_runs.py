@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from vhs.config.run import RunConfig
-from vhs.errors import ConfigError, RunError, VHSError
+from vhs.errors import ConfigError, ImageError, RunError, VHSError
 from vhs.files import read_json
+from vhs.geneval.folders import export
 from vhs.runs.runner import run
 from vhs.runs.scoring import score_run
 from vhs.runs.verifiers_table import compare_verifiers
@@ -111,6 +113,17 @@ def test_an_ensemble_of_two_opposites_ties_everyone(keys) -> None:
     assert next(folder.glob("gen_eval_*")).glob("all_annotations_proc_red+blue_id_proc_0.json")
 
 
+def test_a_run_by_an_ensemble_of_hidden_state_verifiers_is_judged_again(keys, tmp_path) -> None:
+    own = ("latent_verifier_path", "vision_tower", "resize_vocabulary")
+    entry = {name: keys[name] for name in own}
+    (tmp_path / "two.py").write_text(f"LATENT_VERIFIER = {{'a': {entry!r}, 'b': {entry!r}}}\n")
+    kept = {key: value for key, value in keys.items() if key not in own} | {"registry": str(tmp_path / "two.py")}
+    folder = made(kept, ensemble=["a", "b"])
+    before = rows(folder)
+    assert sorted(row["score"] for row in before) == [0, 1, 2, 3], "ranks of four candidates"
+    assert rows(made(kept, ensemble=["a", "b"], re_eval=True)) == before
+
+
 def test_a_class_that_only_compares_plays_a_tournament(keys) -> None:
     folder = made(named(keys, "pairs"), selection={"tournament": 1}, generation_mode="dev")
     assert sorted(row["score"] for row in rows(folder)) == [0, 0, 1, 2]
@@ -202,3 +215,26 @@ def test_a_run_of_winners_has_no_pictures_to_score(keys) -> None:
         score_run(folder, ["red"], say=lambda line: None)
     with pytest.raises(ConfigError, match="none: gives no scores"):
         score_run(folder, ["none"], say=lambda line: None)
+
+
+def test_an_exported_folder_and_another_format_are_taken_by_imgs_path(keys, judge_keys, tmp_path) -> None:
+    source = made({**keys, **judge_keys}, generation_mode="dev", name="dev")
+    export(source, tmp_path / "exported")
+    plain = named({**keys, **judge_keys}, "red")
+    read = made(plain, name="read", num_samples=1, imgs_path=str(tmp_path / "exported"), fmt="jpg")
+    samples = next(read.glob("gen_eval_*")) / "00001" / "samples"
+    assert Image.open(samples / "img_00000.jpg").format == "JPEG" and "correct" in rows(read, 1)[0]
+    whole = made(plain, name="whole", imgs_path=str(source), selection={"top_k": 2}, generation_mode="dev")
+    assert sorted(row["pick"] for row in rows(whole) if row["pick"] is not None) == [0, 1]
+    with pytest.raises(
+        ImageError, match="exported: num_samples is 2, but 00000 has 1, 00001 has 1, 00002 has 1; <prompt"
+    ):
+        made(plain, name="more", num_samples=2, imgs_path=str(tmp_path / "exported"))
+    assert not (tmp_path / "out" / "more").exists()
+
+
+def test_ids_of_a_prompt_table_are_kept(keys, tmp_path) -> None:
+    (tmp_path / "mine.csv").write_text("id,prompt\nx7,a cat\ny9,two dogs\n")
+    folder = made(named(keys, "random"), annotation=str(tmp_path / "mine.csv"), num_samples=1)
+    records = [json.loads(file.read_text()) for file in sorted(folder.rglob("metadata.jsonl"))]
+    assert records == [{"prompt": "a cat", "id": "x7"}, {"prompt": "two dogs", "id": "y9"}]

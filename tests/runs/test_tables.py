@@ -14,7 +14,7 @@ from vhs.errors import RunError
 from vhs.files import write_json
 from vhs.pictures import encode
 from vhs.records import Prompt
-from vhs.runs.compare import milliseconds, savings, winners
+from vhs.runs.compare import faster, milliseconds, savings, winners
 from vhs.runs.contact_sheet import FRAME, GAP, LABEL, ROW, TILE, draw_sheet
 from vhs.runs.folder import RunFolder
 from vhs.runs.tables import Run, closing_table, columns, summary
@@ -115,8 +115,9 @@ def timings(**milliseconds: float) -> dict[str, Any]:
 def test_savings_are_medians_of_what_was_measured() -> None:
     dev, prod = timings(prefix=10, finish=30, decode=40, judge=500), timings(prefix=10, finish=5, decode=5, judge=60)
     assert milliseconds(dev, ("prefix", "finish")) == pytest.approx(40)
-    assert "the early exit: 4.00 times as fast to a prompt's winner (+60.0 ms)" in savings(dev, prod)
-    assert "no time saved in this measurement" in savings(prod, dev)
+    assert "the early exit: 4.00 times as fast to a prompt's winner (+60.0 ms)" in faster(dev, prod)
+    assert "no time saved in this measurement" in faster(prod, dev)
+    assert "to the winner                     80.0                    20.0" in savings(dev, prod)
 
 
 def test_winners_come_from_every_process_s_file(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vhs.runs.cascade_table import as_text as cascade_text
+from vhs.runs.cascade_table import cascade_rows
 from vhs.runs.verifiers_table import Candidates, as_csv, as_text, compare_scores
 
 RIGHT = [[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1]]
@@ -67,3 +69,20 @@ def test_the_tables_say_it_all() -> None:
     assert "good" in text and "oracle" in text and "bad - good" in text and "2 : 0" not in text and "0 : 2" in text
     rows = as_csv(found).splitlines()
     assert rows[0] == "verifier,n,pick,low,high" and len(rows) == 1 + 3 * 4 and rows[4].startswith("good,4,0.75,")
+
+
+def test_a_cascade_is_the_first_alone_at_one_and_the_second_alone_at_all() -> None:
+    found = cascade_rows(table(good=GOOD, bad=BAD), "bad", "good", None)
+    assert [row.keep for row in found] == [1, 2, 4, None] and [row.decoded for row in found] == [1, 2, 4, 4]
+    assert [row.rate[0] for row in found] == [1 / 4, 1 / 4, 3 / 4, 3 / 4]
+    assert found[0].gain == (0, 0, 0) and found[2].gain[0] == 1 / 2 and found[0].cost is None
+
+
+def test_a_cascade_s_time_counts_what_is_finished_and_scored_twice() -> None:
+    costs = {"encode": 4, "prefix": 1, "score": 1, "finish": 2, "decode": 3, "rerank": 5}
+    found = cascade_rows(table(good=GOOD, bad=BAD), "bad", "good", costs)
+    hidden = 4 + 4 * (1 + 1) + 5
+    assert [row.cost for row in found] == pytest.approx(
+        [1, (4 + 8 + 2 * 10) / hidden, (4 + 8 + 4 * 10) / hidden, (4 + 4 + 4 * 10) / hidden]
+    )
+    assert "bad alone" in (text := cascade_text(found, "bad", "good")) and "keep 2, then good" in text

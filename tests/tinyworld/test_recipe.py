@@ -7,7 +7,17 @@ from torch import nn
 
 from vhs.records import Detection
 from vhs.tinyworld import candidates, language_model, recipe, student, word_grid
-from vhs.tinyworld.scenes import COLORS, SHAPES, Scene, caption_record, held_out, make_scene, sample_scene, true_verdict
+from vhs.tinyworld.scenes import (
+    COLORS,
+    HELD_OUT_PAIRS,
+    SHAPES,
+    Scene,
+    caption_record,
+    held_out,
+    make_scene,
+    sample_scene,
+    true_verdict,
+)
 
 
 @pytest.fixture
@@ -150,9 +160,26 @@ def test_where_a_shape_is_follows_its_name():
 
 def test_detections_are_said_in_the_language_models_words():
     seen = [Detection("star", 0.9, (4, 4, 20, 20)), Detection("ring", 0.8, (40, 42, 58, 60))]
-    said = {candidates.description(seen, ["red", "blue"], np.random.default_rng(seed)) for seed in range(10)}
+    objects = list(zip(seen, ["red", "blue"], strict=True))
+    said = {candidates.description(objects, np.random.default_rng(seed)) for seed in range(10)}
     assert said == {"a red star top left, a blue ring bottom right", "a blue ring bottom right, a red star top left"}
-    assert candidates.description([], [], np.random.default_rng(0)) == "nothing"
+    assert candidates.description([], np.random.default_rng(0)) == "nothing"
+
+
+def test_no_stage_says_a_held_out_pair():
+    """Captions and descriptions of every stage; a picture of the generator's own that shows a pair is not described."""
+    held = {f"{color} {shape}" for shape, color in HELD_OUT_PAIRS}
+    tokenizer = language_model.qwen_tokenizer(language_model.corpus(50))
+    texts = [text for shard in (0, 1000) for text in student.captions_of_shard(shard)]
+    texts += [sample_scene(recipe.scene_seed("teacher", i)).caption for i in range(300)]
+    texts += [text for seed in range(300) for text, _ in language_model.example(seed, tokenizer)]
+    assert not [text for text in texts if any(pair in text for pair in held)]
+    (shape, color), *_ = HELD_OUT_PAIRS
+    seen = Detection(shape, 0.9, (4, 4, 20, 20))
+    assert candidates.description([(seen, color)], np.random.default_rng(0)).endswith(f"{color} {shape} top left")
+    assert not candidates.speakable([(seen, color)])
+    free = next(name for name in COLORS if (shape, name) not in HELD_OUT_PAIRS)
+    assert candidates.speakable([(seen, free)])
 
 
 def test_other_prompts_are_training_captions_of_both_verdicts_and_ask_both_ways():

@@ -1,17 +1,19 @@
 """The configurations for SANA-Sprint fit together: what a stage reads, an earlier one writes under that very name."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from vhs.config.yamlfile import load
 from vhs.errors import ConfigError
 from vhs.pictures import encode
 from vhs.records import Prompt
-from vhs.training.commands import run_collect
-from vhs.training.config import TrainConfig
+from vhs.training.commands import run_collect, run_evaluate, run_normalize, run_train
+from vhs.training.config import EvaluateConfig, TrainConfig
 from vhs.training.data.label_commands import run_label
 from vhs.training.data.normalization import statistics_paths
 from vhs.training.data.store import Layout, begin, write_shard
@@ -75,3 +77,49 @@ def test_a_set_in_which_nothing_can_be_judged_is_refused_before_the_judge_is_loa
     (tmp_path / "label.yaml").write_text(f"task: verdicts\ndata: [{tmp_path / 'set'}]\njudge: no/such.yaml\n")
     with pytest.raises(ConfigError, match="GenEval can judge none of its 2 prompts, since they have no record"):
         run_label(load_label_config(tmp_path / "label.yaml"), print)
+
+
+def test_the_chain_ends_in_a_verifier(tmp_path, monkeypatch, run_keys, judge_keys, language_model):
+    """Every shipped configuration in its order, with sizes and models overridden: golden D's generator, a small
+    language model, rules in the place of Gemma, and a random detector, whose verdicts are replaced."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({**run_keys, **judge_keys}))
+    (tmp_path / "data" / "reflect_dit").mkdir(parents=True)
+    (tmp_path / "data" / "llava").mkdir()
+    prompts = ["a photo of a ring", "a photo of a star", "a photo of a moon", "a photo of two circles"]
+    table = "".join(f"x,{prompt}\n" for prompt in prompts)
+    (tmp_path / task("prompts_reflect_dit").source).write_text(f"filename,prompt\n{table}")
+    pairs = [{"conversations": [{"from": "gpt", "value": text}]} for text in ("a red ring", "a blue star", "two moons")]
+    (tmp_path / task("prompts_llava").source).write_text(json.dumps(pairs))
+
+    def label(name: str, *overrides: str):
+        return run_label(load_label_config(CONFIGS / f"{name}.yaml", overrides), print)
+
+    def train(stage: str, *overrides: str):
+        sizes = ("batch_size=2", "micro_batch=2", "eval_fraction=0", "precision=float32", "max_steps=2", *overrides)
+        return run_train(load(TrainConfig, CONFIGS / f"{stage}_qwen2.5_0.5b_hidden_7.yaml", sizes), print)
+
+    small = ("run=run.yaml", "dtype=float32", "reserve_gib=0")
+    label("prompts_llava")
+    run_collect(load(CollectConfig, CONFIGS / "collect_align_sana_sprint.yaml", small), print)
+    label("caption_gemma", "backend=detector", "judge=run.yaml", "min_score=0")
+    assert run_normalize(config(NormalizeConfig, "normalize_sana_sprint"), print).count == 3 * 64
+    train("align", f"init={language_model}")
+    label("prompts_reflect_dit")
+    names = judge_keys["object_names"]
+    assert label("metadata_gemma", "backend=rules", f"object_names={names}").by_rules == 4
+    kept = ("candidates=4", "blocks=[1, 7]")
+    candidates = load(CollectConfig, CONFIGS / "collect_sana_sprint.yaml", (*small, *kept))
+    assert run_collect(candidates, print).samples == 16
+    assert label("label_sana_sprint", "judge=run.yaml").unjudged == 0
+    labels = tmp_path / candidates.output / "labels.jsonl"
+    rows = [json.loads(line) for line in labels.read_text().splitlines()]
+    labels.write_text("".join(json.dumps(row | {"correct": row["candidate"] % 2 == 0}) + "\n" for row in rows))
+    verifier = train("finetune").checkpoint
+    keys = {
+        key: getattr(config(TrainConfig, "finetune_qwen2.5_0.5b_hidden_7"), key)
+        for key in ("data", "feature", "normalization_mean_path", "normalization_variance_path")
+    }
+    done = run_evaluate(EvaluateConfig(verifier=str(verifier), output="found.json", best_of=[1, 4], **keys), print)
+    assert done.figures["candidates"] == 16 and (tmp_path / "found.json").exists()
+    assert any(verifier.parent.rglob("events.out.tfevents*"))

@@ -13,7 +13,9 @@ from safetensors.torch import load_file
 
 from tests.fake_gpu import fake_gpu, moved
 from vhs.errors import CheckpointError, ConfigError, PromptError, RunError
+from vhs.training.commands import run_normalize
 from vhs.training.data.store import CollectedSet, shard_path, write_shard
+from vhs.training.data.tasks import NormalizeConfig
 from vhs.training.trainer import Trainer, learning_rate, train
 from vhs.verifiers.load import load_verifier
 
@@ -147,6 +149,11 @@ if trainer.accelerator.is_main_process:
     torch.save({n: p.grad for n, p in model.named_parameters() if p.grad is not None}, sys.argv[2])
 trainer.optimizer.zero_grad()
 trainer.run()
+
+from vhs.training.commands import run_normalize
+from vhs.training.data.tasks import NormalizeConfig
+done = run_normalize(NormalizeConfig(data=trainer.config.data * 2, output="two", samples=50), print)
+assert (done is not None) == trainer.accelerator.is_main_process
 trainer.accelerator.end_training()
 """
 
@@ -176,6 +183,10 @@ def test_two_processes_with_half_the_batch_give_the_same_gradients(config, tmp_p
     for ours, theirs in zip(alone, log_of(settings), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3)
     load_verifier(settings.folder / "checkpoint")
+    done = run_normalize(NormalizeConfig(data=[str(odd)] * 2, output=str(tmp_path / "one"), samples=50), print)
+    assert done.count == 50 * 4
+    for path in (done.mean, done.variance):
+        assert torch.equal(*(torch.load(tmp_path / of / path.name, weights_only=True) for of in ("one", "two")))
 
 
 def test_lora_is_merged_when_saved(config):

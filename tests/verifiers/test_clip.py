@@ -49,7 +49,7 @@ def test_preprocessing_reads_both_forms_of_its_file(tmp_path):
     old |= {"size": 56, "crop_size": 56}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(old))
     assert torch.equal(Preprocessing.from_file(tmp_path / "preprocessor_config.json")(picture()), new(picture()))
-    with pytest.raises(CheckpointError, match="not a CLIP preprocessor"):
+    with pytest.raises(CheckpointError, match="a CLIP preprocessor"):
         Preprocessing.from_file(tmp_path / "none.json")
 
 

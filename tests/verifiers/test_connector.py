@@ -81,3 +81,20 @@ def test_widths_that_do_not_fit_are_named():
         build_connector("identity", 4, 6)
     with pytest.raises(CheckpointError, match="4 heads do not divide the width 6"):
         build_connector("mlp2x_gelu_attn_layers_1_heads_4", 4, 6)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "mlp999999999x_gelu",
+        "mlp2x_gelu_attn_layers_99999_heads_4",
+        "conv_mlp65x_gelu",
+        "vit_p_99_d_64_h_4_l_1_mlp2x_gelu",
+        "vit_p_0_d_64_h_4_l_1_mlp2x_gelu",
+        "vit_p_4_d_1000000_h_4_l_1_mlp2x_gelu",
+        f"mlp{'9' * 5000}x_gelu",
+    ],
+)
+def test_sizes_that_no_connector_has(kind):
+    with pytest.raises(CheckpointError, match=r"is not from 1 to \d+; it is damaged"):
+        build_connector(kind, 64, 64)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from vhs.errors import CheckpointError
-from vhs.verifiers.hidden import HiddenReader, load_statistics, normalize
+from vhs.verifiers.hidden import HiddenReader, Statistics, load_statistics, normalize
 
 
 @pytest.fixture
@@ -82,3 +82,10 @@ def test_code_in_a_statistics_file_does_not_run(write, tmp_path):
 def test_features_of_another_kind(features):
     with pytest.raises(CheckpointError, match=r"verifier: reads hidden states \(N, tokens, 3\); got"):
         HiddenReader(width=3, block=7).check(features)
+
+
+@pytest.mark.parametrize(("statistics", "shape"), [((64,), (2, 1, 48)), ((1, 48), (2, 64, 1)), ((1, 1), (2, 64, 48))])
+def test_features_do_not_broadcast_against_statistics(statistics, shape):
+    one = Statistics(torch.zeros(statistics), torch.ones(statistics), "mean.pt")
+    with pytest.raises(CheckpointError, match="mean.pt: statistics of"):
+        one.apply(torch.zeros(shape))

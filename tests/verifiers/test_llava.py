@@ -43,7 +43,9 @@ def test_prompts_of_different_lengths_in_one_batch_equal_single_prompts(verifier
     features = verifier.reader(activations["p0"][:4]).float()
     with torch.no_grad():
         batch = answer_logits(verifier.llm, verifier.connector, ids, features)
-        singles = [answer_logits(verifier.llm, verifier.connector, i, f[None]) for i, f in zip(ids, features)]
+        singles = [
+            answer_logits(verifier.llm, verifier.connector, i, f[None]) for i, f in zip(ids, features, strict=False)
+        ]
     assert batch.shape == (4, 704) and batch.dtype == torch.float32
     torch.testing.assert_close(batch, torch.cat(singles), atol=1e-4, rtol=0)
     torch.testing.assert_close(batch.softmax(-1), torch.cat(singles).softmax(-1), atol=1e-5, rtol=0)
@@ -71,7 +73,7 @@ def test_gradients_reach_connector_and_llm_and_are_those_of_single_prompts(verif
         return {name: p.grad.clone() for name, p in modules.named_parameters()}
 
     together = gradients([(ids, features)])
-    apart = gradients([(i, f[None]) for i, f in zip(ids, features)])
+    apart = gradients([(i, f[None]) for i, f in zip(ids, features, strict=False)])
     for name, gradient in together.items():
         assert gradient.isfinite().all() and gradient.abs().max() > 0, name
         torch.testing.assert_close(gradient, apart[name], atol=1e-4, rtol=1e-3)
@@ -110,7 +112,7 @@ def test_vocabulary_rule(tied, length, rows, checkpoint):
     resize_vocabulary(llm, Words(length))
     new = [m.weight for m in (llm.get_input_embeddings(), llm.get_output_embeddings())]
     assert (new[0] is new[1]) == tied and llm.config.vocab_size == rows
-    for before, after in zip(old, new):
+    for before, after in zip(old, new, strict=False):
         kept = min(rows, 704) - (rows <= 704)
         assert after.shape == (rows, 64) and after.dtype == torch.bfloat16
         assert torch.equal(after[:kept], before[:kept])

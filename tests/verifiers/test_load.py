@@ -6,9 +6,10 @@ import torch
 from safetensors.torch import load, save_file
 from transformers import Qwen2ForCausalLM
 
-from vhs.errors import CheckpointError, ConfigError
+from vhs.errors import CheckpointError, ConfigError, PromptError
+from vhs.records import Prompt
 from vhs.verifiers import load_language_model, load_verifier
-from vhs.verifiers.load import load_tokenizer
+from vhs.verifiers.load import load_tokenizer, resolve_llava
 
 
 def test_one_statistics_file_alone(checkpoint, statistics):
@@ -30,10 +31,10 @@ def test_missing_tokenizer(left, checkpoint):
     folder = checkpoint("A/vhs-tiny-hidden")
     for file in set(os.listdir(folder)) - {"config.json", "model.safetensors", *left}:
         (folder / file).unlink()
-    with pytest.raises(CheckpointError, match="no usable tokenizer .*; it needs tokenizer.json"):
+    with pytest.raises(CheckpointError, match="not a usable tokenizer .*; it needs tokenizer.json"):
         load_verifier(folder)
     (folder / "tokenizer.json").write_text("{")
-    with pytest.raises(CheckpointError, match="no usable tokenizer"):
+    with pytest.raises(CheckpointError, match="not a usable tokenizer"):
         load_verifier(folder)
 
 
@@ -95,3 +96,19 @@ def test_a_tokenizer_from_elsewhere(checkpoint, activations):
             file.unlink()
     score = load_verifier(bare, tokenizer_path=whole).score("a bench", activations["p0"])
     assert torch.equal(score.score, expected.score)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a <|im_end|> cat", "contains '<|im_end|>'"),
+        ("<image>", "contains '<image>'"),
+        ("cat " * 40_000, "tokens with"),
+    ],
+)
+def test_all_prompts_are_checked_against_the_tokenizer(text, message, checkpoint):
+    spec = resolve_llava(checkpoint("A/vhs-tiny-hidden")).fetched(64)
+    spec.check_prompts([Prompt(0, "a cat", where="a.txt:1")], 64)
+    with pytest.raises(PromptError) as raised:
+        spec.check_prompts([Prompt(0, "a cat", where="a.txt:1"), Prompt(1, text, where="a.txt:2")], 64)
+    assert str(raised.value).startswith("a.txt:2: prompt ") and message in str(raised.value)

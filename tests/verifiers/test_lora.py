@@ -1,6 +1,9 @@
+import json
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 
 from vhs.errors import CheckpointError
 from vhs.verifiers import load_verifier
@@ -41,5 +44,42 @@ def test_damaged_adapters(adapter, checkpoint, tmp_path):
     with pytest.raises(CheckpointError, match="tensors outside the connector: base_model.model.model.embed_tokens"):
         load_verifier(path, lora_weights=folder)
     (folder / "adapter_config.json").unlink()
-    with pytest.raises(CheckpointError, match="not a usable PEFT adapter"):
+    with pytest.raises(CheckpointError, match="adapter_config.json: is missing; lora_weights: a PEFT adapter"):
         load_verifier(path, lora_weights=folder)
+
+
+def test_adapters_that_are_not_whole_or_of_another_model(adapter, checkpoint, activations):
+    folder, _, _ = adapter
+    path, file = checkpoint("A/vhs-tiny-hidden"), folder / "adapter_model.safetensors"
+    tensors = load_file(file)
+
+    def refused(kept, message):
+        save_file(kept, file)
+        with pytest.raises(CheckpointError, match=f"lora_weights: .*{message}"):
+            load_verifier(path, lora_weights=folder)
+
+    refused({}, "has no LoRA tensors")
+    refused({n: t for n, t in tensors.items() if "layers.0" in n}, "lacks 4 of 8 tensors")
+    refused({**tensors, "base_model.model.other.lora_A.weight": torch.zeros(2)}, "has no place for 1 of 8 tensors")
+    refused({n: t[..., :3].contiguous() for n, t in tensors.items()}, "not a usable PEFT adapter .*size mismatch")
+    file.unlink()
+    torch.save(tensors, folder / "adapter_model.bin")
+    with pytest.raises(CheckpointError, match="adapter_model.bin: is a pickle"):
+        load_verifier(path, lora_weights=folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"peft_type": "PROMPT_TUNING"}, "peft_type is 'PROMPT_TUNING'; LORA is needed"),
+        ({"megatron_config": {"a": 1}}, "megatron_config is not supported"),
+        ({"r": 10**12}, "r is 1,000,000,000,000"),
+        ({"target_modules": 3}, "not a usable PEFT adapter"),
+    ],
+)
+def test_adapter_configurations(change, message, adapter, checkpoint):
+    folder, _, _ = adapter
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | change))
+    with pytest.raises(CheckpointError, match=message):
+        load_verifier(checkpoint("A/vhs-tiny-hidden"), lora_weights=folder)

@@ -25,10 +25,7 @@ def save_again(source, target):
 
 @pytest.mark.parametrize("name", [*NAMES, "unnormalised"])
 def test_what_we_write_is_what_the_release_wrote(name, checkpoint, tmp_path):
-    if name == "unnormalised":
-        source = checkpoint("A/vhs-tiny-hidden", mm_vision_normalize=False)
-    else:
-        source = checkpoint(name)
+    source = checkpoint("A/vhs-tiny-hidden", mm_vision_normalize=False) if name == "unnormalised" else checkpoint(name)
     saved = save_again(source, tmp_path / "saved")
     assert sorted(file.name for file in saved.iterdir()) == sorted(file.name for file in source.iterdir())
     assert (saved / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()

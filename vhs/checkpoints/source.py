@@ -1,7 +1,7 @@
 """What a configuration's keys name: a file or folder here, or a repository of the Hugging Face Hub.
 
-One rule for every key: `~` is expanded, then a relative path is looked up in the working directory, then in the project's
-folder; what is nowhere and has the form owner/name is a repository of the Hub.
+One rule for every key: `~` is expanded, then a relative path is looked up in the working directory, then in the
+project's folder; what is nowhere and has the form owner/name is a repository of the Hub.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ RELEASE_FILES = "aimagelab/vhs-checkpoints"
 class Source:
     """What `key` names.
 
-    `path` is the file or folder, None where it is not here; then `repository` says what of the Hub it would come from, and
-    `patterns` which of its files are needed.
+    `path` is the file or folder, None where it is not here; then `repository` says what of the Hub it would come from,
+    and `patterns` which of its files are needed.
     """
 
     key: str

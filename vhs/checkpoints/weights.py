@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from vhs.checkpoints.boundary import loading
+from vhs.checkpoints.bounds import check_json_size
 from vhs.checkpoints.hub import DOWNLOAD
-from vhs.errors import CheckpointError
+from vhs.errors import CheckpointError, first_line
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
@@ -30,33 +32,32 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
 
 
 def check_safetensors(file: Path) -> None:
-    """Raises CheckpointError unless `file` is a whole safetensors file: its header fits its length to the byte."""
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        start, opening = (
-            stream.read(8),
-            stream.read(1),
-        )  # a safetensors header opens with a brace, whatever its length's bytes
+    """Raises CheckpointError unless `file` is a whole safetensors file: its header is one, and fits its length to the
+    byte."""
+    from safetensors import safe_open
+
+    with loading("weight file", file):
+        with file.open("rb") as stream:
+            start, opening = stream.read(8), stream.read(1)
+        # A safetensors header opens with a brace, whatever the bytes of its length before it.
         if opening != b"{" and (start[:2] == b"PK" or start[:1] == b"\x80"):
             raise CheckpointError(f"{file}: is a pickle under another name; safetensors is expected")
         if start.startswith(b"version "):
             raise CheckpointError(f"{file}: is a Git LFS pointer, not the weights; run: git lfs pull")
-        length = int.from_bytes(start, "little")
-        header = opening + stream.read(length - 1) if opening and 0 < length <= size - 8 else b""
-    try:
-        ends = [entry["data_offsets"][1] for name, entry in json.loads(header).items() if name != "__metadata__"]
-        end = 8 + length + max(ends, default=0)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{file}: truncated or corrupt (no readable header); download it again") from None
-    if end != size:
-        raise CheckpointError(f"{file}: truncated or corrupt ({size} bytes, its header says {end}); download it again")
+        try:
+            with safe_open(file, "np"):
+                pass
+        except Exception as error:
+            reason = first_line(error).removeprefix("Error while deserializing header: ")
+            raise CheckpointError(f"{file}: truncated or corrupt ({reason}); download it again") from None
 
 
 def _shards(index: Path) -> list[Path]:
-    try:
+    check_json_size(index)
+    with loading("index of shards", index, "download it again"):
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{index}: is not a readable index of shards; download it again") from None
+        if escaping := [name for name in names if Path(name).name != name]:
+            raise CheckpointError(f"{index}: {escaping[0]}: shards lie beside their index; download it again")
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing or not names:
         raise CheckpointError(f"{index}: shards missing: {', '.join(missing) or 'all'}; download them again")

@@ -13,7 +13,7 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,12 +57,32 @@ COMMANDS = {
     "score": Command("vhs.commands.rank:score", "verifiers' scores of a run's candidates, or of any pictures", RESUMES),
     "download": Command("vhs.commands.download:download", "fetch and verify what a run needs", RESUMES),
     "benchmark": Command("vhs.commands.benchmark:benchmark", "what a stage costs on this machine", NOTHING),
-    "compare": Command("vhs.commands.compare:compare", "winners and times of two runs side by side", NOTHING),
+    "report": Command(
+        "vhs.commands.report:report", "the report of a run, made again", "the same command makes it again"
+    ),
+    "demo": Command("vhs.commands.demo:demo", "a page to play with a configuration", "the page is closed"),
+    "compare": Command("vhs.commands.compare:compare", "runs over the same prompts side by side", NOTHING),
 }
+
+COMMAND = re.compile(rf"(-m )?\bvhs ({'|'.join(COMMANDS)})\b")
+"""How help texts name a command: `vhs <name>`, and `-m vhs <name>` behind a launcher."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that answers a mistake in one line, as everything else does."""
+    """A parser that answers a mistake in one line, as everything else does, and whose help names commands as `called`
+    does."""
+
+    called: Callable[[str], str] = "vhs {}".format
+
+    def format_help(self) -> str:
+        return COMMAND.sub(self._as_called, super().format_help())
+
+    def _as_called(self, match: re.Match[str]) -> str:
+        launched, name = match.groups()
+        typed = self.called(name)
+        if not launched:
+            return typed
+        return typed.removeprefix("python ") if typed.startswith("python ") else match[0]
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message} (see {self.prog} --help)")
@@ -73,30 +93,33 @@ def main(words: Sequence[str] | None = None, called: str = "vhs") -> int:
     what the user typed for `vhs`."""
     name, *rest = (sys.argv[1:] if words is None else words) or ["--help"]
     if name in COMMANDS:
-        return _run(name, rest, f"{called} {name}")
+        return _run(name, rest, f"{called} {{}}".format)
     return exit_code(partial(_without_command, name, called), NOTHING)
 
 
 def script(file: str) -> int:
     """Runs the command that a script of `inference_scripts/` or `verifier_scripts/` is named after."""
-    path = Path(file)
-    return _run(path.stem, sys.argv[1:], f"python {path.parent.name}/{path.name}")
+    path = Path(file).resolve()
+
+    def called(name: str) -> str:
+        found = next(path.parents[1].glob(f"*_scripts/{name}.py"))
+        return f"python {found.parent.name}/{found.name}"
+
+    return _run(path.stem, sys.argv[1:], called)
 
 
-def _run(name: str, words: Sequence[str], called: str) -> int:
+def _run(name: str, words: Sequence[str], called: Callable[[str], str]) -> int:
+    """Runs a command; `called` gives what this user types for a command's name."""
+
     def call() -> None:
         module, _, function = COMMANDS[name].entry.partition(":")
         command = getattr(importlib.import_module(module), function)
-        text = _as_called(inspect.cleandoc(command.__doc__), name, called)
-        command(Parser(called, description=text, formatter_class=argparse.RawDescriptionHelpFormatter), words)
+        text = inspect.cleandoc(command.__doc__)
+        parser = Parser(called(name), description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.called = called
+        command(parser, words)
 
     return exit_code(call, COMMANDS[name].interrupted)
-
-
-def _as_called(text: str, name: str, called: str) -> str:
-    """A help text whose examples, written as `vhs <name>` and `-m vhs <name>`, are what this user would type."""
-    launched = called.removeprefix("python ") if called.startswith("python ") else f"-m vhs {name}"
-    return re.sub(rf"(-m )?\bvhs {name}\b", lambda match: launched if match[1] else called, text)
 
 
 def _without_command(word: str, called: str) -> None:

@@ -1,8 +1,8 @@
 """The configuration of a run: flat keys, the published release's among them.
 
 Each key says here what the rest of the project needs to know of it: what it means, its unit, whether it is a path, to
-which part of a run it belongs (the class it stands in), and whether results depend on it. `docs/configuration.md` is made
-from this file (`python -m vhs.config.page`).
+which part of a run it belongs (the class it stands in), and whether results depend on it. `docs/configuration.md` is
+made from this file (`python -m vhs.config.page`).
 """
 
 from __future__ import annotations
@@ -134,16 +134,16 @@ class VerifierKeys(Keys):
     latent_verifier: bool = key(True)
     """`false`: no scores, candidate 0 is taken (`num_samples: 1`, or `generation_mode: dev` to judge them all)."""
     latent_verifier_name: str | None = key(None)
-    """Entry of the registry (`--list-verifiers`), or with `latent_verifier_path` any name. It appears in the names of the
-    annotation files."""
+    """Entry of the registry (`--list-verifiers`), or with `latent_verifier_path` any name. It appears in the names of
+    the annotation files."""
     latent_verifier_path: str | None = key(None, path="hub")
     """Verifier checkpoint, instead of the registry's."""
     registry: str | None = key(None, path="file")
-    """Python file with a dict `LATENT_VERIFIER` of your own verifiers, beside the shipped ones. The environment variable
-    `VHS_REGISTRY` does the same for every run."""
+    """Python file with a dict `LATENT_VERIFIER` of your own verifiers, beside the shipped ones. The environment
+    variable `VHS_REGISTRY` does the same for every run."""
     vision_tower: str | None = key(None)
-    """What the verifier reads: `hidden_<block>`, `latent`, or a CLIP model id or folder; absent: the registry's, else what
-    the checkpoint says."""
+    """What the verifier reads: `hidden_<block>`, `latent`, or a CLIP model id or folder; absent: the registry's, else
+    what the checkpoint says."""
     mm_projector_type: str | None = key(None)
     """Connector type, kept for the release's files: the checkpoint's own configuration decides."""
     normalization: str | None = key(None, path="folder")
@@ -155,8 +155,8 @@ class VerifierKeys(Keys):
     use_generation_prompt: bool = key(True)
     """`true`: an empty assistant turn ends the verifier's chat; the published verifiers want `false`."""
     resize_vocabulary: bool | None = key(None)
-    """`true`: the release's rule for its published checkpoints (`[UNK]` added, embedding cut to a multiple of 64); absent:
-    the registry's, else `false`."""
+    """`true`: the release's rule for its published checkpoints (`[UNK]` added, embedding cut to a multiple of 64);
+    absent: the registry's, else `false`."""
     tokenizer_path: str | None = key(None, path="hub")
     """Tokenizer of the verifier, instead of the checkpoint's own."""
     lora_weights: str | None = key(None, path="hub")
@@ -207,8 +207,8 @@ class DeviceKeys(DeviceKey):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = key("auto")
     """Precision; `auto` is `float32` on the CPU and `bfloat16` elsewhere."""
     micro_batch: int = key(8, ge=1, unit="candidates", results=False)
-    """Candidates in one forward pass. Bounds memory, changes results by rounding only; halved, with a warning, when memory
-    runs out."""
+    """Candidates in one forward pass. Bounds memory, changes results by rounding only; halved, with a warning, when
+    memory runs out."""
     offload: Literal["none", "model"] = key("none", results=False)
     """`model`: text encoder and autoencoder wait in main memory while they are not needed."""
 
@@ -257,13 +257,16 @@ class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
     fmt: Literal["jpg", "png", "webp"] = key("png")
     """Format of the saved pictures."""
     cont: bool = key(False, results=False)
-    """`true`: go on with the run in the folder, which must have been made with the same keys; `false`: start over."""
+    """`true`: go on with the unfinished run in the folder, which must have been made with the same keys; `false`: an
+    unfinished run there is an error."""
+    overwrite: bool = key(False, results=False)
+    """`true`: replace the run in the folder, whatever it is; the old one is kept until the new one is finished."""
     re_eval: bool = key(False, results=False)
-    """`true`: judge the pictures of a finished run again (and score them again where the verifier reads pictures); nothing
-    is generated."""
+    """`true`: judge the pictures of a finished run again (and score them again where the verifier reads pictures);
+    nothing is generated."""
     imgs_path: str | None = key(None, path="folder")
-    """Score and judge pictures instead of generating: a run's folder, or `<prompt id>/samples/` with `img_00000.png`, ...
-    or `0000.png`, ... as `geneval.py --export` and GenEval have them."""
+    """Score and judge pictures instead of generating: a run's folder, or `<prompt id>/samples/` with `img_00000.png`,
+    ... or `0000.png`, ... as `geneval.py --export` and GenEval have them."""
     intermediate_benchmarking: bool = key(False, results=False)
     """`true`: wait for the GPU after every stage, so that `timings.json` splits a prompt's time exactly."""
 

@@ -61,11 +61,8 @@ def conflicts(config: RunConfig) -> Iterable[tuple[str, str]]:
             yield "rerank", "needs a first verifier, but latent_verifier is false"
         if config.rerank.keep > count:
             yield "rerank", f"keep is {config.rerank.keep}, but there are {count} candidates; 1 to {count} can be kept"
-        if not config.generates:
-            yield (
-                "rerank",
-                "needs candidates that are made in the same run; pictures on disk are ranked by one verifier",
-            )
+        if config.imgs_path:
+            yield "rerank", "finishes what the first verifier keeps; pictures on disk are finished: name one verifier"
         count = config.rerank.keep
     if rule.k > count:
         yield "selection", f"{rule.name}: {rule.k} of {count} candidates; 1 to {count} can be kept"

@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
-from vhs.errors import ConfigError
+from vhs.errors import ConfigError, first_line
 from vhs.paths import find
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -84,9 +84,10 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "context_mark", None) or getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigError(
-            f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}; one 'key: value' a line is needed"
-        ) from None
+        problem = getattr(error, "problem", None) or first_line(error)
+        raise ConfigError(f"{where}: not valid YAML: {problem}; one 'key: value' a line is needed") from None
+    except (ValueError, RecursionError) as error:  # a date that no calendar has, nested beyond any configuration
+        raise ConfigError(f"{path}: not valid YAML: {error}; one 'key: value' a line is needed") from None
     if node is None:
         return {}, {}
     if not isinstance(node, yaml.MappingNode):
@@ -120,7 +121,7 @@ def parse_override(pair: str) -> tuple[str, Any]:
         raise ConfigError(f"command line: {pair!r} is not an override; write key=value, for example num_samples=16")
     try:
         return key.strip(), yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         return key.strip(), text
 
 

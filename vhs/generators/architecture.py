@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vhs.checkpoints.boundary import loading
+from vhs.checkpoints.bounds import read_config
 from vhs.errors import CheckpointError, ConfigError
-from vhs.files import read_json_object
 from vhs.generators.base import GeneratorInfo
 from vhs.generators.settings import GeneratorSettings
 
@@ -32,7 +33,11 @@ def read_generator_info(folder: Path | str, settings: GeneratorSettings | None =
 
     Raises CheckpointError for a folder of another kind and ConfigError for settings that do not fit it.
     """
-    folder, settings = Path(folder), settings or GeneratorSettings()
+    with loading("generator", folder):
+        return _info(Path(folder), settings or GeneratorSettings())
+
+
+def _info(folder: Path, settings: GeneratorSettings) -> GeneratorInfo:
     index = _read(folder / "model_index.json")
     if index.get("_class_name") != "SanaSprintPipeline":
         raise CheckpointError(
@@ -47,6 +52,10 @@ def read_generator_info(folder: Path | str, settings: GeneratorSettings | None =
     if scheduler["prediction_type"] != "trigflow":
         kind = scheduler["prediction_type"]
         raise CheckpointError(f"{scheduler.path}: prediction_type is {kind}; SANA-Sprint samples in trigflow")
+    for keys, name in ((scheduler, "sigma_data"), (transformer, "guidance_embeds_scale")):
+        value = keys.get(name, 0.1)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6:
+            raise CheckpointError(f"{keys.path}: {name} is {value!r}; a positive number is needed")
     height, width = network_size(settings, transformer["sample_size"])
     patch = transformer["patch_size"]
     _require_multiple(height, width, max(32, scale * patch))
@@ -83,7 +92,7 @@ def network_size(settings: GeneratorSettings, sample_size: int) -> tuple[int, in
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return read_json_object(path, remedy=f"a SANA-Sprint folder has {', '.join(CONFIG_FILES)}")
+    return read_config(path, remedy=f"a SANA-Sprint folder has {', '.join(CONFIG_FILES)}")
 
 
 class _Keys:
@@ -92,6 +101,9 @@ class _Keys:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._values = _read(path)
+
+    def get(self, key: str, default: Any) -> Any:
+        return self._values.get(key, default)
 
     def __getitem__(self, key: str) -> Any:
         if key not in self._values:

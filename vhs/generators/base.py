@@ -110,4 +110,4 @@ class Generator(Protocol):
         """The final latents (N, C, h, w) without a stop on the way."""
 
     def decode(self, latents: torch.Tensor) -> list[Image]:
-        """Pictures of final latents."""
+        """Pictures of final latents. Raises FloatingPointError where a pixel is not finite."""

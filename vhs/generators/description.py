@@ -10,11 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vhs.checkpoints.boundary import loading, quiet
+from vhs.checkpoints.bounds import read_config
 from vhs.config.yamlfile import nearest
 from vhs.errors import CheckpointError, ConfigError
-from vhs.files import read_json_object
 from vhs.generators.families import HERE, Family, family_of
-from vhs.generators.loading import quiet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -78,7 +78,7 @@ class Description:
 
     def json(self, component: str) -> dict[str, Any]:
         """A component's configuration."""
-        return read_json_object(self.place(component) / _config_name(component))
+        return read_config(self.place(component) / _config_name(component))
 
     @cached_property
     def skeleton(self) -> Any:
@@ -103,10 +103,8 @@ class Description:
         return pipeline
 
     def _from_config(self, name: str) -> Any:
-        try:
+        with loading(f"configuration of {self.components[name][1]}", self.place(name)):
             return self.component_class(name).from_config(self.json(name))
-        except (TypeError, ValueError, KeyError, AssertionError) as error:
-            raise CheckpointError(f"{self.place(name)}: its configuration cannot be built ({error})") from None
 
     @property
     def network(self) -> nn.Module:
@@ -233,7 +231,7 @@ def describe(folder: Path, network_folder: Path | None = None) -> Description:
     import diffusers
 
     place = folder / "model_index.json"
-    index = read_json_object(place, remedy="a diffusers pipeline has one; give its folder or its Hub id")
+    index = read_config(place, remedy="a diffusers pipeline has one; give its folder or its Hub id")
     name = index.get("_class_name")
     found = getattr(diffusers, name, None) if isinstance(name, str) else None
     if not isinstance(found, type):
@@ -244,7 +242,7 @@ def describe(folder: Path, network_folder: Path | None = None) -> Description:
     _require_text_to_image(place, found, components)
     if network_folder is not None:
         other = network_folder / "model_index.json"
-        theirs = read_json_object(other, remedy="a diffusers pipeline has one; give its folder or its Hub id")
+        theirs = read_config(other, remedy="a diffusers pipeline has one; give its folder or its Hub id")
         if theirs.get("_class_name") != name:
             raise CheckpointError(f"{other}: network_ckpt is a {theirs.get('_class_name')}, ckpt is a {name}")
         components |= {key: value for key, value in _components(theirs).items() if key in (*NETWORKS, "scheduler")}

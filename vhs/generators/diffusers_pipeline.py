@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from vhs.batching import MicroBatches
@@ -269,6 +270,7 @@ class DiffusersPipeline:
         with (
             replay.without_steps(self._ending),
             replay.answering(self._ending, self._blank.calls, len(latents)),
+            np.errstate(invalid="raise"),  # a pixel that is not a number becomes a byte here: FloatingPointError
         ):
             return call()
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vhs.errors import CheckpointError, first_line
-from vhs.files import read_json_object as read_json
+from vhs.checkpoints.boundary import loading, quiet
+from vhs.checkpoints.bounds import read_config
+from vhs.errors import CheckpointError
 from vhs.generators.files import check_weight_files
 from vhs.generators.text import set_softcapping
 
@@ -54,18 +53,18 @@ def random_pipeline(
     from transformers import Gemma2Config, Gemma2Model
 
     def build(model_class: Any, name: str) -> Any:
-        return model_class.from_config(read_json(folder / name / "config.json"))
+        return model_class.from_config(read_config(folder / name / "config.json"))
 
     with torch.device(device), _default_dtype(getattr(torch, dtype)):
         parts = {
-            "text_encoder": Gemma2Model(Gemma2Config(**read_json(folder / "text_encoder" / "config.json"))),
+            "text_encoder": Gemma2Model(Gemma2Config(**read_config(folder / "text_encoder" / "config.json"))),
             "vae": build(AutoencoderDC, "vae"),
             "transformer": build(SanaTransformer2DModel, "transformer"),
         }
     for model in parts.values():
         model.eval().requires_grad_(False)
     set_softcapping(parts["text_encoder"], enabled=False)
-    scheduler = SCMScheduler.from_config(read_json(folder / "scheduler" / "scheduler_config.json"))
+    scheduler = SCMScheduler.from_config(read_config(folder / "scheduler" / "scheduler_config.json"))
     pipeline = SanaSprintPipeline(tokenizer=tokenizer, scheduler=scheduler, **parts)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -83,16 +82,10 @@ def load_weights(model_class: Any, folder: Path, **options: Any) -> Any:
 
 
 def _component(component_class: Any, folder: Path, **options: Any) -> Any:
-    from safetensors import SafetensorError
-
-    try:
+    if component_class.__module__.startswith("transformers."):  # diffusers' models have no such question
+        options["trust_remote_code"] = False
+    with loading(component_class.__name__, folder):
         return component_class.from_pretrained(str(folder), local_files_only=True, **options)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        if "out of memory" in str(error).lower():
-            raise
-        raise CheckpointError(
-            f"{folder}: cannot be loaded as {component_class.__name__}: {first_line(error)}"
-        ) from error
 
 
 @contextmanager
@@ -105,28 +98,3 @@ def _default_dtype(dtype: Any) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the loading libraries' progress bars and reports: a run has its own, and what is wrong is raised."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    libraries = (diffusers_logging, transformers_logging)
-    bars = [library.is_progress_bar_enabled() for library in libraries]
-    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
-    levels = [logger.level for logger in loggers]
-    for library in libraries:
-        library.disable_progress_bar()
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        for library, shown in zip(libraries, bars, strict=True):
-            if shown:
-                library.enable_progress_bar()

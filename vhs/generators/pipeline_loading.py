@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vhs.checkpoints.boundary import loading, quiet
+from vhs.checkpoints.bounds import check_tokenizer_sizes, read_config
 from vhs.checkpoints.weights import check_safetensors, weight_files
-from vhs.errors import CheckpointError, first_line
-from vhs.files import read_json_object
 from vhs.generators.description import NETWORKS, Description
-from vhs.generators.loading import load_weights, quiet
+from vhs.generators.loading import load_weights
 from vhs.generators.text import set_softcapping
 
 STEMS = {"diffusers": "diffusion_pytorch_model", "transformers": "model"}
@@ -47,6 +47,7 @@ def models_of(description: Description) -> dict[str, str]:
 def check_weights(description: Description) -> None:
     """Raises CheckpointError, naming the file, where one is missing, truncated, corrupt or a pickle."""
     for name, library in models_of(description).items():
+        read_config(description.place(name) / "config.json")
         if not _only_pickle(description, name):
             for file in weight_files(description.place(name), STEMS[library]):
                 check_safetensors(file)
@@ -75,7 +76,7 @@ def load_pipeline(description: Description, dtype: str = "float32", text_softcap
             parts[name] = load(classes[name], description.place(name), **{key: precision})
             if isinstance(parts[name], Gemma2Model):
                 set_softcapping(parts[name], text_softcapping)
-        pipeline = _assembled(description, parts)
+        pipeline = _assembled(description, {**parts, **_text_parts(description)})
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -87,28 +88,34 @@ def _only_pickle(description: Description, name: str) -> bool:
 
 
 def _load_pickle(model_class: Any, folder: Path, torch_dtype: Any) -> Any:
-    import pickle
-
     import torch
 
-    model = model_class.from_config(read_json_object(folder / "config.json"))
-    try:
+    with loading(f"file of the weights of {model_class.__name__}", folder / PICKLE):
+        model = model_class.from_config(read_config(folder / "config.json"))
         model.load_state_dict(torch.load(folder / PICKLE, map_location="cpu", weights_only=True))
-    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{folder / PICKLE}: is not the weights of its config.json: {first_line(error)}"
-        ) from error
     return model.to(torch_dtype).eval().requires_grad_(False)
 
 
+def _text_parts(description: Description) -> dict[str, Any]:
+    """Tokenizers and processors of transformers, none of which may run code of its folder."""
+    weights = models_of(description)
+    parts = {}
+    for name, (library, class_name) in description.components.items():
+        place = description.place(name)
+        if library == "transformers" and name not in weights and name != "safety_checker" and place.is_dir():
+            check_tokenizer_sizes(place)
+            with loading(class_name, place):
+                kind = description.component_class(name)
+                parts[name] = kind.from_pretrained(str(place), local_files_only=True, trust_remote_code=False)
+    return parts
+
+
 def _assembled(description: Description, parts: dict[str, Any]) -> Any:
-    """Diffusers adds tokenizers and what the index says of the pipeline itself."""
+    """Diffusers adds what the index says of the pipeline itself."""
     parts["scheduler"] = description.skeleton.scheduler
     if "safety_checker" in description.components:
         parts = {**parts, "safety_checker": None, "requires_safety_checker": False}
-    try:
-        return description.pipeline_class.from_pretrained(str(description.folder), local_files_only=True, **parts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise CheckpointError(
-            f"{description.folder}: cannot be assembled as {description.name}: {first_line(error)}"
-        ) from error
+    with loading(description.name, description.folder):
+        return description.pipeline_class.from_pretrained(
+            str(description.folder), local_files_only=True, trust_remote_code=False, **parts
+        )

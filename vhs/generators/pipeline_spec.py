@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vhs.checkpoints.boundary import loading
 from vhs.checkpoints.hub import download
 from vhs.checkpoints.source import Source, find_model
 from vhs.config.run import GeneratorKeys
@@ -44,7 +45,8 @@ class PipelineSpec(GeneratorSpec):
     def load(self) -> Generator:
         """The generator, on its device. Raises CheckpointError."""
         adapter = lora_file(self.adapter.require()) if self.adapter else None
-        return DiffusersPipeline.load(self._description(), self.settings, adapter)
+        with loading("generator", self.source.name):
+            return DiffusersPipeline.load(self._description(), self.settings, adapter)
 
     def _description(self) -> Description:
         return describe(self.source.require(), self.network.require() if self.network else None)
@@ -86,6 +88,7 @@ def _json_folder(source: Source, offline: bool) -> Path | None:
 
 def _checked(description: Description, settings: PipelineSettings) -> GeneratorInfo:
     """Sizes of the pipeline under the run's keys, all of which it takes."""
-    call_arguments(description, settings)
-    build_scheduler(description, settings)
-    return pipeline_info(description, settings)
+    with loading("generator", description.folder):
+        call_arguments(description, settings)
+        build_scheduler(description, settings)
+        return pipeline_info(description, settings)

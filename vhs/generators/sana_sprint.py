@@ -162,7 +162,8 @@ class SanaSprint:
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> list[Image]:
-        """RGB pictures, `info.image_size`, of final latents (N, C, h, w)."""
+        """RGB pictures, `info.image_size`, of final latents (N, C, h, w). Raises FloatingPointError where a pixel is
+        not finite."""
         height, width = self.info.image_size
         pictures: list[Image] = []
         with self._resident(self.pipeline.vae):
@@ -175,6 +176,8 @@ class SanaSprint:
         vae, processor = self.pipeline.vae, self.pipeline.image_processor
         scaled = latents.to(self.device, vae.dtype) / vae.config.scaling_factor
         pixels = vae.decode(scaled, return_dict=False)[0]
+        if not pixels.isfinite().all():
+            raise FloatingPointError("decoded pictures are not finite")
         if self.settings.use_resolution_binning:
             height, width = self.info.image_size
             pixels = processor.resize_and_crop_tensor(pixels, width, height)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from vhs.checkpoints.boundary import loading
 from vhs.checkpoints.hub import download
 from vhs.checkpoints.source import Source, find_model
 from vhs.config.run import GeneratorKeys
@@ -49,7 +50,8 @@ class GeneratorSpec:
         from vhs.generators.sana_sprint import SanaSprint
 
         adapter = lora_file(self.adapter.require()) if self.adapter else None
-        return SanaSprint.load(self.source.require(), self.settings, adapter)
+        with loading("generator", self.source.name):
+            return SanaSprint.load(self.source.require(), self.settings, adapter)
 
 
 def resolve_generator(keys: GeneratorKeys, device: str, dtype: str, offline: bool = False) -> GeneratorSpec:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from PIL import Image
 
+from vhs.checkpoints.boundary import loading
+from vhs.checkpoints.open_clip_files import check_open_clip, unasked
 from vhs.errors import CheckpointError
 from vhs.geneval.rules import COLORS
 from vhs.records import Detection
@@ -86,21 +88,18 @@ def load_colors(name: str, device: torch.device | str = "cpu") -> ColorClassifie
     import open_clip
 
     local = name.removeprefix("local-dir:")
-    if local != name and not (Path(local) / "open_clip_config.json").is_file():
-        raise CheckpointError(f"color_classifier: {local}/open_clip_config.json is missing")
+    if local != name:
+        check_open_clip(Path(local), "color_classifier")
     if local == name and name not in open_clip.list_models():
         raise CheckpointError(
             f"color_classifier: open_clip has no model {name!r}; ViT-L-14 or local-dir:<folder> is right"
         )
     options = {} if local != name else openai_options(name)
-    try:
+    with loading("colour classifier", f"color_classifier: {name}"), unasked():
         model, _, transform = open_clip.create_model_and_transforms(
             name, precision="fp32", require_pretrained=True, **options
         )
-    except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"color_classifier {name}: does not load ({first})") from None
-    return ColorClassifier(model, transform, open_clip.get_tokenizer(name), device)
+        return ColorClassifier(model, transform, open_clip.get_tokenizer(name), device)
 
 
 def openai_options(name: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +9,9 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 
+from vhs.checkpoints.boundary import loading, quiet
+from vhs.checkpoints.bounds import read_config
+from vhs.checkpoints.weights import check_safetensors
 from vhs.errors import CheckpointError, ImageError
 from vhs.geneval.instances import Instances, find_instances
 from vhs.geneval.preprocess import Prepared, prepare
@@ -112,13 +114,15 @@ def _load_folder(folder: Path) -> Any:
     from transformers import Mask2FormerForUniversalSegmentation
 
     check_folder(folder)
-    try:
+    with loading("detector", folder), quiet():
         model, report = Mask2FormerForUniversalSegmentation.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            folder,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=False,
         )
-    except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{folder}: the detector does not load ({first})") from None
     wrong = (
         sorted(report["missing_keys"]) + sorted(report["unexpected_keys"]) + sorted(map(str, report["mismatched_keys"]))
     )
@@ -131,14 +135,14 @@ def _load_folder(folder: Path) -> Any:
 
 def check_folder(folder: Path) -> dict[str, Any]:
     """The folder's config.json, read without loading weights; raises where it is not a Mask2Former."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise CheckpointError(f"{folder}: no readable config.json; a save_pretrained folder has one") from None
+    config = read_config(folder / "config.json", remedy="a save_pretrained folder has one")
     if config.get("model_type") != "mask2former":
         raise CheckpointError(f"{folder}: model_type is {config.get('model_type')!r}; mask2former would be right")
-    if not list(folder.glob("*.safetensors")):
+    files = list(folder.glob("*.safetensors"))
+    if not files:
         raise CheckpointError(f"{folder}: no *.safetensors file beside config.json")
+    for file in files:
+        check_safetensors(file)
     return config
 
 

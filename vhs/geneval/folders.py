@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vhs.errors import ConfigError, ImageError, VHSError
+from vhs.errors import ConfigError, ImageError, PromptError, VHSError
 from vhs.geneval.metadata import read_metadata
 from vhs.geneval.prompt_parser import PromptParser
 from vhs.picture_table import read_picture_table, require_readable
@@ -27,12 +27,17 @@ class Item:
 
     path: Path
     metadata: dict[str, Any]
-    name: str | None = None
 
     @property
     def key(self) -> str:
-        """`00000/samples/0000.png`: the same wherever the folder lies; of a table's picture the path in the table."""
-        return self.name or "/".join(self.path.parts[-3:])
+        """`00000/samples/0000.png`: the same wherever the folder lies."""
+        return "/".join(self.path.parts[-3:])
+
+    @property
+    def drawing(self) -> str:
+        """`00000_0000.png`, or of a picture in another layout all of its key."""
+        folder, samples, _ = ("", "", *self.path.parts)[-3:]
+        return f"{folder if samples == 'samples' else f'{folder}_{samples}'}_{self.path.stem}.png"
 
 
 @dataclass
@@ -71,7 +76,7 @@ def listed_pictures(table: Path, root: Path, names: Sequence[str]) -> Pictures:
     """
     rows = read_picture_table(table, root)
     require_readable([row.path for row in rows])
-    parse = PromptParser(names)
+    parse, seen = PromptParser(names), {}
     found = Pictures([], 0, [])
     for row in rows:
         record = parse(row.prompt)
@@ -79,7 +84,10 @@ def listed_pictures(table: Path, root: Path, names: Sequence[str]) -> Pictures:
             found.problems.append(f"{row.where}: {row.prompt!r} has not the form of a GenEval prompt")
             continue
         record |= {} if row.id is None else {"id": row.id}
-        found.items.append(Item(row.path, record, str(row.path.relative_to(root))))
+        item = Item(row.path, record)
+        if seen.setdefault(item.key, row.where) != row.where:
+            raise PromptError(f"{row.where}: {row.path} is listed twice, first on {seen[item.key]}")
+        found.items.append(item)
     if not found.items:
         raise ConfigError(f"{found.problems[0]}, and no other prompt either; docs/geneval.md shows the six forms")
     return found

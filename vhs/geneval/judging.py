@@ -135,7 +135,7 @@ def _verdicts(
 
 def _save_drawing(folder: Path, item: Item, image: Image.Image, verdict: Verdict) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    draw_verdict(image, verdict, item.metadata["prompt"]).save(folder / f"{item.path.parts[-3]}_{item.path.stem}.png")
+    draw_verdict(image, verdict, item.metadata["prompt"]).save(folder / item.drawing)
 
 
 def _report(rows: Sequence[Row], pictures: Pictures, options: JudgeOptions, say: Callable[[str], None]) -> None:

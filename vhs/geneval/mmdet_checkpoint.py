@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from vhs.checkpoints.boundary import loading
 from vhs.errors import CheckpointError
 
 State = dict[str, torch.Tensor]
@@ -181,11 +182,12 @@ def load_mmdet(path: str | Path, config: Any = None) -> Any:
 
     path = Path(path)
     digest = check_digest(path)
-    try:
-        state = convert(read_state(path))
-        model = load_state(Mask2FormerForUniversalSegmentation(config or coco_config()), state)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+    with loading("checkpoint of mmdet's Mask2Former", path):
+        try:
+            state = convert(read_state(path))
+            model = load_state(Mask2FormerForUniversalSegmentation(config or coco_config()), state)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from None
     model.config.converted_from = digest
     return model
 

@@ -19,10 +19,15 @@ from vhs.geneval.rules import COLORS
 
 NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
 RELATIONS = {
-    "to the left of": "left of", "on the left of": "left of", "left of": "left of",
-    "to the right of": "right of", "on the right of": "right of", "right of": "right of",
-    "above": "above", "below": "below",
-}  # fmt: skip
+    "to the left of": "left of",
+    "on the left of": "left of",
+    "left of": "left of",
+    "to the right of": "right of",
+    "on the right of": "right of",
+    "right of": "right of",
+    "above": "above",
+    "below": "below",
+}
 _OPENING = re.compile(r"^(?:an?\s+)?(?:photo|photograph|picture|image)\s+of\s+", re.IGNORECASE)
 _IRREGULAR = {"person": "people", "computer mouse": "computer mice", "knife": "knives", "toothbrush": "toothbrushes"}
 

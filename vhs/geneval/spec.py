@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vhs.checkpoints.boundary import loading
+from vhs.checkpoints.open_clip_files import check_open_clip
 from vhs.checkpoints.source import Source, find_file
 from vhs.config.run import DeviceKey, JudgeKeys, key, load_config
 from vhs.config.yamlfile import build, parse_override
-from vhs.errors import CheckpointError, ConfigError
+from vhs.errors import ConfigError
 from vhs.files import read_json
 from vhs.geneval.metadata import check_metadata, read_names
 from vhs.geneval.mmdet_names import PUBLISHED
@@ -68,8 +70,8 @@ class GenEvalSpec:
         checkpoint = self.checkpoint.fetched()
         if self_check:
             check_files(self.names, checkpoint.path, converted_from(checkpoint.path))
-        if isinstance(self.colors, Source) and not (self.colors.require() / "open_clip_config.json").is_file():
-            raise CheckpointError(f"color_classifier: {self.colors.name}/open_clip_config.json is missing")
+        if isinstance(self.colors, Source):
+            check_open_clip(self.colors.require(), "color_classifier")
         return replace(self, checkpoint=checkpoint)
 
     def judges(self, record: Mapping[str, Any]) -> bool:
@@ -118,9 +120,10 @@ class GenEvalSpec:
         from vhs.geneval.evaluate import GenEval, load_detector
         from vhs.geneval.selfcheck import check_answers
 
-        judge = GenEval(load_detector(self), load_colors(self.color_model, self.device))
-        if self_check:
-            check_answers(judge)
+        with loading("judge", self.checkpoint.name):
+            judge = GenEval(load_detector(self), load_colors(self.color_model, self.device))
+            if self_check:
+                check_answers(judge)
         return judge
 
 

@@ -1,7 +1,8 @@
-"""GenEval's table from verdicts: per tag, both overalls, bootstrap intervals. Pure functions; numpy only."""
+"""GenEval's table from verdicts: per tag, both overalls, intervals. Pure functions; numpy only."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -50,7 +51,8 @@ def summarize(outcomes: Iterable[Outcome], *, resamples: int = RESAMPLES, seed: 
     A tag's rate is the mean over its pictures, as GenEval's summary takes it; `over_tags` is the mean of the tags'
     rates and `over_prompts` the mean over prompts of each prompt's own rate: with equally many pictures a prompt, the
     mean over all pictures. Intervals: percentiles 2.5 and 97.5 of `resamples` draws of prompts with replacement, within
-    each tag, since how many prompts a tag has is the benchmark's design and no chance.
+    each tag, since how many prompts a tag has is the benchmark's design and no chance. A tag whose prompts are each
+    right or wrong has Wilson's interval: of 6 right ones out of 6 a bootstrap draws nothing but 6 right ones.
     """
     groups = _by_tag(outcomes)
     assert groups, "nothing to summarise"
@@ -67,6 +69,14 @@ def summarize(outcomes: Iterable[Outcome], *, resamples: int = RESAMPLES, seed: 
     value = sum(one.prompt_sum for one in drawn.values()) / prompts
     over_prompts = _figure(value, sum(one.prompt_sums for one in drawn.values()) / prompts, images, prompts)
     return Summary(tags, over_tags, over_prompts)
+
+
+def wilson(right: float, count: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of the share `right` / `count`, which few trials and shares near 0 or 1 do not break."""
+    share, z = right / count, 1.959964
+    middle = share + z * z / (2 * count)
+    reach = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    return max(0.0, (middle - reach) / (1 + z * z / count)), min(1.0, (middle + reach) / (1 + z * z / count))
 
 
 def outcomes_of(rows: Iterable[Mapping[str, Any]]) -> list[Outcome]:
@@ -109,6 +119,7 @@ class _Draws:
     prompt_sums: np.ndarray
     images: int
     prompts: int
+    whole: bool
 
     @classmethod
     def of(cls, table: Sequence[tuple[float, int]], rng: np.random.Generator, resamples: int) -> _Draws:
@@ -116,10 +127,13 @@ class _Draws:
         correct, images = np.array(table, dtype=np.float64).T
         own = correct / images
         pick = rng.integers(0, len(own), size=(resamples, len(own)))
+        whole = bool(np.isin(own, (0.0, 1.0)).all())
         rates = correct[pick].sum(1) / images[pick].sum(1)
-        return cls(correct.sum() / images.sum(), rates, own.sum(), own[pick].sum(1), int(images.sum()), len(own))
+        return cls(correct.sum() / images.sum(), rates, own.sum(), own[pick].sum(1), int(images.sum()), len(own), whole)
 
     def figure(self) -> Figure:
+        if self.whole:
+            return Figure(float(self.rate), *wilson(self.prompt_sum, self.prompts), self.images, self.prompts)
         return _figure(self.rate, self.rates, self.images, self.prompts)
 
 

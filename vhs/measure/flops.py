@@ -1,10 +1,9 @@
-"""What the generators of the paper cost, in FLOPs (two per multiply-add), counted on the meta device: no weight is
-read.
+"""What the paper's generators cost, in FLOPs (two per multiply-add), counted on the meta device: no weight is read.
 
     python -m vhs.measure.flops
 
 A pass is one candidate through the network once, without guidance (which doubles it); steps multiply it. The text
-encoders run once a prompt, the decoder once a picture.
+encoders run once per prompt, the decoder once per picture.
 """
 
 from __future__ import annotations
@@ -134,7 +133,7 @@ def _encode(description: Description, name: str, tokens: int) -> None:
     from transformers import AutoConfig
 
     with quiet():
-        config = AutoConfig.from_pretrained(description.folder / name)
+        config = AutoConfig.from_pretrained(description.folder / name, trust_remote_code=False)
         encoder = description.component_class(name)(config).eval()
     encoder(torch.zeros(1, tokens, dtype=torch.long))
 
@@ -154,10 +153,8 @@ def table(costs: Iterable[Cost]) -> str:
         figures = " | ".join(f"{value / TERA:.2f}" for value in (one.prefix, one.whole))
         share = f"{100 * one.prefix / one.whole:.0f} %"
         others = " | ".join(f"{value / TERA:.2f}" for value in (one.text, one.decode))
-        lines.append(
-            f"| {row.name} | {row.side} px | {one.tokens:,} x {one.width:,} | {one.blocks} | `{row.block}` | {figures} "
-            f"| {share} | {others} |"
-        )
+        sizes = f"{row.side} px | {one.tokens:,} x {one.width:,} | {one.blocks} | `{row.block}`"
+        lines.append(f"| {row.name} | {sizes} | {figures} | {share} | {others} |")
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from vhs.runs.report.compare_tables import as_csv, as_latex, as_markdown, as_tex
 from vhs.runs.report.data import RunData, read_run
 from vhs.runs.report.paired import OF_ONE_RUN, compare_runs, read_costs
 
+TWINS = "dev finishes and judges every candidate, prod only the winner: the same choice, at the method's own cost"
 GENERATION = ("encode", "prefix", "generate", "score", "finish", "decode")
 """Stages that make a picture; saving and judging are the experiment's, not the method's."""
 
@@ -66,7 +67,20 @@ def early_exit(dev: Path, prod: Path) -> str:
     same = f"winners: the same for {len(first) - len(differ)} of {len(first)} prompts"
     if differ:
         same += f" (other ones: {', '.join(differ[:5])})"
-    return f"{same}\n\n{savings(_timings(dev), _timings(prod))}"
+    times = _timings(dev), _timings(prod)
+    closing = [*_shares(dev), faster(*times), str(dev / "report.html")]
+    return "\n\n".join([TWINS, same, savings(*times), "\n".join(closing)])
+
+
+def _shares(dev: Path) -> list[str]:
+    """One candidate, pick and perfect pick of a dev run that was judged, in one line."""
+    overall = read_json(dev / "summary.json")["overall"].get("overall_prompts")
+    if not overall or not overall["oracle"]:
+        return []
+    single, pick, oracle = (
+        f"{100 * overall[name]['value']:.1f} %" for name in ("mean_of_candidates", "pick", "oracle")
+    )
+    return [f"right pictures: one candidate {single}, the verifier's pick {pick}, a perfect pick {oracle}"]
 
 
 def winners(root: Path) -> dict[str, int]:
@@ -84,13 +98,18 @@ def savings(dev: Mapping[str, Any], prod: Mapping[str, Any]) -> str:
     lines += [f"{name:14}{_cell(dev, name):>24}{_cell(prod, name):>24}" for name in names]
     before, after = milliseconds(dev, GENERATION), milliseconds(prod, GENERATION)
     lines.append(f"{'to the winner':14}{before:24.1f}{after:24.1f}")
-    faster = f"{before / after:.2f} times as fast" if after and before > after else "no time saved in this measurement"
-    lines.append(f"\nthe early exit: {faster} to a prompt's winner ({before - after:+.1f} ms)")
     late = [
         f"{name} {count(prod, name)} instead of {count(dev, name)}" for name in ("finish", "decode") if count(dev, name)
     ]
-    lines.append(f"candidates that went through: {', '.join(late)}")
+    lines.append(f"\ncandidates that went through: {', '.join(late)}")
     return "\n".join(lines)
+
+
+def faster(dev: Mapping[str, Any], prod: Mapping[str, Any]) -> str:
+    """What the early exit saved of a prompt's time to its winner."""
+    before, after = milliseconds(dev, GENERATION), milliseconds(prod, GENERATION)
+    ratio = f"{before / after:.2f} times as fast" if after and before > after else "no time saved in this measurement"
+    return f"the early exit: {ratio} to a prompt's winner ({before - after:+.1f} ms)"
 
 
 def milliseconds(run: Mapping[str, Any], names: tuple[str, ...]) -> float:

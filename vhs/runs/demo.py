@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -89,6 +90,7 @@ class Session:
 
 def page(session: Session) -> gradio.Blocks:
     """The page of a session. Raises ConfigError where gradio is not installed."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
     try:
         import gradio
     except ImportError:

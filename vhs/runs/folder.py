@@ -24,10 +24,16 @@ TOP_FILES = ("run.json", "summary.json", "summary.csv", "timings.json", "report.
 class RunFolder:
     """Paths of one run: `<output_path>/<name>/gen_eval_<name>/<prompt id>/samples/...`."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, root: Path | None = None, pictures: str | None = None) -> None:
+        """`root` is another place than the configuration's, `pictures` another name of the folder of prompts."""
         self.config = config
-        self.root = Path(config.output_path).expanduser() / config.name
-        self.pictures = self.root / f"gen_eval_{config.name}"
+        self.root = root or Path(config.output_path).expanduser() / config.name
+        self.pictures = self.root / (pictures or f"gen_eval_{config.name}")
+
+    @property
+    def draft(self) -> RunFolder:
+        """Where the prompts' folders of a run that is judged again are written until all are there."""
+        return RunFolder(self.config, self.root, f".{self.pictures.name}.draft")
 
     def prompt(self, prompt_id: int) -> Path:
         """The folder of one prompt."""
@@ -52,7 +58,10 @@ class RunFolder:
 
     def rows(self, prompt_id: int) -> list[dict[str, Any]]:
         """The records of every candidate of a finished prompt, by candidate."""
-        return [read_json(self.row(prompt_id, candidate)) for candidate in range(self.config.num_samples)]
+        rows = [read_json(self.row(prompt_id, candidate)) for candidate in range(self.config.num_samples)]
+        for candidate, row in enumerate(rows):  # a run that was moved names its pictures where they are
+            row["filename"] = str(self.picture(prompt_id, candidate))
+        return rows
 
     def winner(self, prompt_id: int) -> int:
         """The winner of a finished prompt."""
@@ -81,7 +90,7 @@ class RunFolder:
             self._fill(draft, prompt, winner, pictures, rows)
             if objects:
                 write_json(draft / "objects.json", objects)
-            self._put(draft, self.prompt(prompt.id))
+            os.replace(draft, self.prompt(prompt.id))
         except OSError as error:
             raise RunError(f"{self.prompt(prompt.id)}: cannot be written ({error.strerror}); check the disk") from None
         finally:
@@ -101,33 +110,25 @@ class RunFolder:
         record = json.dumps(prompt.record, ensure_ascii=False)
         write_bytes(draft / "metadata.jsonl", f"{record}\n".encode())
 
-    def _put(self, draft: Path, final: Path) -> None:
-        """Renames `draft` to `final`; what was there before is set aside until then."""
-        former = self.pictures / f".{final.name}.former"
-        if final.exists():
-            os.replace(final, former)
-        os.replace(draft, final)
-        shutil.rmtree(former, ignore_errors=True)
-
     def clean(self) -> None:
-        """Removes what an interruption left half done; a prompt that was being replaced gets its former folder back."""
-        for former in self.pictures.glob(".*.former"):
-            final = self.pictures / former.stem.removeprefix(".")
-            shutil.rmtree(former) if final.exists() else os.replace(former, final)
+        """Removes what an interruption left half done."""
         for draft in self.pictures.glob(".*.part"):
             shutil.rmtree(draft, ignore_errors=True)
         for draft in [*self.root.glob(".*.tmp"), *self.pictures.glob(".*.tmp")]:
             draft.unlink(missing_ok=True)
 
+    def written(self) -> list[Path]:
+        """What a run writes and the folder holds."""
+        names = ("contact_sheet*.png", ".timings_*", self.pictures.name, f".{self.pictures.name}.*", ".*.tmp")
+        found = [self.root / name for name in TOP_FILES] + [path for name in names for path in self.root.glob(name)]
+        return [path for path in found if path.exists()]
+
     def remove(self) -> None:
-        """Deletes a run, and nothing in its folder that a run does not write."""
-        shutil.rmtree(self.pictures, ignore_errors=True)
-        for file in [
-            *(self.root / name for name in TOP_FILES),
-            *self.root.glob("contact_sheet*.png"),
-            *self.root.glob(".timings_*"),
-        ]:
-            file.unlink(missing_ok=True)
+        """Deletes a run, and nothing in its folder that a run does not write; run.json goes last."""
+        for path in sorted(self.written(), key=lambda path: path.name == "run.json"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not any(self.root.iterdir()):
+            self.root.rmdir()
 
     def manifest(self) -> dict[str, Any] | None:
         """run.json, or None before the first run."""

@@ -25,7 +25,7 @@ PACKAGES = (
     "numpy",
     "pillow",
 )
-NOT_OF_A_RUN = {"cont", "re_eval"}
+NOT_OF_A_RUN = {"cont", "re_eval", "overwrite"}
 """Keys that say what to do with a folder, not what is in it."""
 
 

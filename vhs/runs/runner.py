@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from vhs.best_of_n import BestOfN
-from vhs.config.run import JudgeKeys, RunConfig
-from vhs.errors import RunError
+from vhs.config.run import RunConfig
 from vhs.files import read_json, write_json
 from vhs.judges.rows import keep
 from vhs.pictures import decode
@@ -15,16 +15,14 @@ from vhs.processes import current_process
 from vhs.records import Prompt
 from vhs.resolve import ResolvedRun, resolve
 from vhs.runs.finish import finish
-from vhs.runs.folder import RunFolder, changed_keys
+from vhs.runs.folder import RunFolder
 from vhs.runs.manifest import describe
+from vhs.runs.opening import adopt, close_folder, decide, locked, open_folder, recover
 from vhs.runs.sources import Generated, PromptOutcome, Saved
 from vhs.stages import StageTimes
 
 if TYPE_CHECKING:
     from vhs.judges.base import Judge, JudgeSpec
-
-REJUDGED = ("dataset", "judge", "judge_model", "registry", *JudgeKeys.model_fields)
-"""Keys that may differ when a run's pictures are judged again."""
 
 Say = Callable[[str], None]
 
@@ -36,78 +34,72 @@ def run(config: RunConfig, say: Say = print, bar: bool = True) -> str:
     when interrupted; what is finished by then stays, and `cont: true` goes on from there.
     """
     process = current_process()
-    say = say if process.first else lambda line: None
-    run = resolve(config, process)
-    folder, manifest = RunFolder(config), describe(run)
-    former = _former(run, folder, manifest, say)
+    run, folder = resolve(config, process), RunFolder(config)
+    with locked(folder) if process.first else nullcontext():
+        if process.first:
+            recover(folder)
+        process.wait()
+        return _run(run, folder, say if process.first else lambda line: None, bar)
+
+
+def _run(run: ResolvedRun, folder: RunFolder, say: Say, bar: bool) -> str:
+    """The run in a folder that is this command's alone."""
+    process, manifest = run.process, describe(run)
+    opening = decide(run, folder, manifest)
+    if opening == "done":
+        say(f"{folder.root}: already done; overwrite: true makes it again")
+        return _finished(run, folder)
     if run.judge_skipped:
         say(f"GenEval does not run: {run.judge_skipped}")
     process.wait()
     times = StageTimes(_device_wait(run))
-    verifier = run.models.load_verifier()
-    if config.generates:
-        models = run.models.load_generator(), verifier, run.models.load_reranker()
-        source = Generated(BestOfN.of(config, *models, times=times), run)
-    else:
-        source = Saved(run, folder, verifier, times)
+    source = _source(run, folder, times)
     judges = [(spec, spec.load()) for spec in run.judges]
     if process.first:
-        _open(run, folder, former, manifest)
+        open_folder(opening, folder, manifest)
     process.wait()
+    target = folder.draft if opening == "judge again" else folder
     timings: dict[str, Any] = {}
     try:
-        for prompt in _progress(run, folder, bar):
+        for prompt in _progress(run, target, bar):
             times.stages.clear()
             outcome = source(prompt)
             rows, objects = _rows(folder, prompt, outcome, judges, times)
             with times.stage("save", 0):
-                folder.write_prompt(prompt, outcome.picks[0], outcome.files, rows, objects)
+                target.write_prompt(prompt, outcome.picks[0], outcome.files, rows, objects)
             timings[f"{prompt.id:05d}"] = times.as_dict()
     finally:
-        _keep_timings(folder, process.index, timings)
+        if opening != "judge again":  # what it took to make the candidates stays
+            _keep_timings(folder, process.index, timings)
     process.wait()
-    return finish(folder, run.prompts, run.slices, run.judges) if process.first else ""
+    if opening == "judge again" and process.first:
+        adopt(folder, manifest)
+    return _finished(run, folder)
 
 
-def _former(run: ResolvedRun, folder: RunFolder, now: dict[str, Any], say: Say) -> dict[str, Any] | None:
-    """The manifest of the run to go on with, None for a fresh start. Raises RunError for another run's folder."""
-    former = folder.manifest()
-    if former is None and folder.pictures.exists() and any(folder.pictures.iterdir()):
-        raise RunError(
-            f"{folder.root}: holds pictures but no run.json, so it is no run of this project; choose another name"
-        )
-    if run.rejudges and former is None:
-        raise RunError(f"{folder.root}: re_eval has no run to judge again; run it first, with re_eval: false")
-    if former is None:
-        return None
-    if not run.config.cont and not run.rejudges:
-        done = sum(folder.done(prompt.id) for prompt in run.prompts)
-        finished = (folder.root / "summary.json").is_file()
-        state = "a finished run" if finished else f"an unfinished run ({done} prompts done)"
-        say(f"{folder.root} holds {state}; cont is false: starting over")
-        return None
-    if differences := changed_keys(former, now, REJUDGED if run.rejudges else ()):
-        raise RunError(
-            f"{folder.root}: made by another run ({'; '.join(differences[:3])}); give this one another name, "
-            "or cont: false to start over"
-        )
-    return former
+def _source(run: ResolvedRun, folder: RunFolder, times: StageTimes) -> Callable[[Prompt], PromptOutcome]:
+    """Where the candidates come from."""
+    verifier = run.models.load_verifier()
+    if not run.config.generates:
+        return Saved(run, folder, verifier, times)
+    models = run.models.load_generator(), verifier, run.models.load_reranker()
+    return Generated(BestOfN.of(run.config, *models, times=times), run)
 
 
-def _open(run: ResolvedRun, folder: RunFolder, former: dict[str, Any] | None, manifest: dict[str, Any]) -> None:
-    """Makes the folder ready; run.json comes first."""
-    folder.clean()
-    if former is None:
-        folder.remove()
-    if former is None or run.rejudges:
-        write_json(folder.root / "run.json", manifest)
+def _finished(run: ResolvedRun, folder: RunFolder) -> str:
+    """Closes the run, in the first process; a function of what is on disk, so it may be done again."""
+    if not run.process.first:
+        return ""
+    closing = finish(folder, run.prompts, run.slices, run.judges)
+    close_folder(folder)
+    return closing
 
 
 def _progress(run: ResolvedRun, folder: RunFolder, bar: bool) -> Iterable[Prompt]:
     """This process's prompts that are not done yet, under a progress bar."""
     from tqdm import tqdm
 
-    left = [prompt for prompt in run.mine if run.rejudges or not folder.done(prompt.id)]
+    left = [prompt for prompt in run.mine if not folder.done(prompt.id)]
     return tqdm(
         left,
         total=len(run.mine),

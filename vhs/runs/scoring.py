@@ -6,6 +6,7 @@ written (`vhs.verifiers.score_file`), which a registry entry of kind `scores` or
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from vhs.config.run import RunConfig
 from vhs.config.yamlfile import build
 from vhs.device import resolve_device, resolve_dtype
 from vhs.errors import ConfigError, RunError
+from vhs.files import read_json, write_json
 from vhs.pictures import Pictures
 from vhs.records import Prompt, Score
 from vhs.resolve import ResolvedModels, resolve_models
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 FOLDER = "scores"
 """Where a run's score files are, one JSONL per verifier."""
+TIMINGS = Path(FOLDER, "timings.json")
+"""Wall-clock seconds per candidate, one number per prompt, by verifier."""
 Features = Callable[[Prompt], Any]
 
 
@@ -63,9 +67,11 @@ def score_run(
     files = []
     for name, spec in specs.items():
         verifier = spec.load(device, dtype, config.micro_batch)
-        rows = list(_rows(data, verifier, features_of(data, config, spec, loaded), name))
+        seconds: list[float] = []
+        rows = list(_rows(data, verifier, features_of(data, config, spec, loaded), name, seconds))
         files.append(score_file(Path(root), name))
         write_score_file(files[-1], rows)
+        _keep_timings(data.root / TIMINGS, name, seconds)
         say(f"{files[-1]}: {len(rows)} candidates of {len(data.table.prompts)} prompts")
     return files
 
@@ -148,6 +154,11 @@ def _noise(data: RunData, config: RunConfig, generator: Generator) -> Callable[[
     return lambda prompt, count: own[prompt.id].noise(prompt.id)[:count]
 
 
+def _keep_timings(file: Path, name: str, seconds: Sequence[float]) -> None:
+    before = read_json(file) if file.is_file() else {}
+    write_json(file, {**before, name: list(seconds)})
+
+
 @dataclass(frozen=True)
 class _Line:
     """One candidate's line of a score file."""
@@ -167,11 +178,16 @@ class _Line:
         return line | ({"sha256": picture_hash(self.picture)} if self.picture.is_file() else {})
 
 
-def _rows(data: RunData, verifier: Verifier, features: Features, name: str) -> Iterator[dict[str, Any]]:
+def _rows(
+    data: RunData, verifier: Verifier, features: Features, name: str, seconds: list[float]
+) -> Iterator[dict[str, Any]]:
     from tqdm import tqdm
 
     for prompt in tqdm(data.table.prompts, desc=name, unit="prompt", dynamic_ncols=True):
-        score = ask(verifier, prompt, features(prompt))
+        read = features(prompt)
+        start = time.perf_counter()
+        score = ask(verifier, prompt, read)
+        seconds.append((time.perf_counter() - start) / data.table.num_samples)
         require_finite(prompt, score)
         for index in range(data.table.num_samples):
             yield _Line(prompt, index, score, data.picture(prompt.id, index), data.root).as_dict()

@@ -132,7 +132,7 @@ def _require_candidates(run: ResolvedRun, root: Path) -> None:
 
 def _scores_pictures(verifier: Verifier) -> bool:
     """It reads them, or knows their scores from a file."""
-    return verifier.reads == "image" or hasattr(verifier, "score_prompt")
+    return verifier.reads == "image" or (verifier.reads == "nothing" and hasattr(verifier, "score_prompt"))
 
 
 def answers(score: Score | None, count: int) -> list[dict[str, Any]]:

@@ -17,12 +17,12 @@ import numpy as np
 
 from vhs.errors import RunError
 from vhs.files import write_bytes
+from vhs.metrics import auc
 from vhs.runs.report.analysis import RESAMPLES, prompt_draws, subset_weights
 from vhs.runs.report.data import RunData, read_run
 from vhs.runs.report.paired import Triple, common_prompts, mcnemar
 from vhs.runs.scoring import score_file
 from vhs.select import ranks
-from vhs.training.metrics import auc
 from vhs.verifiers.score_file import ScoreFile
 
 
@@ -115,11 +115,11 @@ def _scores(run: RunData, name: str, prompt_ids: Sequence[int]) -> list[list[flo
 def compare_scores(table: Candidates) -> VerifierComparison:
     """The figures. Picks are exact means over all subsets of n candidates; of equal scores the first wins."""
     runs, prompts, count = table.right.shape
-    draws, seeds = prompt_draws(table.tags), _seed_draws(runs)
+    draws, seeds = prompt_draws(table.tags), seed_draws(runs)
     weights = subset_weights(count)
 
     def interval(values: np.ndarray) -> list[Triple]:
-        return _intervals(values, draws, seeds)
+        return intervals(values, draws, seeds)
 
     right = table.right.astype(float)
     oracle = -np.sort(-right, axis=2) @ weights.T
@@ -138,12 +138,12 @@ def _in_order(scores: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.take_along_axis(values, np.argsort(-scores, axis=2, kind="stable"), axis=2)
 
 
-def _seed_draws(runs: int, seed: int = 1) -> np.ndarray:
+def seed_draws(runs: int, seed: int = 1) -> np.ndarray:
     """(resamples, runs): how often each seed is drawn, over how many there are."""
     return np.random.default_rng(seed).multinomial(runs, np.full(runs, 1 / runs), size=RESAMPLES) / runs
 
 
-def _intervals(values: np.ndarray, draws: np.ndarray, seeds: np.ndarray) -> list[Triple]:
+def intervals(values: np.ndarray, draws: np.ndarray, seeds: np.ndarray) -> list[Triple]:
     """A Triple per column of `values` (S, P, columns), resampling prompts and seeds together."""
     found = []
     for column in np.moveaxis(values, 2, 0):
@@ -163,7 +163,7 @@ def _auc(scores: np.ndarray, right: np.ndarray, tags: Sequence[str]) -> Triple |
     if not known:
         return None
     means = np.array([[[np.mean(values[index])] for index in known]])
-    return _intervals(means, prompt_draws([tags[index] for index in known]), np.ones((RESAMPLES, 1)))[0]
+    return intervals(means, prompt_draws([tags[index] for index in known]), np.ones((RESAMPLES, 1)))[0]
 
 
 def _pair(first: str, second: str, table: Candidates, picks: dict[str, np.ndarray], interval) -> Pair:
@@ -208,16 +208,16 @@ def as_text(found: VerifierComparison) -> str:
     shown = [n for n in range(1, found.candidates + 1) if n & (n - 1) == 0 or n == found.candidates]
     lines = [["best of n, %", *names, "oracle"]]
     lines += [
-        [str(n), *(_percent(one.curve[n - 1]) for one in found.verifiers), _percent(found.oracle[n - 1])] for n in shown
+        [str(n), *(percent(one.curve[n - 1]) for one in found.verifiers), percent(found.oracle[n - 1])] for n in shown
     ]
     lines.append(["AUC within a prompt", *(_share(one.auc) for one in found.verifiers), ""])
     pairs = [["", "same pick", "rank correlation", "difference at N, points", "right alone", "McNemar p"]]
     for one in found.pairs:
         p_value = "several seeds" if one.p_value is None else f"{one.p_value:.3f}"
-        numbers = [f"{100 * one.same_pick:.1f} %", f"{one.correlation:.2f}", _percent(one.difference, "+")]
+        numbers = [f"{100 * one.same_pick:.1f} %", f"{one.correlation:.2f}", percent(one.difference, "+")]
         pairs.append([f"{one.second} - {one.first}", *numbers, f"{one.only_second} : {one.only_first}", p_value])
-    tables = [_aligned(lines), *([_aligned(pairs)] if found.pairs else [])]
-    return "\n\n".join([f"{scope}; a single candidate: {_percent(found.mean)} %", *tables])
+    tables = [aligned(lines), *([aligned(pairs)] if found.pairs else [])]
+    return "\n\n".join([f"{scope}; a single candidate: {percent(found.mean)} %", *tables])
 
 
 def as_csv(found: VerifierComparison) -> str:
@@ -230,7 +230,8 @@ def as_csv(found: VerifierComparison) -> str:
     return stream.getvalue()
 
 
-def _percent(triple: Triple, sign: str = "") -> str:
+def percent(triple: Triple, sign: str = "") -> str:
+    """`80.5 [77.2, 83.6]`, in %; `sign="+"` writes the sign of a gain."""
     value, low, high = (100 * one for one in triple)
     return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
 
@@ -239,7 +240,8 @@ def _share(triple: Triple | None) -> str:
     return "-" if triple is None else "{:.3f} [{:.3f}, {:.3f}]".format(*triple)
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns for a terminal under a ruled head; the first is flush left."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])

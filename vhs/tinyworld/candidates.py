@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from vhs.config.run import load_config
-from vhs.geneval.colors import ColorQuery
 from vhs.geneval.evaluate import GenEval
 from vhs.geneval.spec import resolve_judge
 from vhs.records import Detection
@@ -22,6 +21,7 @@ from vhs.tinyworld import recipe
 from vhs.tinyworld.language_model import candidate_record, true_relations, two_shapes
 from vhs.tinyworld.scenes import (
     COLORS,
+    HELD_OUT_PAIRS,
     OPPOSITE,
     TAG_WEIGHTS,
     Scene,
@@ -33,6 +33,7 @@ from vhs.tinyworld.scenes import (
     sample_prompts,
 )  # fmt: skip
 from vhs.training.commands import run_collect
+from vhs.training.data.captions import with_colors
 from vhs.training.data.labels import line_of, write_rows
 from vhs.training.data.store import CollectedSet
 from vhs.training.data.tasks import CollectConfig
@@ -50,7 +51,7 @@ def prompt_file(name: str, prompts: list[dict]) -> str:
     folder = recipe.WORK / STAGE
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"prompts_{name}.json"
-    path.write_text(json.dumps(prompts))
+    path.write_text(json.dumps(prompts), encoding="utf-8")
     return str(path)
 
 
@@ -59,19 +60,27 @@ def sets() -> list[str]:
     return sorted(str(folder) for folder in (recipe.WORK / STAGE).glob("set_*"))
 
 
-def description(detections: list[Detection], colors: list[str], rng: np.random.Generator) -> str:
+def description(objects: list[tuple[Detection, str]], rng: np.random.Generator) -> str:
     """A picture's objects in words, in any order: "a red star top left, a blue ring bottom right".
 
     In reading order the tokens' order would say where an object is, and a connector would not have to."""
     words = [
         in_words(color, seen.label, (seen.box[0] + seen.box[2]) / 2, (seen.box[1] + seen.box[3]) / 2)
-        for seen, color in zip(detections, colors, strict=True)
+        for seen, color in objects
     ]
     return ", ".join(words[i] for i in rng.permutation(len(words))) or "nothing"
 
 
+def speakable(objects: list[tuple[Detection, str]]) -> bool:
+    """No object is of a held-out (shape, colour) pair: the generator also draws those, but no caption may name one."""
+    return not any((seen.label, color) in HELD_OUT_PAIRS for seen, color in objects)
+
+
 def judge_and_describe(data: CollectedSet, evaluator: GenEval, batch: int = 64) -> None:
-    """Write labels.jsonl, captions.jsonl and more.jsonl beside the set, with one detector pass per picture."""
+    """Write labels.jsonl, captions.jsonl and more.jsonl beside the set, with one detector pass per picture.
+
+    A picture of a held-out (shape, colour) pair gets no caption.
+    """
     from tqdm import tqdm
 
     labels, captions, more = {}, {}, {}
@@ -80,13 +89,11 @@ def judge_and_describe(data: CollectedSet, evaluator: GenEval, batch: int = 64) 
         images = [data.picture(i) for i in indices]
         found = evaluator.detector.detect(images, evaluator.thresholds.lowest)
         verdicts = evaluator.judge_detections(images, [data.prompt(i).metadata for i in indices], found)
-        shown = [sorted((d for d in objects if d.score > 0.5), key=lambda d: -d.score)[:4] for objects in found]
-        queries = [ColorQuery(image, d, d.label) for image, objects in zip(images, shown, strict=True) for d in objects]
-        named = iter(evaluator.colors.classify(queries))
-        colors = [[next(named) for _ in objects] for objects in shown]
+        clear = [sorted((d for d in objects if d.score > 0.5), key=lambda d: -d.score)[:4] for objects in found]
+        shown = with_colors(evaluator, images, clear)
         asked = [
-            other_records(_as_scene(data.prompt(i).metadata, seen, names), np.random.default_rng([i, 8]))
-            for i, seen, names in zip(indices, shown, colors, strict=True)
+            other_records(_as_scene(data.prompt(i).metadata, objects), np.random.default_rng([i, 8]))
+            for i, objects in zip(indices, shown, strict=True)
         ]
         owner = [k for k, records in enumerate(asked) for _ in records]
         judged = evaluator.judge_detections(
@@ -95,11 +102,12 @@ def judge_and_describe(data: CollectedSet, evaluator: GenEval, batch: int = 64) 
         answers = iter(judged)
         for k, index in enumerate(indices):
             labels[index] = verdicts[k]
-            captions[index] = description(shown[k], colors[k], np.random.default_rng([index, 9]))
+            if speakable(shown[k]):
+                captions[index] = description(shown[k], np.random.default_rng([index, 9]))
             more[index] = [(record["prompt"], next(answers).correct) for record in asked[k]]
     rows = {
         "labels.jsonl": lambda i: [{"correct": labels[i].correct, "reason": labels[i].reason}],
-        "captions.jsonl": lambda i: [{"caption": captions[i]}],
+        "captions.jsonl": lambda i: [{"caption": captions[i]}] if i in captions else [],
         "more.jsonl": lambda i: [{"prompt": prompt, "correct": fits} for prompt, fits in more[i]],
     }
     for file, of in rows.items():
@@ -112,10 +120,10 @@ def judge_and_describe(data: CollectedSet, evaluator: GenEval, batch: int = 64) 
         )
 
 
-def _as_scene(metadata: dict, seen: list[Detection], colors: list[str]) -> Scene:
+def _as_scene(metadata: dict, seen: list[tuple[Detection, str]]) -> Scene:
     """What the evaluator sees in a picture, as a scene."""
     objects = []
-    for found, color in zip(seen, colors, strict=True):
+    for found, color in seen:
         left, top, right, bottom = found.box
         size = (right - left + bottom - top) / 4
         objects.append(SceneObject(found.label, color, (left + right) / 2, (top + bottom) / 2, size, COLORS[color]))

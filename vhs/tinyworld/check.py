@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from vhs import metrics
 from vhs.bootstrap import Interval, bootstrap
 from vhs.config.run import load_config
 from vhs.judges.base import Judge
@@ -26,7 +27,6 @@ from vhs.resolve import resolve
 from vhs.seeding import candidate_seed
 from vhs.tinyworld.geometry_judge import GeometryJudge
 from vhs.tinyworld.scenes import Scene, contrast, render, sample_prompts, sample_scene, true_verdict
-from vhs.training import metrics
 
 CANDIDATES = 8
 FIRST_SCENE = 1_500_000_000

@@ -62,7 +62,7 @@ def found(model: CLIPModel, tokenizer: Qwen2Tokenizer, processor: CLIPImageProce
 def main() -> None:
     args = recipe.arguments(STAGE, steps=1500)
     torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(recipe.CKPTS / "language_model")
+    tokenizer = AutoTokenizer.from_pretrained(recipe.CKPTS / "language_model", trust_remote_code=False)
     tokenizer.padding_side = "right"
     side = {"height": SIZE, "width": SIZE}
     processor = CLIPImageProcessor(size={"shortest_edge": SIZE}, crop_size=side)

@@ -88,7 +88,7 @@ def save(model) -> None:
     folder = recipe.CKPTS / "color_clip"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "open_clip_config.json").write_text(
-        json.dumps({"model_cfg": MODEL, "preprocess_cfg": PREPROCESS}, indent=2)
+        json.dumps({"model_cfg": MODEL, "preprocess_cfg": PREPROCESS}, indent=2), encoding="utf-8"
     )
     save_file({name: value.half().contiguous() for name, value in model.state_dict().items()},
               folder / "open_clip_model.safetensors")  # fmt: skip

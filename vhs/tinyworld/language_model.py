@@ -95,7 +95,7 @@ def candidate_record(scene: Scene, rng: np.random.Generator) -> dict:
     kind = rng.integers(8)
     if kind >= 4:
         return record
-    changed = contrast(record, rng) if kind else sample_scene(int(rng.integers(2**30))).metadata
+    changed = contrast(record, rng) if kind else sample_scene(int(rng.integers(recipe.HELD_OUT_SEEDS))).metadata
     return record if held_out(changed) else changed
 
 

@@ -47,10 +47,10 @@ def cache_latents(device: str) -> tuple[torch.Tensor, list[str]]:
             with torch.no_grad(), recipe.autocast(device):
                 z = model.encode(recipe.pictures(scenes).to(device)).latent.float() * model.config.scaling_factor
             parts.append(z.cpu().half().numpy())
-        (folder / "captions.json").write_text(json.dumps(texts))
+        (folder / "captions.json").write_text(json.dumps(texts), encoding="utf-8")
         np.save(folder / "latents.partial.npy", np.concatenate(parts))
         (folder / "latents.partial.npy").replace(path)
-    return torch.from_numpy(np.load(path)), json.loads((folder / "captions.json").read_text())
+    return torch.from_numpy(np.load(path)), json.loads((folder / "captions.json").read_text(encoding="utf-8"))
 
 
 class LatentProbe(nn.Module):

@@ -87,7 +87,7 @@ class Muon(torch.optim.Muon):
 
     def step(self, closure=None):
         for view, param in zip(self.param_groups[0]["params"], self.originals, strict=True):
-            view.grad = param.grad.flatten(1)
+            view.grad = param.grad.flatten(1)  # a view too: Muon updates the originals in place
         return super().step(closure)
 
 
@@ -198,5 +198,5 @@ def log(stage: str, **figures: float) -> None:
     """One line of JSON to the stage's log, and to the screen."""
     line = json.dumps({"stage": stage, **figures})
     tqdm.write(line)
-    with open(WORK / stage / "log.jsonl", "a") as file:
+    with open(WORK / stage / "log.jsonl", "a", encoding="utf-8") as file:
         file.write(line + "\n")

@@ -106,7 +106,7 @@ def main() -> None:
     rows = torch.tensor([table[text] for text in texts])
     ids, mask = (t[rows] for t in text_encoder.tokenize(tokens, list(table)))
     model = teacher.load(args.device).train()
-    held = slice(len(z) - 256, len(z))
+    held = slice(len(z) - 256, len(z))  # the last pairs, which `loss_of` leaves out
 
     probe = latent_probe.load(args.device, LATENT[0])
 

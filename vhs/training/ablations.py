@@ -5,7 +5,6 @@ A row is its difference from files of `configs/paper` that several rows share; `
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import yaml
 from vhs.bootstrap import Interval, bootstrap
 from vhs.config.yamlfile import load, nearest
 from vhs.errors import ConfigError
+from vhs.files import read_json
 from vhs.training.commands import run_evaluate, run_train
 from vhs.training.config import EvaluateConfig, TrainConfig
 
@@ -163,7 +163,8 @@ def difference(found: dict[str, Any], reference: dict[str, Any]) -> Interval:
 
 def table(rows: Iterable[Ablation]) -> str:
     """Markdown: rates in percent with 95 % intervals; rows that have not been run are left out."""
-    results = {row.name: json.loads(result_path(row).read_text()) for row in ABLATIONS if result_path(row).exists()}
+    done = {row.name: result_path(row) for row in ABLATIONS if result_path(row).exists()}
+    results = {name: read_json(path, remedy="remove it to evaluate the row again") for name, path in done.items()}
     less = f"less `{REFERENCE}` or `shipped`"
     names = ("run", "what differs", "candidates right", "best of 8", "gain", less, "AUC within a prompt")
     lines = [_line(names), _line(["---"] * len(names)).replace(" ", "")]

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -37,13 +37,6 @@ Say = Callable[[str], None]
 GENERATOR_KEYS_LEFT_OUT = frozenset({"micro_batch", "offload", "device"})
 """Keys of the generator that change how fast it runs, not what it gives (but by rounding)."""
 NORMALIZE_BATCH = 256
-
-
-class Done(Protocol):
-    """What a command did."""
-
-    def line(self) -> str:
-        """Its closing line."""
 
 
 # ------------------------------------------------------------------------------------------------------------- collect
@@ -105,7 +98,7 @@ def _tower(config: CollectConfig, device: str) -> tuple[Any, tuple[int, int]]:
 
 
 @dataclass(frozen=True)
-class Statistics:
+class StatisticsFiles:
     """The files of a feature's mean and variance, and over how many values each entry was taken."""
 
     count: int
@@ -116,7 +109,7 @@ class Statistics:
         return f"{self.count} values each: {self.mean}, {self.variance}"
 
 
-def run_normalize(config: NormalizeConfig, say: Say) -> Statistics | None:
+def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
     """Measures a feature over the sets and writes both files. Processes share the samples; the first one writes."""
     from accelerate.utils import gather_object
 
@@ -129,15 +122,18 @@ def run_normalize(config: NormalizeConfig, say: Say) -> Statistics | None:
     parts = [(data, part) for data in sets for part in _parts(len(data))]
     if config.samples is not None:
         parts = _first_samples(parts, config.samples)
+    mine = [parts[number] for number in process.of(range(len(parts)))]
     moments = Moments(config.per)
-    with tqdm(total=sum(len(part) for _, part in parts), desc="samples", disable=not process.first) as bar:
-        for data, part in (parts[number] for number in process.of(range(len(parts)))):
+    with tqdm(total=sum(len(part) for _, part in mine), desc="samples", disable=not process.first) as bar:
+        for data, part in mine:
             _measure(moments, data, part, config.feature)
-            bar.update(len(part) * process.count)
+            bar.update(len(part))
     whole = Moments(config.per)
     for one in gather_object([moments]) if process.count > 1 else [moments]:
         whole.merge(one)
-    return Statistics(whole.count, *save_statistics(whole, config.output, config.feature)) if process.first else None
+    return (
+        StatisticsFiles(whole.count, *save_statistics(whole, config.output, config.feature)) if process.first else None
+    )
 
 
 def _parts(samples: int) -> Iterator[range]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vhs.config.run import Keys, Number
+from vhs.config.run import DeviceKey, Keys, Number
 from vhs.config.yamlfile import combination_error
 
 Feature = Annotated[str, Field(pattern=r"^(hidden_\d+|latent|clip)$")]
@@ -147,7 +147,7 @@ class TrainConfig(Keys):
         return int(match[1]) if match else None
 
 
-class EvaluateConfig(Keys):
+class EvaluateConfig(DeviceKey):
     """evaluate.py: a verifier on collected candidates that it was not trained on."""
 
     task: Literal["verdicts", "captions"] = "verdicts"
@@ -188,8 +188,6 @@ class EvaluateConfig(Keys):
     """Seed of the bootstrap, the shuffle and random_yes."""
     micro_batch: int = Field(64, ge=1)
     """Candidates in one forward pass."""
-    device: str = "auto"
-    """`auto` takes CUDA where there is one, else the CPU."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision; `auto` is float32 on the CPU and bfloat16 elsewhere."""
 

@@ -116,7 +116,7 @@ class TrainingData:
         rows = torch.arange(len(which)).repeat_interleave(counts)
         steps = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
         targets = self.texts.targets[text[rows], steps]
-        if self.answers is not None:
+        if self.answers is not None:  # the table holds a placeholder: one text has candidates of both verdicts
             targets = torch.where(label[rows], *self.answers)
         after = self.texts.after[text, : int(self.texts.lengths[text].max())].long()
         return Batch(features, after, rows, self.texts.first[text[rows]] + steps, targets.long(), label[rows])
@@ -193,11 +193,13 @@ def _samples(sets: Sequence[CollectedSet], config: TrainConfig) -> list[_Raw]:
 
 
 def _rank(text: str, seed: int) -> bytes:
+    # a hash, not a shuffle: a prompt keeps its place when others are added, and small fractions lie inside larger ones
     return hashlib.blake2b(f"{seed}|{text}".encode(), digest_size=8).digest()
 
 
 def _split(rows: list[_Raw], config: TrainConfig) -> tuple[list[_Raw], list[_Raw]]:
     """Training and evaluation rows: no prompt text is in both."""
+    # always by seed 0: runs with different seeds are evaluated on the same prompts and can be compared
     texts = sorted({row.prompt for row in rows}, key=lambda text: _rank(text, 0))
     count = 0 if config.eval_data else round(config.eval_fraction * len(texts))
     if config.eval_fraction and not config.eval_data and not count:
@@ -285,7 +287,7 @@ def _table(
 
 
 def _padded(rows: list[list[int]]) -> torch.Tensor:
-    table = torch.zeros(len(rows), max(len(row) for row in rows), dtype=torch.int32)
+    table = torch.zeros(len(rows), max(len(row) for row in rows), dtype=torch.int32)  # half of int64's memory
     for number, row in enumerate(rows):
         table[number, : len(row)] = torch.tensor(row, dtype=torch.int32)
     return table

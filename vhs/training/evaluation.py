@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from vhs import metrics
 from vhs.bootstrap import RESAMPLES, bootstrap
 from vhs.errors import ConfigError
-from vhs.training import metrics
 from vhs.training.data.labels import read_labels
 from vhs.training.data.store import CollectedSet
 from vhs.verifiers.conversation import IMAGE_MARKER, chat_text, tokenize
@@ -84,7 +84,7 @@ def score_sets(
 
 def _others(positions: Sequence[int], seed: int) -> dict[int, int]:
     """For each prompt another one, none twice: the next in a seeded order, and for the last the first."""
-    order = np.random.default_rng(seed).permutation(positions).tolist()
+    order = np.random.default_rng(seed).permutation(positions).tolist()  # a cycle: no prompt keeps its own features
     return dict(zip(order, order[1:] + order[:1], strict=True))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import nn
 
 from vhs.checkpoints.source import find_model
 from vhs.errors import CheckpointError
+from vhs.files import read_json_object
 from vhs.training.config import TrainConfig
 from vhs.training.dataset import Batch
 from vhs.verifiers.checkpoint import MODEL_TYPES, VerifierConfig, read_tensors, read_verifier_config
@@ -85,7 +85,7 @@ def read_initial_checkpoint(config: TrainConfig, shape: tuple[int, ...]) -> Init
     Raises CheckpointError: no such checkpoint, another architecture, another width or block.
     """
     folder = find_model("init", config.init, MODEL_FILES).require()
-    raw = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else {}
+    raw = read_json_object(folder / "config.json")
     kind, width = raw.get("model_type"), _width(shape)
     if kind in MODEL_TYPES:
         verifier = read_verifier_config(folder, tower_name(config))
@@ -140,7 +140,7 @@ def prepare(
         from peft import LoraConfig, inject_adapter_in_model
 
         with torch.random.fork_rng():
-            torch.manual_seed(config.seed + 1)
+            torch.manual_seed(config.seed + 1)  # other numbers than the connector's
             inject_adapter_in_model(
                 LoraConfig(
                     r=config.lora_rank,
@@ -152,6 +152,7 @@ def prepare(
             )
     if config.gradient_checkpointing:
         llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # a checkpointed layer whose inputs ask for no gradient passes none on; embeddings of a frozen LLM do not ask
         if config.stage == "align" or config.lora_rank is not None:
             llm.enable_input_require_grads()
     return TrainedVerifier(llm, connector, before, shares_before=not (sharded or config.gradient_checkpointing))
@@ -210,7 +211,7 @@ def save(
 ) -> Path:
     """Writes the verifier whose tensors are `model_state` in the release's format, adapters merged."""
     llm_state = _part(model_state, "llm.")
-    with torch.device("meta"):
+    with torch.device("meta"):  # the gathered tensors are assigned: no second copy of the LLM in memory
         llm = type(model.llm)(model.llm.config)
         connector = build_connector(initial.projector_type, width, initial.hidden_size, _swap(initial))
     absent = llm.load_state_dict(merge_adapters(llm_state, config), strict=False, assign=True)
@@ -250,6 +251,7 @@ def merge_adapters(state: Mapping[str, torch.Tensor], config: TrainConfig) -> di
         layer = name.removesuffix(".base_layer.weight")
         if layer != name:
             a, b = (state[f"{layer}.lora_{part}.default.weight"].float() for part in "AB")
+            # in float32, as the adapter was trained: the sum would lose small updates in bfloat16
             tensor = tensor.float() + (config.lora_alpha / config.lora_rank) * (b @ a)
         merged[name.replace(".base_layer.", ".")] = tensor
     return merged

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 
 from vhs.errors import ConfigError, RunError
-from vhs.files import write_bytes, write_json
+from vhs.files import read_json, write_bytes, write_json
 from vhs.training.config import TrainConfig
 
 FREE = frozenset({"name", "output_path", "cont", "tracker", "micro_batch", "gradient_checkpointing"})
@@ -95,7 +95,8 @@ def save_state(accelerator: Accelerator, config: TrainConfig, record: Record) ->
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         content = {"record": asdict(record), "config": config.model_dump(mode="json")}
-        (partial / "record.json").write_text(json.dumps(content, indent=1) + "\n")
+        (partial / "record.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        # a folder cannot be replaced in one step; `_read` finishes what is stopped between the two renames
         old = folder / "state.old"
         shutil.rmtree(old, ignore_errors=True)
         if (folder / "state").exists():
@@ -126,7 +127,7 @@ def _read(folder: Path) -> dict | None:
     if not (folder / "state").exists() and (folder / "state.old").exists():
         (folder / "state.old").rename(folder / "state")  # stopped between the two renames of `save_state`
     path = folder / "state" / "record.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    return read_json(path) if path.exists() else None
 
 
 def _check_same(before: dict, config: TrainConfig, folder: Path) -> None:
@@ -143,7 +144,7 @@ def log(accelerator: Accelerator, config: TrainConfig, figures: dict[str, Any]) 
     """One line to log.jsonl, and to the tracker."""
     if accelerator.is_main_process:
         config.folder.mkdir(parents=True, exist_ok=True)
-        with open(config.folder / "log.jsonl", "a") as file:
+        with open(config.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(figures) + "\n")
     if config.tracker != "none":
         accelerator.log({k: v for k, v in figures.items() if k != "step"}, step=figures["step"])
@@ -152,7 +153,11 @@ def log(accelerator: Accelerator, config: TrainConfig, figures: dict[str, Any]) 
 def _cut_log(path: Path, step: int) -> None:
     """Drops the lines after `step`: they will be written again."""
     if path.exists():
-        lines = [line for line in path.read_text().splitlines(keepends=True) if json.loads(line)["step"] <= step]
+        lines = [
+            line
+            for line in path.read_text(encoding="utf-8").splitlines(keepends=True)
+            if json.loads(line)["step"] <= step
+        ]
         write_bytes(path, "".join(lines).encode())
 
 

@@ -26,12 +26,12 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
 
 from vhs.errors import RunError
+from vhs.metrics import within_prompt_auc
 from vhs.training import state
 from vhs.training.config import TrainConfig
 from vhs.training.data.store import CollectedSet
 from vhs.training.dataset import Batch, TrainingData, check_shapes, load_data, order
 from vhs.training.losses import Loss, balanced_weights
-from vhs.training.metrics import within_prompt_auc
 from vhs.training.model import (
     build_preprocessing,
     load_initial_checkpoint,
@@ -140,8 +140,10 @@ class Trainer:
         """
         accelerator, config = self.accelerator, self.config
         self.model.train()
+        # dropout draws from the step's own stream, so that a resumed run draws what the uninterrupted one did
         torch.manual_seed((config.seed * 1_000_003 + step) * 4096 + accelerator.process_index)
         whole = self.positions(step)
+        # of the whole batch, known from its labels alone: no process needs the others' losses
         divisor = self.train_data.divisor(whole, self.loss)
         share = len(whole) // accelerator.num_processes
         mine = whole[accelerator.process_index * share :][:share]
@@ -203,6 +205,7 @@ class Trainer:
         data = self.eval_data
         self.model.eval()
         rows = self._scored(data)
+        # in the samples' order, which is the labels'; fsum is exact, so the loss does not depend on the processes
         rows = sorted(gather_object(rows) if self.accelerator.num_processes > 1 else rows)
         divisor = data.divisor(range(len(data)), self.loss)
         figures = {"eval_loss": math.fsum(loss for _, loss, _ in rows) / divisor}
@@ -252,7 +255,7 @@ class Trainer:
                 rate = learning_rate(step, self.steps, config.learning_rate, config.warmup_ratio)
                 state.log(accelerator, config, {"step": step + 1, "loss": loss, "lr": rate, "grad_norm": norm})
                 progress(step + 1, self.steps, {"loss": loss})
-                running.zero_()
+                running.zero_()  # a tensor until here: reading it in every step would make the device wait
                 since = 0
             if self.eval_data is not None and (last or (step + 1) % eval_every == 0):
                 self._evaluated(record, progress)

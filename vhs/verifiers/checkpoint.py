@@ -15,9 +15,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vhs.checkpoints.boundary import loading
+from vhs.checkpoints.bounds import read_config
 from vhs.checkpoints.weights import check_safetensors, weight_files
 from vhs.errors import CheckpointError
-from vhs.files import read_json_object
 from vhs.verifiers.base import Reads
 
 if TYPE_CHECKING:
@@ -73,7 +74,12 @@ def read_verifier_config(folder: Path, vision_tower: str | None = None) -> Verif
         CheckpointError: no config.json, another format, or another input than the run's.
     """
     file = folder / "config.json"
-    raw = read_json_object(file, remedy="a verifier's folder has config.json, weights and tokenizer")
+    raw = read_config(file, remedy="a verifier's folder has config.json, weights and tokenizer")
+    with loading("verifier's config.json", file):
+        return _parsed(folder, file, raw, vision_tower)
+
+
+def _parsed(folder: Path, file: Path, raw: Mapping[str, Any], vision_tower: str | None) -> VerifierConfig:
     _check_supported(file, raw)
     reads, block, tower = _resolve_tower(file, raw, vision_tower)
     width = raw.get("hidden_dim", raw["mm_hidden_size"]) if reads == "hidden" else raw["mm_hidden_size"]
@@ -124,6 +130,10 @@ def _check_supported(file: Path, raw: Mapping[str, Any]) -> None:
     missing = [key for key in needed if raw.get(key) is None]
     if missing:
         raise CheckpointError(f"{file}: {', '.join(missing)} missing; a verifier's config.json has them")
+    for key in ("hidden_size", "mm_hidden_size", "hidden_dim", "vocab_size", "num_hidden_layers"):
+        value = raw.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise CheckpointError(f"{file}: {key} is {value!r}; a whole number from 1 is needed")
 
 
 def _resolve_tower(file: Path, raw: Mapping[str, Any], wanted: str | None) -> tuple[Reads, int | None, str | None]:
@@ -151,7 +161,7 @@ def _resolve_tower(file: Path, raw: Mapping[str, Any], wanted: str | None) -> tu
 def warn_of_sampling(folder: Path) -> None:
     """Says once per checkpoint that its generation_config.json changes no score here."""
     file = folder / "generation_config.json"
-    if file.is_file() and read_json_object(file).get("do_sample"):
+    if file.is_file() and read_config(file).get("do_sample"):
         logger.warning("%s: its sampling settings are ignored: scores are the LLM's own probabilities", file)
 
 
@@ -165,7 +175,8 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
     tensors: dict[str, torch.Tensor] = {}
     for file in _whole_files(folder):
-        tensors.update(load_file(file))
+        with loading("weight file", file):
+            tensors.update(load_file(file))
     return tensors
 
 
@@ -176,7 +187,7 @@ def read_shapes(folder: Path) -> dict[str, torch.Tensor]:
 
     shapes: dict[str, torch.Tensor] = {}
     for file in _whole_files(folder):
-        with safe_open(file, "pt") as opened:
+        with loading("weight file", file), safe_open(file, "pt") as opened:
             for name in opened.keys():  # noqa: SIM118
                 shapes[name] = torch.empty(opened.get_slice(name).get_shape(), device="meta")
     return shapes

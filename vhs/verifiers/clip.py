@@ -6,7 +6,6 @@ trained with; the torchvision processors of later versions differ by up to one g
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vhs.errors import CheckpointError, first_line
-from vhs.files import read_json_object
+from vhs.checkpoints.boundary import loading, quiet
+from vhs.checkpoints.bounds import read_config
+from vhs.errors import CheckpointError
 from vhs.pictures import open_picture
 from vhs.verifiers.base import Reads
 from vhs.verifiers.checkpoint import TOWER_PREFIX, VerifierConfig, fill
@@ -38,22 +38,21 @@ class Preprocessing:
     @classmethod
     def from_file(cls, file: Path) -> Preprocessing:
         """Raises CheckpointError where the file is missing or resizes in a way that CLIP does not."""
-        try:
-            raw = json.loads(file.read_text(encoding="utf-8"))
+        raw = read_config(file, remedy="a CLIP preprocessor's file is needed")
+        with loading("CLIP preprocessor", file, "size.shortest_edge is expected"):
             edge, crop = raw["size"], raw.get("crop_size", raw["size"])
             edge = edge if isinstance(edge, int) else edge["shortest_edge"]
             crop = (crop, crop) if isinstance(crop, int) else (crop["height"], crop["width"])
-            return cls(
+            found = cls(
                 shortest_edge=edge if raw.get("do_resize", True) else None,
                 crop=crop if raw.get("do_center_crop", True) else None,
                 mean=tuple(raw["image_mean"]),
                 std=tuple(raw["image_std"]),
                 scale=raw.get("rescale_factor", 1 / 255),
-                resample=raw.get("resample", Image.Resampling.BICUBIC),
+                resample=Image.Resampling(raw.get("resample", Image.Resampling.BICUBIC)),
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            what = f"{type(error).__name__}: {error}"
-            raise CheckpointError(f"{file}: not a CLIP preprocessor ({what}); size.shortest_edge is expected") from None
+            found(Image.new("RGB", (3, 2)))  # whether its numbers are such that a picture goes through
+            return found
 
     def __call__(self, picture: Image.Image) -> torch.Tensor:
         """A picture of any size and mode as (3, height, width) float32; alpha is dropped."""
@@ -170,7 +169,7 @@ def load_clip_reader(
 
 def check_tower(config: VerifierConfig, folder: Path) -> None:
     """Raises CheckpointError where the tower in `folder` is not the one that `config` needs; reads no weight."""
-    raw = read_json_object(folder / "config.json")
+    raw = read_config(folder / "config.json")
     _check_width(config, folder, raw.get("vision_config", raw).get("hidden_size"))
     Preprocessing.from_file(folder / "preprocessor_config.json")
 
@@ -183,16 +182,12 @@ def _check_width(config: VerifierConfig, folder: Path, width: int | None) -> Non
 
 
 def _load_tower(folder: Path, dtype: torch.dtype) -> nn.Module:
-    from safetensors import SafetensorError
     from transformers import CLIPVisionModel
 
-    try:
+    with loading("CLIP vision tower", folder, "download it again"), quiet():
         tower, info = CLIPVisionModel.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, output_loading_info=True
+            folder, dtype=dtype, local_files_only=True, output_loading_info=True, trust_remote_code=False
         )
-    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = first_line(error)
-        raise CheckpointError(f"{folder}: not a usable CLIP vision tower ({reason}); download it again") from None
     if info["missing_keys"]:
         raise CheckpointError(f"{folder}: CLIP tensors missing: {', '.join(sorted(info['missing_keys']))}")
     return tower

@@ -26,6 +26,8 @@ SUPPORTED = (
     "linear, identity, mlp<N>x_gelu, mlp<N>x_gelu_attn_layers_<L>_heads_<H>, conv_<mlp...>, "
     "vit_p_<P>_d_<D>_h_<H>_l_<L>_mlp<N>x_gelu, and norm_<any but vit>"
 )
+DEEPEST, WIDEST, LARGEST_PATCH = 64, 65_536, 32
+"""Layers, channels and latent pixels that a connector has at most: more is a damaged name."""
 _MLP = re.compile(r"(?P<conv>conv_)?mlp(?P<depth>[1-9]\d*)x_gelu(_attn_layers_(?P<layers>\d+)_heads_(?P<heads>\d+))?")
 _VIT = re.compile(
     r"vit_p_(?P<patch>\d+)_d_(?P<width>\d+)_h_(?P<heads>\d+)_l_(?P<layers>\d+)_mlp(?P<depth>[1-9]\d*)x_gelu"
@@ -42,15 +44,31 @@ def build_connector(kind: str, in_width: int, out_width: int, swap: bool = False
         CheckpointError: a type that is not supported, or widths that do not fit it.
     """
     bare = kind.removeprefix("norm_")
+    _check_sizes(bare, max(in_width, out_width))
     module = _build_bare(bare, in_width, out_width, swap)
     if module is None or (bare != kind and reads_grid(bare)):
         raise CheckpointError(f"mm_projector_type: {kind!r} is not supported; supported: {SUPPORTED}")
     return module if bare == kind else nn.Sequential(nn.LayerNorm(in_width), module)
 
 
+def _check_sizes(kind: str, widest: int) -> None:
+    match = _MLP.fullmatch(kind) or _VIT.fullmatch(kind)
+    sizes = {name: value for name, value in (match.groupdict() if match else {}).items() if name not in ("conv",)}
+    limits = {"depth": DEEPEST, "layers": DEEPEST, "patch": LARGEST_PATCH}
+    for name, value in {**sizes, "width": max(widest, int(sizes.get("width") or 0))}.items():
+        limit = limits.get(name, WIDEST)
+        if value is not None and (len(str(value)) > 9 or not 0 < int(value) <= limit):
+            raise CheckpointError(f"mm_projector_type: {kind[:60]!r}: {name} is not from 1 to {limit}; it is damaged")
+
+
 def reads_grid(kind: str) -> bool:
     """The connector takes latents (N, c, h, w) rather than flattened tokens."""
     return kind.startswith("vit_")
+
+
+def picture_tokens(kind: str, tokens: int) -> int:
+    """How many tokens the LLM gets of a picture's `tokens`: a quarter of them where the connector halves the grid."""
+    return (math.isqrt(tokens) // 2) ** 2 if kind.removeprefix("norm_").startswith("conv_") else tokens
 
 
 def _build_bare(kind: str, in_width: int, out_width: int, swap: bool) -> nn.Module | None:

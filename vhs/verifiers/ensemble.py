@@ -78,6 +78,12 @@ class EnsembleSpec:
             if hasattr(one, "require"):
                 one.require(*arguments)
 
+    def check_prompts(self, prompts: Sequence[Prompt], tokens: int | None) -> None:
+        """What a member that has a tokenizer refuses."""
+        for one in self.members:
+            if hasattr(one, "check_prompts"):
+                one.check_prompts(prompts, tokens)
+
     def load(self, device: str, dtype: str, micro_batch: int | None) -> Verifier:
         return Ensemble([one.load(device, dtype, micro_batch) for one in self.members], self.reads, self.mean)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
+from vhs.checkpoints.boundary import loading
 from vhs.checkpoints.hub import DOWNLOAD
-from vhs.errors import CheckpointError, first_line
+from vhs.errors import CheckpointError
 from vhs.verifiers.base import Reads
 
 EPSILON = 1e-6
@@ -40,7 +41,9 @@ class Statistics:
             raise CheckpointError(f"{self.source}: statistics of {shape[0]} tokens; the hidden states have {tokens}")
 
     def apply(self, hidden: torch.Tensor) -> torch.Tensor:
-        """`normalize` on hidden states (N, tokens, width), on their device."""
+        """`normalize` on hidden states (N, tokens, width), on their device. Raises CheckpointError where they would
+        broadcast against statistics of another shape."""
+        self.check(hidden.shape[1], hidden.shape[2])
         return normalize(hidden, self.mean.to(hidden.device), self.variance.to(hidden.device))
 
 
@@ -51,6 +54,11 @@ def load_statistics(mean_path: str | Path, variance_path: str | Path, block: int
         CheckpointError: a file is missing or no plain tensor, its name says another block than `block`, the shapes
             are not supported or differ, or a value is not finite or a variance negative.
     """
+    with loading("file of statistics", mean_path):
+        return _checked(mean_path, variance_path, block)
+
+
+def _checked(mean_path: str | Path, variance_path: str | Path, block: int | None) -> Statistics:
     mean, variance = (_load_tensor(path, block) for path in (mean_path, variance_path))
     if mean.shape != variance.shape:
         raise CheckpointError(
@@ -70,10 +78,8 @@ def _load_tensor(path: str | Path, block: int | None) -> torch.Tensor:
         raise CheckpointError(f"{path}: statistics of block {named[1]}; the verifier reads block {block}")
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such statistics file; the published ones come with: {DOWNLOAD}")
-    try:
+    with loading("file of one tensor", path, "download it again"):
         tensor = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types on a damaged file
-        raise CheckpointError(f"{path}: not a file of one tensor ({first_line(error)}); download it again") from None
     if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
         raise CheckpointError(f"{path}: holds {type(tensor).__name__}; one floating-point tensor is expected")
     return tensor

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vhs.checkpoints.boundary import loading
+from vhs.checkpoints.bounds import read_config
+from vhs.checkpoints.open_clip_files import check_open_clip
 from vhs.checkpoints.source import Source, find_file, find_model
 from vhs.config.run import VerifierKeys
 from vhs.config.yamlfile import nearest
 from vhs.errors import CheckpointError, ConfigError
-from vhs.files import read_json_object
 from vhs.records import Prompt
 from vhs.verifiers.base import Reads, Verifier
 from vhs.verifiers.own import build, check_arguments, load_class
@@ -79,7 +81,8 @@ class VlmSpec:
         from vhs.verifiers.vlm import VisionLanguageModel, VlmVerifier
 
         folder = self.source.require()
-        model = VisionLanguageModel.load(folder, device, dtype, micro_batch, self.trust_remote_code)
+        with loading("vision-language model", folder):
+            model = VisionLanguageModel.load(folder, device, dtype, micro_batch, self.trust_remote_code)
         return VlmVerifier(model, self.question, self.answers, self.score)
 
 
@@ -127,16 +130,17 @@ class RewardSpec:
             _hps_file(spec.source.path)
         elif self.library == "transformers":
             config = spec.source.path / "config.json"
-            if (found := read_json_object(config).get("model_type")) != "clip":
+            if (found := read_config(config).get("model_type")) != "clip":
                 raise CheckpointError(f"{config}: model_type is {found!r}; a whole CLIP model ('clip') is needed")
-        elif not (spec.source.path / "open_clip_config.json").is_file():
-            raise CheckpointError(f"{spec.source.path / 'open_clip_config.json'}: missing")
+        else:
+            check_open_clip(spec.source.path, "latent_verifier_path")
         return spec
 
     def load(self, device: str, dtype: str, micro_batch: int | None) -> Verifier:
         from vhs.verifiers import rewards
 
-        clip = self._clip(device, dtype)
+        with loading("reward", self.source.name):
+            clip = self._clip(device, dtype)
         if self.kind == "aesthetic":
             width = len(clip.text("a"))
             return rewards.AestheticVerifier(clip, rewards.load_head(self.extra.require(), width), micro_batch)

@@ -20,6 +20,11 @@ LATENT_VERIFIER = {
         "vision_tower": "openai/clip-vit-large-patch14-336",
         "resize_vocabulary": True,
     },
+    "tiny_clip_score": {"kind": "clip_score", "latent_verifier_path": "ckpts/tiny/color_clip"},
+    "clip_score": {"kind": "clip_score"},
+    "pick_score": {"kind": "pick_score"},
+    "hps": {"kind": "hps"},
+    "qwen3_vl": {"kind": "vlm", "latent_verifier_path": "Qwen/Qwen3-VL-8B-Instruct", "score": "p_yes"},
     "random": {"kind": "random"},
     "none": {"kind": "none"},
 }

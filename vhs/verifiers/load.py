@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vhs.checkpoints.boundary import loading
+from vhs.checkpoints.bounds import check_tokenizer_sizes, read_config
 from vhs.checkpoints.hub import download
 from vhs.checkpoints.source import Source, find_file, find_model
 from vhs.config.run import RunConfig
-from vhs.errors import CheckpointError, ConfigError, first_line
-from vhs.files import read_json_object
+from vhs.errors import CheckpointError, ConfigError, PromptError
+from vhs.records import Prompt
 from vhs.verifiers.base import Reader, Reads
 from vhs.verifiers.checkpoint import (
     MODEL_TYPES,
@@ -43,8 +46,9 @@ ENTRY_FIELDS = ("latent_verifier_path", "vision_tower", "resize_vocabulary")
 class LlavaSpec:
     """A LLaVA-Qwen verifier: its checkpoint, and what goes with it.
 
-    `config` is None as long as its config.json is not here (a dry run without a network); then `vision_tower` alone says
-    what it reads. `statistics` are the files of mean and variance, `tower` the CLIP model of one that reads pictures.
+    `config` is None as long as its config.json is not here (a dry run without a network); then `vision_tower` alone
+    says what it reads. `statistics` are the files of mean and variance, `tower` the CLIP model of one that reads
+    pictures.
     """
 
     source: Source
@@ -84,12 +88,16 @@ class LlavaSpec:
     def fetched(self, tokens: int | None) -> LlavaSpec:
         """Its files are whole, their tensors are those that config.json asks for, the statistics fit it, and `tokens`
         image tokens where given; no weight is read."""
+        from vhs.verifiers.adapter import check_adapter
         from vhs.verifiers.llava import load_parts
 
         spec = self._downloaded()
-        load_parts(spec.config, read_shapes(spec.source.path))
+        with loading("verifier", spec.source.path):
+            load_parts(spec.config, read_shapes(spec.source.path))
         if spec.config.reads == "hidden" and (statistics := spec._statistics()) is not None:
             statistics.check(tokens, spec.config.width)
+        if spec.adapter is not None:
+            check_adapter(spec.adapter.path)
         if spec.tower is not None:
             from vhs.verifiers.clip import check_tower
 
@@ -107,8 +115,30 @@ class LlavaSpec:
         config = read_verifier_config(here["source"].path, self.vision_tower)
         return replace(self, **here, statistics=statistics, config=config)
 
+    def check_prompts(self, prompts: Sequence[Prompt], tokens: int | None) -> None:
+        """Raises PromptError, naming file and line, for a prompt with a control token or more tokens than the LLM takes
+        beside a picture's; `tokens` are the generator's, before the connector."""
+        from vhs.verifiers.connector import picture_tokens
+        from vhs.verifiers.conversation import build_inputs, check_length
+
+        folder = (self.tokenizer or self.source).require()
+        tokenizer = load_tokenizer(folder)
+        limit = min(tokenizer.model_max_length, self.config.raw.get("max_position_embeddings", math.inf))
+        picture = picture_tokens(self.config.projector_type, tokens) if self.config.reads == "hidden" and tokens else 0
+        for prompt in prompts:
+            try:
+                with loading("tokenizer", folder):
+                    ids = build_inputs(tokenizer, prompt.text, self.use_generation_prompt)
+                check_length(ids, picture, limit, prompt.text)
+            except PromptError as error:
+                raise PromptError(f"{prompt.where or f'prompt {prompt.id}'}: {error}") from None
+
     def load(self, device: str, dtype: str, micro_batch: int | None = None) -> LlavaVerifier:
         """LLM, connector and reader on their device. The vocabulary is resized before the cast to `dtype`."""
+        with loading("verifier", self.source.name):
+            return self._load(device, dtype, micro_batch)
+
+    def _load(self, device: str, dtype: str, micro_batch: int | None) -> LlavaVerifier:
         import torch
 
         from vhs.verifiers import llava
@@ -190,8 +220,8 @@ def resolve_llava(
     tokenizer_path: str | Path | None = None,
     offline: bool = False,
 ) -> LlavaSpec:
-    """Finds a verifier's files; keywords are the keys of a run's configuration. Of the Hub only a config.json is fetched,
-    with `offline` nothing.
+    """Finds a verifier's files; keywords are the keys of a run's configuration. Of the Hub only a config.json is
+    fetched, with `offline` nothing.
 
     Raises ConfigError or CheckpointError for what is neither here nor on the Hub, or does not go together.
     """
@@ -200,7 +230,9 @@ def resolve_llava(
     if source.repository is not None and not (folder is not None and (folder / "config.json").is_file()):
         folder = None if offline else download(source.repository, source.key, ("config.json",))
     config = read_verifier_config(folder, vision_tower) if folder is not None else None
-    statistics = _statistics_files(config, normalization, normalization_mean_path, normalization_variance_path)
+    statistics = _statistics_files(
+        config, vision_tower, normalization, normalization_mean_path, normalization_variance_path
+    )
     return LlavaSpec(
         source,
         vision_tower,
@@ -230,7 +262,11 @@ def fetched_tower(tower: Source) -> Source:
 
 
 def _statistics_files(
-    config: VerifierConfig | None, folder: str | Path | None, mean: str | Path | None, variance: str | Path | None
+    config: VerifierConfig | None,
+    vision_tower: str | None,
+    folder: str | Path | None,
+    mean: str | Path | None,
+    variance: str | Path | None,
 ) -> tuple[Source, Source] | None:
     """The files of mean and variance, as the configuration names them."""
     if (mean is None) != (variance is None):
@@ -242,7 +278,7 @@ def _statistics_files(
         key = "normalization" if mean is None else "normalization_mean_path"
         raise ConfigError(f"{key}: {config.folder} reads {config.reads} features; leave it out")
     if mean is None:
-        block = config.block if config is not None else None
+        block = config.block if config is not None else parse_tower(vision_tower)[1] if vision_tower else None
         if block is None:
             raise ConfigError("normalization: names files by block; vision_tower: hidden_<block> is needed")
         mean, variance = (Path(folder) / f"block_{block}_{name}_bf16.pt" for name in ("mean", "variance"))
@@ -292,11 +328,12 @@ def load_language_model(path: str | Path, dtype: str = "float32", device: str = 
     from vhs.verifiers.llava import build_llm, fill_llm, restore_rotary
 
     folder = find_model("language_model", str(path), VERIFIER_FILES).require()
-    raw = read_json_object(folder / "config.json")
+    raw = read_config(folder / "config.json")
     if raw.get("model_type") not in MODEL_TYPES.values():
         kinds = ", ".join(MODEL_TYPES.values())
         raise CheckpointError(f"{folder / 'config.json'}: model_type is {raw.get('model_type')!r}; one of {kinds}")
-    llm = build_llm(raw)
+    with loading("language model", folder):
+        llm = build_llm(raw)
     fill_llm(llm, read_tensors(folder), str(folder))
     llm.to(device=device, dtype=getattr(torch, dtype))
     restore_rotary(llm)
@@ -311,14 +348,13 @@ def load_tokenizer(folder: Path) -> Any:
     """
     from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
-    try:
+    check_tokenizer_sizes(folder)
+    with loading("tokenizer", folder, "it needs tokenizer.json, or vocab.json and merges.txt"):
         # As it is written: the class of its name would build its own pipeline around the vocabulary.
         kind = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else Qwen2Tokenizer
-        tokenizer = kind.from_pretrained(folder, local_files_only=True)
+        tokenizer = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if not tokenizer.encode("yes", add_special_tokens=False):  # what comes of a folder without any of its files
             raise ValueError("an empty vocabulary")
+        if not isinstance(tokenizer.model_max_length, (int, float)):
+            raise ValueError(f"model_max_length is {tokenizer.model_max_length!r}")
         return tokenizer
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{folder}: no usable tokenizer ({first_line(error)}); it needs tokenizer.json, or vocab.json and merges.txt"
-        ) from None

@@ -16,6 +16,8 @@ from PIL import Image
 from torch import nn
 
 from vhs.batching import MicroBatches
+from vhs.checkpoints.boundary import loading, quiet
+from vhs.checkpoints.open_clip_files import check_open_clip, unasked
 from vhs.errors import CheckpointError, first_line
 from vhs.pictures import Picture, rgb
 from vhs.records import Score
@@ -108,17 +110,16 @@ class TransformersClip:
         from transformers import AutoTokenizer, CLIPModel
 
         processor = processor or folder
-        try:
+        with loading("CLIP model", folder), quiet():
             model, info = CLIPModel.from_pretrained(
                 folder,
                 dtype=getattr(torch, dtype),
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
+                trust_remote_code=False,
             )
-            tokenizer = AutoTokenizer.from_pretrained(processor, local_files_only=True)
-        except Exception as error:
-            raise CheckpointError(f"{folder}: not a usable CLIP model ({first_line(error)})") from None
+            tokenizer = AutoTokenizer.from_pretrained(processor, local_files_only=True, trust_remote_code=False)
         if info["missing_keys"]:
             raise CheckpointError(f"{folder}: CLIP tensors missing: {', '.join(sorted(info['missing_keys'])[:3])}")
         preprocessing = Preprocessing.from_file(processor / "preprocessor_config.json")
@@ -149,11 +150,10 @@ class OpenClip:
         import open_clip
 
         name = f"local-dir:{folder}"
-        try:
+        check_open_clip(folder, "latent_verifier_path")
+        with loading("open_clip model", folder), unasked():
             model, _, transform = open_clip.create_model_and_transforms(name, require_pretrained=True, device=device)
-        except Exception as error:
-            raise CheckpointError(f"{folder}: not a usable open_clip model ({first_line(error)})") from None
-        return cls(model.to(getattr(torch, dtype)), transform, open_clip.get_tokenizer(name))
+            return cls(model.to(getattr(torch, dtype)), transform, open_clip.get_tokenizer(name))
 
     @classmethod
     def from_checkpoint(cls, architecture: str, file: Path, device: str = "cpu", dtype: str = "float32") -> OpenClip:

@@ -1,7 +1,7 @@
 """A verifier before it is loaded: which one a configuration means, and where its files are.
 
-KINDS maps a registry entry's `kind` to what resolves it. Adding a kind is one line there and one function: it is given the
-entry's values under the configuration's own keys, and returns a `VerifierSpec`.
+KINDS maps a registry entry's `kind` to what resolves it. Adding a kind is one line there and one function: it is given
+the entry's values under the configuration's own keys, and returns a `VerifierSpec`.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ class VerifierSpec(Protocol):
 
         Raises CheckpointError.
         """
+
+    # check_prompts(prompts, tokens): optional, called where every source is here; raises PromptError, naming file and
+    # line, for a prompt that the verifier cannot be asked about. `tokens` as in `fetched`.
 
     def load(self, device: str, dtype: str, micro_batch: int | None) -> Verifier | None:
         """The verifier on its device; None scores nothing, so that candidate 0 wins. Raises CheckpointError."""

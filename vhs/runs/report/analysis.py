@@ -5,14 +5,15 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import comb, sqrt
+from math import comb
 from typing import Any
 
 import numpy as np
 
+from vhs.geneval.summary import wilson
+from vhs.metrics import auc, calibration, within_prompt_auc
 from vhs.runs.tables import Run
 from vhs.stages import STAGES
-from vhs.training.metrics import auc, calibration, within_prompt_auc
 
 RESAMPLES = 2000
 BINS = 40
@@ -129,14 +130,6 @@ def reliability(run: Run) -> dict[str, Any] | None:
         if one["count"]:
             one["below"], one["above"] = wilson(round(one["right"] * one["count"]), one["count"])
     return found
-
-
-def wilson(right: int, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share, which few trials and shares near 0 or 1 do not break."""
-    share, z = right / count, 1.959964
-    middle = share + z * z / (2 * count)
-    reach = z * sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
-    return (middle - reach) / (1 + z * z / count), (middle + reach) / (1 + z * z / count)
 
 
 def separation(table: Judged) -> dict[str, float | None]:

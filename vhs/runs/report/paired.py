@@ -12,6 +12,7 @@ import numpy as np
 
 from vhs.config.run import RunConfig
 from vhs.errors import RunError
+from vhs.geneval.summary import wilson
 from vhs.records import TAGS, Prompt
 from vhs.runs.report.analysis import RESAMPLES, curve, judged, prompt_draws, stage_costs
 from vhs.runs.report.data import RunData
@@ -90,6 +91,7 @@ def compare_runs(runs: Sequence[RunData]) -> Comparison:
     known = [_rates(one, tags, np.ones((1, len(tags))), np.ones((1, len(one)))) for one in verdicts]
     rates = {
         system.title: {name: _triple(known[i][name], drawn[i][name]) for name in rows}
+        | (_tag_rates(verdicts[i][0], tags) if len(system.runs) == 1 else {})
         for i, system in enumerate(grouped)
     }
     differences = [
@@ -178,6 +180,12 @@ def _rates(verdicts: np.ndarray, tags: Sequence[str], draws: np.ndarray, seeds: 
     names = np.asarray(tags)
     found = {tag: weighted[:, names == tag].sum(axis=1) / (names == tag).sum() for tag in dict.fromkeys(tags)}
     return found | {OVER_TAGS: np.mean(list(found.values()), axis=0), OVER_PROMPTS: weighted.sum(axis=1) / len(names)}
+
+
+def _tag_rates(verdicts: np.ndarray, tags: Sequence[str]) -> dict[str, Triple]:
+    """Tag -> share of right picks of one run with Wilson's interval, as in its own summary."""
+    sums = {tag: float(verdicts[np.asarray(tags) == tag].sum()) for tag in dict.fromkeys(tags)}
+    return {tag: (right / tags.count(tag), *wilson(right, tags.count(tag))) for tag, right in sums.items()}
 
 
 def _triple(known: np.ndarray, drawn: np.ndarray) -> Triple:

@@ -74,7 +74,8 @@ def notes(data: RunData) -> list[str]:
     found = [score_meaning(data.table)]
     if data.table.judged:
         found.append(
-            "Right and wrong are GenEval's verdicts. Intervals are 95 %, a bootstrap over prompts within tags."
+            "Right and wrong are GenEval's verdicts. Intervals are 95 %: Wilson's for the picks of "
+            "one tag, else a bootstrap over prompts within tags."
         )
     else:
         found.append(f"Nothing was judged: {data.manifest.get('geneval', {}).get('reason') or 'no judge ran'}.")
@@ -86,6 +87,8 @@ def notes(data: RunData) -> list[str]:
     selection = data.config.get("selection", "argmax")
     if selection != "argmax":
         found.append(f"The pick is not always the highest score: selection is {selection}.")
+    if rerank := data.config.get("rerank"):
+        found.append(f"The pick is {rerank['verifier']}'s among the {rerank['keep']} highest scores (rerank).")
     return found
 
 

@@ -42,7 +42,6 @@ def write_captions(
 def detector_captioner(judge: GenEval, min_score: float | None = None) -> Captioner:
     """Sentences about what GenEval's detector finds above `min_score` (absent: the judge's own threshold), each object
     with its colour as the classifier names it."""
-    from vhs.geneval.colors import ColorQuery
     from vhs.pictures import to_rgb
 
     threshold = judge.thresholds.confidence if min_score is None else min_score
@@ -52,15 +51,22 @@ def detector_captioner(judge: GenEval, min_score: float | None = None) -> Captio
         found = [
             [one for one in objects if one.score > threshold] for objects in judge.detector.detect(pictures, threshold)
         ]
-        queries = [
-            ColorQuery(picture, one, one.label)
-            for picture, objects in zip(pictures, found, strict=True)
-            for one in objects
-        ]
-        colors = iter(judge.colors.classify(queries))
-        return [sentence([(one, next(colors)) for one in objects]) for objects in found]
+        return [sentence(objects) for objects in with_colors(judge, pictures, found)]
 
     return captions
+
+
+def with_colors(
+    judge: GenEval, pictures: Sequence[Image], found: Sequence[Sequence[Detection]]
+) -> list[list[tuple[Detection, str]]]:
+    """The objects found in each picture, each with its colour as the judge's classifier names it."""
+    from vhs.geneval.colors import ColorQuery
+
+    queries = [
+        ColorQuery(picture, one, one.label) for picture, objects in zip(pictures, found, strict=True) for one in objects
+    ]
+    colors = iter(judge.colors.classify(queries))
+    return [[(one, next(colors)) for one in objects] for objects in found]
 
 
 def sentence(objects: Sequence[tuple[Detection, str]]) -> str:

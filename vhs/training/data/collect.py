@@ -154,7 +154,7 @@ def collect(
                 report.samples += layout.candidates
                 progress(layout.candidates)
             waited = time.perf_counter()
-            while len(pending) > 1:
+            while len(pending) > 1:  # at most two shards wait in memory, beside the one that is being made
                 report.bytes_written += pending.pop(0).result().stat().st_size
             report.waiting_s += time.perf_counter() - waited
             tensors = {name: torch.cat(parts) for name, parts in columns.items()}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vhs.errors import CheckpointError
+from vhs.errors import CheckpointError, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,7 +21,7 @@ class TextModel:
 
     def __init__(self, model: Any, tokenizer: Any, max_tokens: int = 256, batch: int = 16) -> None:
         self.model, self.tokenizer, self.max_tokens, self.batch = model.eval(), tokenizer, max_tokens, batch
-        tokenizer.padding_side = "left"
+        tokenizer.padding_side = "left"  # generation goes on from the last position of each row
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
 
@@ -130,7 +130,7 @@ def load_clip_scorer(name: str, device: str = "cpu") -> ClipScorer:
 
 def _load(name: str, device: str, dtype: str, model_class: Any, processor_class: Any) -> tuple[Any, Any]:
     try:
-        model = model_class.from_pretrained(name, dtype=getattr(torch, dtype)).to(device)
-        return model, processor_class.from_pretrained(name)
+        model = model_class.from_pretrained(name, dtype=getattr(torch, dtype), trust_remote_code=False).to(device)
+        return model, processor_class.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"model: {name}: cannot be loaded ({str(error).splitlines()[0]})") from None
+        raise CheckpointError(f"model: {name}: cannot be loaded ({first_line(error)})") from None

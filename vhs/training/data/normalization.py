@@ -51,6 +51,7 @@ class Moments:
             self.count, self.mean, self.deviation = other.count, other.mean.clone(), other.deviation.clone()
             return self
         total = self.count + other.count
+        # deviations from the means, never sums of squares: those cancel where the mean is large against the spread
         shift = other.mean - self.mean
         self.mean = self.mean + shift * (other.count / total)
         self.deviation = self.deviation + other.deviation + shift.square() * (self.count * other.count / total)

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from vhs.errors import ConfigError, RunError
-from vhs.files import write_bytes, write_json
+from vhs.errors import ConfigError, RunError, first_line
+from vhs.files import read_json_object, write_bytes, write_json
 from vhs.pictures import decode
 from vhs.records import Prompt
 
@@ -112,15 +112,8 @@ def _same(folder: Path, index: dict, lines: str) -> None:
 def read_index(folder: Path) -> dict[str, Any]:
     """index.json as written. Raises ConfigError when it is not there or not one."""
     path = folder / "index.json"
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({error.strerror}); a folder written by collect.py is needed"
-        ) from None
-    except ValueError:
-        raise ConfigError(f"{path}: not valid JSON; collect the set again") from None
-    if not isinstance(index, dict) or index.get("format") != FORMAT:
+    index = read_json_object(path, ConfigError, "a folder that collect.py finished is needed")
+    if index.get("format") != FORMAT:
         raise ConfigError(f"{path}: not an index of format {FORMAT}; collect the set again with this version")
     return index
 
@@ -220,7 +213,7 @@ class CollectedSet:
                 tensors = load_file(path)
             except (SafetensorError, OSError) as error:
                 raise ConfigError(
-                    f"{path}: truncated or corrupt ({str(error).splitlines()[0]}); remove it and run collect.py again"
+                    f"{path}: truncated or corrupt ({first_line(error)}); remove it and run collect.py again"
                 ) from None
             rows = len(self.layout.prompts_of(shard)) * self.layout.candidates
             short = [name for name in self.layout.features if name not in tensors or len(tensors[name]) != rows]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vhs.config.run import Keys, Number
+from vhs.config.run import DeviceKey, Keys, Number
 from vhs.config.yamlfile import build, combination_error, nearest, read_values
 from vhs.errors import ConfigError
 from vhs.training.config import Dtype, Feature
@@ -94,7 +94,7 @@ class VerdictTask(Keys):
     """Pictures judged together."""
 
 
-class CaptionTask(Keys):
+class CaptionTask(DeviceKey):
     """label.py: a caption of every collected picture, for stage 1."""
 
     task: Literal["captions"]
@@ -116,8 +116,6 @@ class CaptionTask(Keys):
     """Pictures captioned together."""
     max_tokens: int = Field(96, ge=1)
     """Longest caption, tokens."""
-    device: str = "auto"
-    """`auto` takes CUDA where there is one, else the CPU."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the model; `auto` is float32 on the CPU and bfloat16 elsewhere."""
 
@@ -128,7 +126,7 @@ class CaptionTask(Keys):
         return self
 
 
-class ClipScoreTask(Keys):
+class ClipScoreTask(DeviceKey):
     """label.py: CLIP-Score of pictures with their captions, and with their prompts."""
 
     task: Literal["clip_score"]
@@ -142,11 +140,9 @@ class ClipScoreTask(Keys):
     """Only the first samples of each set; absent: all."""
     batch: int = Field(64, ge=1)
     """Pairs scored together."""
-    device: str = "auto"
-    """`auto` takes CUDA where there is one, else the CPU."""
 
 
-class MetadataTask(Keys):
+class MetadataTask(DeviceKey):
     """label.py: GenEval's record (tag, include, exclude) of every prompt of a file."""
 
     task: Literal["metadata"]
@@ -166,8 +162,6 @@ class MetadataTask(Keys):
     """Prompts asked together."""
     max_tokens: int = Field(256, ge=1)
     """Longest answer, tokens."""
-    device: str = "auto"
-    """`auto` takes CUDA where there is one, else the CPU."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the model."""
 

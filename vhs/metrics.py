@@ -76,6 +76,7 @@ def expected_pick(scores: np.ndarray, verdicts: np.ndarray, n: int) -> float:
     score, then by index, which is what `first_pick` does with a tie.
     """
     total = len(scores)
+    # lexsort's last key decides first: by score, then by index
     ranked = np.asarray(verdicts, dtype=np.float64)[np.lexsort((np.arange(total), -scores))]
     chances = np.array([comb(total - rank - 1, n - 1) for rank in range(total - n + 1)], dtype=np.float64) / comb(
         total, n
@@ -167,7 +168,7 @@ def calibration(p_yes: Sequence[float], verdicts: Sequence[bool], bins: int = 10
     Equal-width bins; error = sum over bins of (rows in it / all rows) * |mean p - share of right rows|.
     """
     p, right = np.asarray(p_yes, dtype=np.float64), np.asarray(verdicts, dtype=bool)
-    index = np.minimum((p * bins).astype(int), bins - 1)
+    index = np.minimum((p * bins).astype(int), bins - 1)  # p = 1 belongs to the last bin
     table = []
     for i in range(bins):
         inside = index == i

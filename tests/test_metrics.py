@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from vhs.training import metrics
+from vhs import metrics
 
 
 def test_auc_by_hand():
