@@ -15,6 +15,7 @@ from vhs.errors import RunError
 from vhs.geneval.summary import wilson
 from vhs.runs.report import analysis
 from vhs.runs.report.data import read_run
+from vhs.runs.report.figures import calibration_figure
 from vhs.runs.report.page import write_report
 from vhs.runs.report.pictures import thumbnails
 from vhs.runs.report.rows import score_order
@@ -153,3 +154,12 @@ def test_figures_are_png_and_pdf(tmp_path: Path) -> None:
 def test_the_header_names_generator_verifier_prompts_and_seed(tmp_path: Path) -> None:
     line = meta(read_run(make_run(tmp_path, seed=7)))
     assert line.startswith("generator Sana-Sprint · verifier made · 6 prompts") and line.endswith("seed 7")
+
+
+def test_a_bin_that_is_all_right_or_all_wrong_draws_no_negative_bar() -> None:
+    """Wilson's upper bound of 1 of 1, and the lower of 0 of 1, miss the share by a rounding error."""
+    ends = [
+        {"count": 3, "mean_p": 0.9, "right": 1.0, "below": 0.43, "above": 1.0 - 1e-16},
+        {"count": 3, "mean_p": 0.1, "right": 0.0, "below": 1e-17, "above": 0.56},
+    ]
+    assert calibration_figure({"bins": ends}).axes[0].collections

@@ -108,7 +108,9 @@ def calibration_figure(found: Mapping[str, Any]) -> Figure:
     below, above = (np.array([one[key] for one in bins]) for key in ("below", "above"))
     count = np.array([one["count"] for one in bins])
     axes.plot([0, 1], [0, 1], color=MUTED, linestyle=":", linewidth=1)
-    axes.errorbar(p, right, [right - below, above - right], color=PICK, linewidth=1.2, fmt="none")
+    # Wilson's bounds meet a share of 0 or 1 up to a rounding error, which must not make a bar negative.
+    bars = np.maximum([right - below, above - right], 0)
+    axes.errorbar(p, right, bars, color=PICK, linewidth=1.2, fmt="none")
     axes.scatter(p, right, 12 + 140 * count / count.max(), color=PICK, linewidths=0, zorder=3)
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
