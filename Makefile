@@ -44,11 +44,14 @@ demo: $(VENV)/.run
 	$(RUN) generation_mode=prod name=tiny_prod
 	$(PY) inference_scripts/compare.py outputs/tiny outputs/tiny_prod
 
+# One test process per core with one thread each: two threads that share two cores with other processes wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
+
 test: $(VENV)/.dev
-	$(PY) -m pytest -m "not slow" tests
+	$(PYTEST) -m "not slow" tests
 
 test-all: $(VENV)/.dev
-	$(PY) -m pytest tests
+	$(PYTEST) tests
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff format --check .

@@ -76,8 +76,10 @@ def passes(generator: SanaSprint) -> Iterator[dict[str, int]]:
         handle.remove()
 
 
-def test_a_prod_prompt_runs_each_stage_for_as_few_as_it_can(generator, verifier, passes) -> None:
-    BestOfN(generator, verifier, num_samples=6, micro_batch=4)(TEXT)
+def test_a_prod_prompt_runs_each_stage_for_as_few_as_it_can(generator, verifier, passes, monkeypatch) -> None:
+    for model in (generator, verifier):
+        monkeypatch.setattr(model, "micro_batch", 4)
+    BestOfN(generator, verifier, num_samples=6)(TEXT)
     blocks = {f"block {i}": 6 if i <= 7 else 1 for i in range(10)}
     assert passes == {"text": 1, "decoder": 1, **blocks}
 
@@ -95,9 +97,10 @@ def test_a_dev_prompt_finishes_and_decodes_every_candidate_once(generator, verif
         ("nothing", {"block 0": 1, "block 9": 1, "decoder": 1}),
     ],
 )
-def test_no_stage_runs_that_nobody_reads(generator, passes, reads: str, expected: dict[str, int]) -> None:
+def test_no_stage_runs_that_nobody_reads(generator, passes, reads: str, expected: dict[str, int], monkeypatch) -> None:
     judge = RandomVerifier(1) if reads == "nothing" else Brightness(reads)
-    result = BestOfN(generator, judge, num_samples=5, micro_batch=2)(TEXT)
+    monkeypatch.setattr(generator, "micro_batch", 2)
+    result = BestOfN(generator, judge, num_samples=5)(TEXT)
     assert {key: passes[key] for key in expected} == expected and list(result.images) == [result.best_index]
 
 
@@ -122,9 +125,11 @@ def test_the_release_s_choices_and_scores_are_reproduced(generator, verifier) ->
         assert result.scores == pytest.approx(CASES["fp32_generator"]["scores"][number], abs=0.04)
 
 
-def test_micro_batches_and_other_candidates_change_no_score_but_by_rounding(generator, verifier) -> None:
-    whole = BestOfN(generator, verifier, num_samples=6, micro_batch=6)(TEXT).scores
-    parts = BestOfN(generator, verifier, num_samples=4, micro_batch=1)(TEXT).scores
+def test_micro_batches_and_other_candidates_change_no_score_but_by_rounding(generator, verifier, monkeypatch) -> None:
+    whole = BestOfN(generator, verifier, num_samples=6)(TEXT).scores
+    for model in (generator, verifier):
+        monkeypatch.setattr(model, "micro_batch", 1)
+    parts = BestOfN(generator, verifier, num_samples=4)(TEXT).scores
     assert parts == pytest.approx(whole[:4], abs=1e-5)
 
 

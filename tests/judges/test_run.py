@@ -143,7 +143,7 @@ def test_judges_are_none_where_the_configuration_says_so(keys) -> None:
         ({"judge": "geneval", "segmentation_ckpt_path": None}, "judge: geneval needs a detector; give segmentation_"),
         (
             {"judge": "geneval2"},
-            "prompts.json:2: no questions (vqa_list), which geneval2 judges by; geneval2_data.jsonl",
+            "prompts.json: record 1: no questions (vqa_list), which geneval2 judges by; geneval2_data.jsonl",
         ),
         ({"judge": "geneval2", "annotation": "no/geneval2_data.jsonl"}, "no such file; the questions of geneval2_data"),
         ({"judge": "vqa_score", "judge_model": "no/such/folder"}, "judge_model: no/such/folder: no such folder"),

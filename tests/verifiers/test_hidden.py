@@ -58,7 +58,7 @@ def test_damaged_statistics(write, tmp_path):
     with pytest.raises(CheckpointError, match="no such statistics file; the published ones come with: python"):
         load_statistics(tmp_path / "none.pt", variance)
     mean.write_bytes(mean.read_bytes()[:200])
-    with pytest.raises(CheckpointError, match="mean_bf16.pt: not a file of one tensor") as error:
+    with pytest.raises(CheckpointError, match="mean_bf16.pt: not a usable file of one tensor") as error:
         load_statistics(mean, variance)
     assert "\n" not in str(error.value)
     torch.save({"mean": torch.zeros(4)}, mean)
@@ -73,7 +73,7 @@ def test_code_in_a_statistics_file_does_not_run(write, tmp_path):
 
     mean, variance = write(torch.zeros(1, 4))
     torch.save(Payload(), mean)
-    with pytest.raises(CheckpointError, match="not a file of one tensor"):
+    with pytest.raises(CheckpointError, match="not a usable file of one tensor"):
         load_statistics(mean, variance)
     assert not (tmp_path / "ran").exists()
 

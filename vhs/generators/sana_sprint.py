@@ -176,12 +176,17 @@ class SanaSprint:
         vae, processor = self.pipeline.vae, self.pipeline.image_processor
         scaled = latents.to(self.device, vae.dtype) / vae.config.scaling_factor
         pixels = vae.decode(scaled, return_dict=False)[0]
-        if not pixels.isfinite().all():
-            raise FloatingPointError("decoded pictures are not finite")
+        self._require_finite(pixels)
         if self.settings.use_resolution_binning:
             height, width = self.info.image_size
             pixels = processor.resize_and_crop_tensor(pixels, width, height)
         return processor.postprocess(pixels, output_type="pil")
+
+    @staticmethod
+    def _require_finite(pixels: torch.Tensor) -> None:
+        """Postprocessing would make a black pixel of one that is not a number."""
+        if not pixels.isfinite().all():
+            raise FloatingPointError("decoded pictures are not finite")
 
     def _draws(self, noise: torch.Tensor) -> torch.Tensor:
         """(N, steps, C, h, w), whatever the number of steps."""
