@@ -198,9 +198,7 @@ def test_a_network_from_another_folder_may_be_a_bin_file(folder: Callable[[str],
     [text], noise = own.encode(["a red star"]), own.noise([1])
     assert torch.equal(joined.generate(noise, text), own.generate(noise, text))
     torch.save({"x": print}, weights.with_suffix(".bin"))
-    with pytest.raises(
-        CheckpointError, match="diffusion_pytorch_model.bin: not a usable file of the weights"
-    ):
+    with pytest.raises(CheckpointError, match="diffusion_pytorch_model.bin: not a usable file of the weights"):
         DiffusersPipeline.from_pretrained(rest, network_ckpt=network, **SIZE)
     with pytest.raises(CheckpointError, match="network_ckpt is a SanaPipeline, ckpt is a PixArtAlphaPipeline"):
         DiffusersPipeline.from_pretrained(rest, network_ckpt=folder("sana"), **SIZE)
