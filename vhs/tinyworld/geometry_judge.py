@@ -2,7 +2,7 @@
 
 What stands out from the background is cut into connected pieces; a piece has the shape whose drawing it overlaps most
 and the palette's nearest colour. The rules are GenEval's; detection and colours are pixels and geometry, so this judge
-shares no weight, no training data and no threshold with the evaluator that labels the candidates.
+shares no weight and no training data with the evaluator that labels the candidates.
 
 It calls two shapes that have grown together one piece of no shape, and it sees a piece of few pixels as none.
 """
