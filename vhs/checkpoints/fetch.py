@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vhs.errors import CheckpointError
+from vhs.errors import CheckpointError, first_line
 
 Say = Callable[[str], None]
 
@@ -101,6 +101,7 @@ def cached(asset: Asset, file: HubFile) -> bool:
 
 def _download(asset: Asset, file: HubFile) -> None:
     """Puts a file's bytes where the Hub's client looks for them, after those that an interrupted download left."""
+    from filelock import FileLock
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.file_download import http_get, repo_folder_name
     from huggingface_hub.utils import build_hf_headers
@@ -109,23 +110,24 @@ def _download(asset: Asset, file: HubFile) -> None:
     about = get_hf_file_metadata(url)
     folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=asset.repository, repo_type=asset.kind) / "blobs"
     blob, partial = folder / about.etag, folder / f"{about.etag}.part"
-    if blob.exists():
-        return
     folder.mkdir(parents=True, exist_ok=True)
-    partial.touch()
-    have = partial.stat().st_size
-    if have != about.size:
-        with partial.open("r+b") as stream:
-            stream.seek(have)
-            http_get(
-                url,
-                stream,
-                resume_size=have,
-                headers=build_hf_headers(),
-                expected_size=about.size,
-                displayed_filename=file.name,
-            )
-    partial.replace(blob)
+    with FileLock(f"{partial}.lock"):  # two commands that go on with one partial file would write over each other
+        if blob.exists():
+            return
+        partial.touch()
+        have = partial.stat().st_size
+        if have != about.size:
+            with partial.open("r+b") as stream:
+                stream.seek(have)
+                http_get(
+                    url,
+                    stream,
+                    resume_size=have,
+                    headers=build_hf_headers(),
+                    expected_size=about.size,
+                    displayed_filename=file.name,
+                )
+        partial.replace(blob)
 
 
 def _sha256(path: Path) -> str:
@@ -154,7 +156,7 @@ def _hub_errors(asset: Asset) -> Iterator[None]:
         network = type(error).__module__.startswith("httpx")  # the client's transport, under whichever name it comes
         if not network and not isinstance(error, (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, OSError)):
             raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise CheckpointError(
             f"{where}: the Hub cannot be reached ({reason}); check the network, HF_ENDPOINT and "
             "HF_HUB_OFFLINE, then run this command again"
