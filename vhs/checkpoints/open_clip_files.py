@@ -64,7 +64,7 @@ def _check_shapes(folder: Path) -> None:
     with unasked(), torch.device("meta"), _without_warnings():
         model = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_image=False, device="meta")
     with safe_open(folder / WEIGHTS, "np") as opened:
-        stored = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+        stored = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118 - no dict, it has keys() only
     for name, parameter in model.named_parameters():
         found = stored.get(name)
         if found != tuple(parameter.shape):

@@ -188,7 +188,7 @@ def read_shapes(folder: Path) -> dict[str, torch.Tensor]:
     shapes: dict[str, torch.Tensor] = {}
     for file in _whole_files(folder):
         with loading("weight file", file), safe_open(file, "pt") as opened:
-            for name in opened.keys():  # noqa: SIM118
+            for name in opened.keys():  # noqa: SIM118 - no dict, it has keys() only
                 shapes[name] = torch.empty(opened.get_slice(name).get_shape(), device="meta")
     return shapes
 

@@ -110,7 +110,10 @@ def distribution(table: Judged) -> dict[str, Any]:
     _, scores, right = table.flat
     bounds = (-1.0, 1.0) if np.abs(scores).max() <= 1 else (float(scores.min()), float(scores.max()))
     edges = np.linspace(*bounds, BINS + 1)
-    share = lambda part: (np.histogram(part, edges)[0] / len(scores)).tolist()  # noqa: E731
+
+    def share(part: np.ndarray) -> list[float]:
+        return (np.histogram(part, edges)[0] / len(scores)).tolist()
+
     return {"edges": edges.tolist(), "right": share(scores[right]), "wrong": share(scores[~right])}
 
 

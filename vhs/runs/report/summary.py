@@ -213,7 +213,10 @@ def tag_rows(values: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _marks(row: Mapping[str, Any]) -> list[dict[str, str]]:
     """The small scale at the end of a row, in % of its width."""
-    at = lambda name: f"left: {100 * row[name]['value']:.1f}%"  # noqa: E731
+
+    def at(name: str) -> str:
+        return f"left: {100 * row[name]['value']:.1f}%"
+
     pick = row["pick"]
     reach = f"left: {100 * pick['low']:.1f}%; width: {100 * (pick['high'] - pick['low']):.1f}%"
     marks = [{"kind": "reach", "style": reach}]
