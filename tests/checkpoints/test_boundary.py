@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 
 from vhs.checkpoints.boundary import loading
 from vhs.checkpoints.bounds import read_config
+from vhs.checkpoints.open_clip_files import unwarned
 from vhs.checkpoints.weights import check_safetensors
 from vhs.errors import CheckpointError, ConfigError
 
@@ -122,3 +124,14 @@ def test_a_missing_file_and_a_folder_in_its_place(tmp_path: Path) -> None:
     for place in (tmp_path / "b.safetensors", tmp_path):
         with pytest.raises(CheckpointError, match="not a usable weight file"):
             check_safetensors(place)
+
+
+def test_two_threads_that_read_a_clip_folder_leave_the_log_on(caplog: pytest.LogCaptureFixture) -> None:
+    first, second = unwarned(), unwarned()
+    first.__enter__()
+    second.__enter__()
+    logging.warning("of a model without weights")
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    logging.warning("of something else")
+    assert caplog.messages == ["of something else"]

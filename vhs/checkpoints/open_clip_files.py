@@ -46,14 +46,20 @@ def unasked() -> Iterator[None]:
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
-    """A model without weights is meant here, of which open_clip warns."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+def unwarned() -> Iterator[None]:
+    """A model without weights is meant here, of which open_clip warns through the root logger.
+
+    A filter of its own, not `logging.disable`: that is one switch for all threads, which two of them leave on.
+    """
+
+    def above_warning(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.WARNING
+
+    logging.root.addFilter(above_warning)
     try:
         yield
     finally:
-        logging.disable(before)
+        logging.root.removeFilter(above_warning)
 
 
 def _check_shapes(folder: Path) -> None:
@@ -61,7 +67,7 @@ def _check_shapes(folder: Path) -> None:
     import torch
     from safetensors import safe_open
 
-    with unasked(), torch.device("meta"), _without_warnings():
+    with unasked(), torch.device("meta"), unwarned():
         model = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_image=False, device="meta")
     with safe_open(folder / WEIGHTS, "np") as opened:
         stored = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118 - no dict, it has keys() only
