@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from vhs.best_of_n import BestOfN
 from vhs.config.run import RunConfig
+from vhs.errors import ConfigError
 from vhs.files import read_json, write_json
 from vhs.judges.rows import keep
 from vhs.pictures import decode
@@ -33,8 +35,25 @@ def run(config: RunConfig, say: Say = print, bar: bool = True) -> str:
     `say` gets one line at a time. Raises a VHSError before any model loads where that can be known, KeyboardInterrupt
     when interrupted; what is finished by then stays, and `cont: true` goes on from there.
     """
-    process = current_process()
-    run, folder = resolve(config, process), RunFolder(config)
+    return carry_out(resolve(config, current_process()), say, bar)
+
+
+def run_each(configs: Sequence[RunConfig], say: Say = print, bar: bool = True) -> Iterator[str]:
+    """`run` of each configuration, one after the other in the same processes, which load libraries once.
+
+    All are resolved first, so that a mistake in the last is found before the first begins.
+    """
+    places = Counter(RunFolder(config).root.resolve() for config in configs)
+    for place, count in places.items():
+        if count > 1:
+            raise ConfigError(f"name: {count} of the configurations write into {place}; give each a name of its own")
+    resolved = [resolve(config, current_process()) for config in configs]
+    return (carry_out(run, say, bar) for run in resolved)
+
+
+def carry_out(run: ResolvedRun, say: Say, bar: bool) -> str:
+    """`run`, of what a configuration was resolved to."""
+    process, folder = run.process, RunFolder(run.config)
     with locked(folder) if process.first else nullcontext():
         if process.first:
             recover(folder)
