@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from vhs.geneval.evaluate import GenEval
+    from vhs.training.made import Made
 
 Captioner = Callable[[Sequence["Image"]], list[str]]
 WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten"}
@@ -29,6 +30,7 @@ def write_captions(
     batch: int = 16,
     process: Process = Process(),
     progress: Progress = lambda done: None,
+    made: Made | None = None,
 ) -> None:
     """Captions every picture of a set; pictures that get an empty caption get no line. See `labels.write_rows`."""
 
@@ -36,7 +38,9 @@ def write_captions(
         captions = captioner([data.picture(index) for index in indices])
         return [line_of(data, index, caption=text) for index, text in zip(indices, captions, strict=True) if text]
 
-    write_rows(data, range(len(data)), lines, file, source=source, batch=batch, process=process, progress=progress)
+    write_rows(
+        data, range(len(data)), lines, file, source=source, batch=batch, process=process, progress=progress, made=made
+    )
 
 
 def detector_captioner(judge: GenEval, min_score: float | None = None) -> Captioner:
