@@ -140,7 +140,7 @@ def finish(accelerator: Accelerator, config: TrainConfig, now: dict[str, Any], r
         **now,
         **asdict(record),
         "processes": accelerator.num_processes,
-        "seconds": round(seconds, 1),
+        "seconds": seconds,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }

@@ -272,9 +272,8 @@ class Trainer:
                 state.save_state(accelerator, config, record)
         if self.eval_data is None and record.best_step != self.steps:
             self._keep(record, {})
-        result = Result(
-            config.folder / "checkpoint", self.steps, record.best_step, record.best, time.perf_counter() - began
-        )
+        seconds = round(time.perf_counter() - began, 1)
+        result = Result(config.folder / "checkpoint", self.steps, record.best_step, record.best, seconds)
         state.finish(accelerator, config, self.manifest, record, result.seconds)
         return result
 

@@ -24,7 +24,7 @@ import torch
 from vhs.checkpoints.hashes import file_hash, sampled_hash
 from vhs.errors import ConfigError, RunError, first_line
 from vhs.files import read_json_object, write_bytes, write_json
-from vhs.folders import Kind, Opening, decide, move_aside, remove_replaced
+from vhs.folders import Kind, Opening, decide, drop_drafts, move_aside, remove_replaced
 from vhs.paths import expanded
 from vhs.pictures import decode
 from vhs.records import Prompt
@@ -85,7 +85,13 @@ def shard_path(folder: Path, shard: int) -> Path:
     return folder / "shards" / f"shard_{shard:05d}.safetensors"
 
 
-SET = Kind("set", "index.json", ("prompts.jsonl", "shards", ".*.tmp"), "choose another output folder", "overwrite=true")
+SET = Kind(
+    "set",
+    "index.json",
+    ("prompts.jsonl", "shards", ".prompts.jsonl.tmp"),
+    "choose another output folder",
+    "overwrite=true",
+)
 """What collect.py writes into a folder; labels and captions beside it are others'."""
 
 
@@ -115,7 +121,8 @@ def open_set(opening: Opening, folder: Path, layout: Layout, prompts: Sequence[P
         write_json(folder / "index.json", _as_json(layout))
     if not (folder / "prompts.jsonl").exists():
         write_bytes(folder / "prompts.jsonl", _prompt_lines(prompts).encode())
-    for draft in (folder / "shards").glob(".*.tmp"):
+    drop_drafts(folder, "index.json", "prompts.jsonl")
+    for draft in (folder / "shards").glob(".shard_*.tmp"):
         draft.unlink()
 
 
