@@ -10,6 +10,25 @@ from typing import Any
 from vhs.errors import CheckpointError, RunError, VHSError
 
 
+class KeyTwiceError(ValueError):
+    """A JSON object that has a key twice: json.loads would drop one of the values."""
+
+
+def parse_json(text: str) -> Any:
+    """The JSON value in a text. Raises ValueError (KeyTwiceError for an object with a key twice) or RecursionError."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                shown = json.dumps(key if len(key) <= 80 else f"{key[:77]}...", ensure_ascii=False)
+                raise KeyTwiceError(f"has the key {shown} twice; remove one of them")
+            found[key] = value
+        return found
+
+    return json.loads(text, object_pairs_hook=unique)
+
+
 def read_json(path: Path, error: type[VHSError] = RunError, remedy: str = "run again with cont: false") -> Any:
     """A JSON file. Raises `error`, naming the file, with the remedy."""
     try:

@@ -148,7 +148,9 @@ def embed_inputs(
 def _splice(llm: nn.Module, tokens: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
     """(N, T + len(ids) - 1, D): the same text around each of N pictures."""
     place = ids.index(IMAGE_INDEX)
-    text = torch.tensor([*ids[:place], *ids[place + 1 :]], device=tokens.device)
+    text = torch.tensor(
+        [*ids[:place], *ids[place + 1 :]], dtype=torch.long, device=tokens.device
+    )  # none: a picture alone
     embedded = llm.get_input_embeddings()(text).to(tokens.dtype).expand(len(tokens), -1, -1)
     return torch.cat([embedded[:, :place], tokens, embedded[:, place:]], dim=1)
 

@@ -23,7 +23,7 @@ import torch
 
 from vhs.checkpoints.hashes import file_hash, sampled_hash
 from vhs.errors import ConfigError, RunError, first_line
-from vhs.files import read_json_object, write_bytes, write_json
+from vhs.files import parse_json, read_json_object, write_bytes, write_json
 from vhs.folders import Kind, Opening, decide, drop_drafts, move_aside, remove_replaced
 from vhs.paths import expanded
 from vhs.pictures import decode
@@ -240,12 +240,18 @@ class CollectedSet:
         return tuple(self.layout.features[feature])
 
     def gather(self, feature: str, indices: Sequence[int]) -> torch.Tensor:
-        """Features (B, ...) of the samples, in their stored dtype, as a copy in memory."""
+        """Features (B, ...) of the samples, in their stored dtype, as a copy in memory. Raises ConfigError, naming the
+        sample, for one that is not finite."""
         shape = self.require(feature)
         rows = [self._row(index) for index in indices]
         out = torch.empty((len(rows), *shape), dtype=getattr(torch, self.layout.dtype))
         for position, (shard, row) in enumerate(rows):
             out[position] = self._map(shard)[feature][row]
+        # a sum is NaN or infinite as soon as one of its terms is: one pass without a tensor of booleans
+        finite = torch.isfinite(out.flatten(1).sum(dim=1, dtype=torch.float32))
+        if not finite.all():
+            bad = indices[int((~finite).nonzero()[0])]
+            raise ConfigError(f"{self.name(bad)}: {feature} is NaN or infinite; collect this set again")
         return out
 
     def picture(self, index: int) -> Image:
@@ -277,22 +283,35 @@ class CollectedSet:
                 raise ConfigError(
                     f"{path}: truncated or corrupt ({first_line(error)}); remove it and run collect.py again"
                 ) from None
-            rows = len(self.layout.prompts_of(shard)) * self.layout.candidates
-            short = [name for name in self.layout.features if name not in tensors or len(tensors[name]) != rows]
-            if short:
-                raise ConfigError(
-                    f"{path}: {rows} samples of {short[0]} are needed; remove it and run collect.py again"
-                )
+            self._check_shard(path, shard, tensors)
             self._maps[shard] = tensors
         return self._maps[shard]
+
+    def _check_shard(self, path: Path, shard: int, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Raises ConfigError for a shard that is not this one: other shapes, or the samples of other prompts."""
+        layout, remedy = self.layout, "remove it and run collect.py again"
+        positions = layout.prompts_of(shard)
+        rows = len(positions) * layout.candidates
+        for name, shape in layout.features.items():
+            found = tensors.get(name)
+            if found is None or len(found) != rows:
+                raise ConfigError(f"{path}: {rows} samples of {name} are needed; {remedy}")
+            if tuple(found.shape[1:]) != tuple(shape):
+                raise ConfigError(
+                    f"{path}: {name} is {tuple(found.shape[1:])}, the index says {tuple(shape)}; {remedy}"
+                )
+        ids = torch.tensor([self.prompts[p].id for p in positions]).repeat_interleave(layout.candidates)
+        if "prompt" in tensors and not torch.equal(tensors["prompt"], ids):
+            raise ConfigError(f"{path}: has the samples of other prompts than the index says; {remedy}")
 
 
 def _read_prompts(folder: Path, layout: Layout) -> list[Prompt]:
     path = folder / "prompts.jsonl"
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    except (OSError, ValueError) as error:
+        rows = [parse_json(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        prompts = [Prompt(row["id"], row["prompt"], row["metadata"]) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); collect the set again") from None
     if len(rows) != layout.prompts:
         raise ConfigError(f"{path}: {len(rows)} prompts, the index says {layout.prompts}; collect the set again")
-    return [Prompt(row["id"], row["prompt"], row["metadata"]) for row in rows]
+    return prompts
