@@ -14,6 +14,7 @@ from vhs.pictures import decode
 from vhs.processes import current_process
 from vhs.records import Prompt
 from vhs.resolve import ResolvedRun, resolve
+from vhs.runs import seeds
 from vhs.runs.finish import finish
 from vhs.runs.folder import RunFolder
 from vhs.runs.manifest import describe
@@ -31,8 +32,20 @@ def run(config: RunConfig, say: Say = print, bar: bool = True) -> str:
     """Generates, chooses, saves and judges; returns the closing table and the places of what was written.
 
     `say` gets one line at a time. Raises a VHSError before any model loads where that can be known, KeyboardInterrupt
-    when interrupted; what is finished by then stays, and `cont: true` goes on from there.
+    when interrupted; what is finished by then stays, and `cont: true` goes on from there. With `seeds` that is one run
+    after the other, and a table over all of them.
     """
+    if not config.seeds:
+        return _one(config, say, bar)
+    seeds.require_own_folder(config)
+    for one in seeds.runs_of(config):
+        if closing := _one(one, say, bar):
+            say(closing)
+    return seeds.close(config) if current_process().first else ""
+
+
+def _one(config: RunConfig, say: Say, bar: bool) -> str:
+    """The run of one seed."""
     process = current_process()
     run, folder = resolve(config, process), RunFolder(config)
     with locked(folder) if process.first else nullcontext():
