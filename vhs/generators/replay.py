@@ -149,7 +149,7 @@ def stopped(pipeline: Any, call: Callable[[], Any], stop: Stop, count: int, draw
 
     def keep(key: Any, last: bool = False) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            # The scheduler's steps are counted, not the network's calls: with some guidance there are two of them a step.
+            # The scheduler's steps count, not the network's calls: with some guidance there are two of them a step.
             if steps.taken == stop.step:
                 outputs[key] = candidates.split(output, count)
                 if last:
