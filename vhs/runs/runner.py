@@ -15,7 +15,8 @@ from vhs.judges.rows import keep
 from vhs.pictures import decode
 from vhs.processes import current_process
 from vhs.records import Prompt
-from vhs.resolve import ResolvedRun, resolve
+from vhs.resolve import LoadedModels, ResolvedRun, resolve
+from vhs.runs.budget import within_budget
 from vhs.runs.finish import finish
 from vhs.runs.folder import RunFolder
 from vhs.runs.manifest import describe
@@ -58,11 +59,15 @@ def carry_out(run: ResolvedRun, say: Say, bar: bool) -> str:
         if process.first:
             recover(folder)
         process.wait()
-        return _run(run, folder, say if process.first else lambda line: None, bar)
+        say, models = say if process.first else lambda line: None, None
+        if run.config.budget_ms is not None:
+            run, models = within_budget(run, folder, say)
+            folder = RunFolder(run.config)
+        return _run(run, folder, models, say, bar)
 
 
-def _run(run: ResolvedRun, folder: RunFolder, say: Say, bar: bool) -> str:
-    """The run in a folder that is this command's alone."""
+def _run(run: ResolvedRun, folder: RunFolder, models: LoadedModels | None, say: Say, bar: bool) -> str:
+    """The run in a folder that is this command's alone; `models` where they are loaded already."""
     process, manifest = run.process, describe(run)
     opening = decide(run, folder, manifest)
     if opening == "done":
@@ -72,7 +77,7 @@ def _run(run: ResolvedRun, folder: RunFolder, say: Say, bar: bool) -> str:
         say(f"GenEval does not run: {run.judge_skipped}")
     process.wait()
     times = StageTimes(_device_wait(run))
-    source = _source(run, folder, times)
+    source = _source(run, folder, times, models)
     judges = [(spec, spec.load()) for spec in run.judges]
     if process.first:
         open_folder(opening, folder, manifest)
@@ -96,13 +101,13 @@ def _run(run: ResolvedRun, folder: RunFolder, say: Say, bar: bool) -> str:
     return _finished(run, folder)
 
 
-def _source(run: ResolvedRun, folder: RunFolder, times: StageTimes) -> Callable[[Prompt], PromptOutcome]:
+def _source(
+    run: ResolvedRun, folder: RunFolder, times: StageTimes, models: LoadedModels | None
+) -> Callable[[Prompt], PromptOutcome]:
     """Where the candidates come from."""
-    verifier = run.models.load_verifier()
     if not run.config.generates:
-        return Saved(run, folder, verifier, times)
-    models = run.models.load_generator(), verifier, run.models.load_reranker()
-    return Generated(BestOfN.of(run.config, *models, times=times), run)
+        return Saved(run, folder, run.models.load_verifier(), times)
+    return Generated(BestOfN.of(run.config, *(models or run.models.load()), times=times), run)
 
 
 def _finished(run: ResolvedRun, folder: RunFolder) -> str:
