@@ -11,6 +11,7 @@ from vhs.best_of_n import BestOfN
 from vhs.config.run import RunConfig
 from vhs.errors import ConfigError
 from vhs.files import read_json, write_json
+from vhs.folders import locked
 from vhs.judges.rows import keep
 from vhs.pictures import decode
 from vhs.processes import current_process
@@ -20,7 +21,7 @@ from vhs.runs.budget import within_budget
 from vhs.runs.finish import finish
 from vhs.runs.folder import RunFolder
 from vhs.runs.manifest import describe
-from vhs.runs.opening import adopt, close_folder, decide, locked, open_folder, recover
+from vhs.runs.opening import adopt, close_folder, decide, open_folder, recover
 from vhs.runs.sources import Generated, PromptOutcome, Saved
 from vhs.stages import StageTimes
 
@@ -55,7 +56,7 @@ def run_each(configs: Sequence[RunConfig], say: Say = print, bar: bool = True) -
 def carry_out(run: ResolvedRun, say: Say, bar: bool) -> str:
     """`run`, of what a configuration was resolved to."""
     process, folder = run.process, RunFolder(run.config)
-    with locked(folder) if process.first else nullcontext():
+    with locked(folder.root) if process.first else nullcontext():
         if process.first:
             recover(folder)
         process.wait()
