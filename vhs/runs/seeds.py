@@ -10,13 +10,15 @@ Nothing is stored per seed but runs, so each is continued, judged again and comp
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from vhs.config.run import RunConfig
 from vhs.errors import RunError
 from vhs.files import write_json
+from vhs.resolve import ResolvedRun, slices
+from vhs.runs.folder import RunFolder
 from vhs.runs.report.data import read_run
 from vhs.runs.report.paired import OverSeeds, System, over_seeds
 
@@ -27,9 +29,20 @@ def folder(config: RunConfig) -> Path:
 
 
 def of_seed(config: RunConfig, seed: int) -> RunConfig:
-    """The run of one seed."""
-    name = f"{config.name}_seed_{seed}"
-    return config.changed(name=name, output_path=str(folder(config)), seed=seed, seeds=None)
+    """The run of one seed. With `budget_ms` the first seed's run takes its number of candidates by measurement, and the
+    others take the same, or the seeds would not be comparable."""
+    values = {"name": f"{config.name}_seed_{seed}", "output_path": str(folder(config)), "seed": seed, "seeds": None}
+    if config.budget_ms is not None and seed != config.seeds[0]:
+        recorded = (RunFolder(of_seed(config, config.seeds[0])).manifest() or {}).get("config", {})
+        if recorded.get("budget_ms") == config.budget_ms:
+            values |= {"num_samples": recorded["num_samples"], "budget_ms": None}
+    return config.changed(**values)
+
+
+def of_run(run: ResolvedRun, seed: int) -> ResolvedRun:
+    """The same of what a configuration was resolved to; nothing is looked up again."""
+    config = of_seed(run.config, seed)
+    return replace(run, config=config, slices=slices(config, len(run.prompts), run.process.count))
 
 
 def runs_of(config: RunConfig) -> list[RunConfig]:
