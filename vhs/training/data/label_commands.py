@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +13,24 @@ from tqdm import tqdm
 
 from vhs.device import resolve_device, resolve_dtype
 from vhs.errors import ConfigError, PromptError
-from vhs.files import write_bytes
+from vhs.files import write_bytes, write_json
 from vhs.paths import find
+from vhs.pictures import open_picture
 from vhs.processes import current_process
 from vhs.training.data.store import CollectedSet
 from vhs.training.data.tasks import CaptionTask, ClipScoreTask, LabelTask, MetadataTask, PromptsTask, VerdictTask
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from vhs.geneval.evaluate import GenEval
     from vhs.processes import Process
     from vhs.training.data.captions import Captioner
     from vhs.training.data.language import ClipScorer
 
 Say = Callable[[str], None]
+Pair = tuple[Callable[[], "Image"], str]
+"""How a picture is read, and its text."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class CaptionFiles:
 
 @dataclass(frozen=True)
 class ClipScores:
-    """Mean CLIP-Score and number of pairs, with the prompts and with the captions."""
+    """Mean CLIP-Score and number of pairs: of the original pairs, of new pictures with prompts and with captions."""
 
     model: str
     scores: Mapping[str, tuple[float, int]]
@@ -125,11 +131,14 @@ def run_verdicts(config: VerdictTask, say: Say) -> VerdictCounts | None:
     return VerdictCounts(**total) if process.first else None
 
 
-def run_captions(config: CaptionTask, say: Say) -> CaptionFiles:
-    """A caption of every picture of the sets."""
+def run_captions(config: CaptionTask, say: Say) -> CaptionFiles | PromptFile:
+    """A caption of every picture of the sets, or the texts of a file in better words."""
     from vhs.training.data.captions import write_captions
 
-    process, sets = current_process(), _sets(config.data)
+    process = current_process()
+    if config.annotation is not None:
+        return _refine(config, process)
+    sets = _sets(config.data)
     captioner, source = _captioner(config, process)
     with tqdm(total=sum(map(len, sets)) // process.count, desc="captions", disable=not process.first) as bar:
         for data in sets:
@@ -137,6 +146,30 @@ def run_captions(config: CaptionTask, say: Say) -> CaptionFiles:
                 data, captioner, config.output, source=source, batch=config.batch, process=process, progress=bar.update
             )
     return CaptionFiles(tuple(data.folder / config.output for data in sets))
+
+
+def _refine(config: CaptionTask, process: Process) -> PromptFile:
+    from vhs.prompts import read_prompts
+    from vhs.training.data.captions import REFINE, write_refined
+    from vhs.training.data.language import load_text_model
+
+    texts = [prompt.text for prompt in read_prompts(find(config.annotation))]
+    question = config.question or REFINE
+    device = resolve_device(config.device, process)
+    dtype = resolve_dtype(config.dtype, device)
+    model = load_text_model(config.model, device, dtype, config.max_tokens, config.batch)
+    with tqdm(total=len(texts) // process.count, desc="captions", disable=not process.first) as bar:
+        write_refined(
+            texts,
+            model,
+            Path(config.output),
+            question,
+            source=f"{config.annotation} {config.model} {question}",
+            batch=config.batch,
+            process=process,
+            progress=bar.update,
+        )
+    return PromptFile(Path(config.output), len(texts))
 
 
 def _captioner(config: CaptionTask, process: Process) -> tuple[Captioner, str]:
@@ -156,29 +189,43 @@ def _captioner(config: CaptionTask, process: Process) -> tuple[Captioner, str]:
 
 
 def run_clip_score(config: ClipScoreTask, say: Say) -> ClipScores:
-    """Mean CLIP-Score of the pictures with their prompts and, where there are any, with their captions."""
-    from vhs.training.data.labels import read_captions
+    """Mean CLIP-Score of the original pairs where they are given, and of the collected pictures with their prompts
+    and, where there are any, with their captions: `captions` against `original` is the paper's 73.5 against 70.5."""
     from vhs.training.data.language import load_clip_scorer
 
-    sets = _sets(config.data)
-    texts: dict[str, list[dict[int, str]]] = {"prompts": [read_captions(data, None) for data in sets]}
-    if config.captions is not None:
-        texts["captions"] = [read_captions(data, config.captions) for data in sets]
+    pairs = _pairs(config)
     scorer = load_clip_scorer(config.model, resolve_device(config.device))
-    scores = {kind: _clip_scores(scorer, sets, said, kind, config) for kind, said in texts.items()}
-    return ClipScores(config.model, {kind: (sum(found) / len(found), len(found)) for kind, found in scores.items()})
+    scores = {kind: _clip_scores(scorer, found, kind, config.batch) for kind, found in pairs.items()}
+    means = {kind: (sum(found) / len(found), len(found)) for kind, found in scores.items()}
+    if config.output is not None:
+        figures = {kind: {"clip_score": mean, "pairs": count} for kind, (mean, count) in means.items()}
+        write_json(Path(config.output), {"config": config.model_dump(mode="json"), **figures})
+    return ClipScores(config.model, means)
 
 
-def _clip_scores(
-    scorer: ClipScorer, sets: Sequence[CollectedSet], texts: Sequence[dict[int, str]], kind: str, config: ClipScoreTask
-) -> list[float]:
-    """The score of every picture with its text; `texts` has those of each set, by sample index."""
+def _pairs(config: ClipScoreTask) -> dict[str, list[Pair]]:
+    """What each mean is over: how a picture is read, and its text."""
+    from vhs.training.data.labels import read_captions
+    from vhs.training.data.prompt_sets import read_llava_pairs
+
+    sets, found = _sets(config.data), {}
+    if config.pairs is not None:
+        original = read_llava_pairs(find(config.pairs), find(config.pairs_pictures), config.limit)
+        found["original"] = [(partial(open_picture, path), caption) for path, caption in original]
+    files = {"prompts": None} if config.captions is None else {"prompts": None, "captions": config.captions}
+    for kind, file in files.items():
+        found[kind] = []
+        for data in sets:
+            said = read_captions(data, file)
+            found[kind] += [(partial(data.picture, index), said[index]) for index in sorted(said)[: config.limit]]
+    return found
+
+
+def _clip_scores(scorer: ClipScorer, pairs: Sequence[Pair], kind: str, batch: int) -> list[float]:
     scores: list[float] = []
-    for data, said in zip(sets, texts, strict=True):
-        indices = sorted(said)[: config.limit]
-        for start in tqdm(range(0, len(indices), config.batch), desc=f"{kind}, batches"):
-            part = indices[start : start + config.batch]
-            scores += scorer([data.picture(index) for index in part], [said[index] for index in part])
+    for start in tqdm(range(0, len(pairs), batch), desc=f"{kind}, batches"):
+        part = pairs[start : start + batch]
+        scores += scorer([picture() for picture, _ in part], [text for _, text in part])
     return scores
 
 

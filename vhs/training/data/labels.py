@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from vhs.errors import ConfigError, RunError
@@ -131,22 +132,29 @@ def write_labels(
 
 
 def write_rows(
-    data: CollectedSet,
+    data: CollectedSet, indices: Sequence[int], lines: Callable[[Sequence[int]], list[str]], file: str, **options: Any
+) -> None:
+    """Writes a set's `file` with the lines of its samples; `options` are `write_parts`'s."""
+    write_parts(data.folder / file, indices, lines, **options)
+
+
+def write_parts(
+    path: Path,
     indices: Sequence[int],
     lines: Callable[[Sequence[int]], list[str]],
-    file: str,
     *,
     source: str = "",
     batch: int = 64,
     process: Process = Process(),
     progress: Progress = lambda done: None,
 ) -> None:
-    """Writes `file` with the lines of all samples, `batch` at a time, in parts that a stopped run goes on from.
+    """Writes the file `path` with the lines of all indices, `batch` at a time, in parts that a stopped run goes on
+    from.
 
     Processes share the parts; the file appears when all are there, in place of an older one. `source` says what the
     lines come from. Raises RunError when the parts there are of another source.
     """
-    parts = data.folder / f"{file}.parts"
+    parts = path.with_name(f"{path.name}.parts")
     note = parts / "source.txt"
     before = note.read_text(encoding="utf-8") if note.exists() else source
     if before != source:
@@ -160,12 +168,13 @@ def write_rows(
         if not paths[number].exists():
             made: list[str] = []
             for start in range(0, len(chunks[number]), batch):
-                made += lines(chunks[number][start : start + batch])
-                progress(len(made) - start)
+                chunk = chunks[number][start : start + batch]
+                made += lines(chunk)
+                progress(len(chunk))
             write_bytes(paths[number], "".join(made).encode())
     process.wait()
     if process.first:
-        write_bytes(data.folder / file, b"".join(path.read_bytes() for path in paths))
+        write_bytes(path, b"".join(part.read_bytes() for part in paths))
         shutil.rmtree(parts)
 
 
