@@ -1,7 +1,7 @@
 """A whole training as one file: stages in their order, each a configuration of the single commands.
 
-What is there already is not made again, so the same command goes on after an interruption; stages that go on by
-themselves (collecting, labelling, training) do so. `record` keeps what each stage was made with and how fast.
+Each command knows whether it is done, goes on where it was stopped, and refuses what was made otherwise; so the same
+pipeline goes on after an interruption. `record` keeps how fast each stage was, for `--plan`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-import vhs
 from vhs.config.run import Keys
 from vhs.config.yamlfile import build, combination_error, nearest, read_values
 from vhs.errors import ConfigError, RunError
@@ -35,7 +34,7 @@ class PipelineConfig(Keys):
     """pipeline.py: a verifier from data files to its figures."""
 
     record: str = Field(min_length=1)
-    """JSON file of what each stage was made with, how long it took and what it said."""
+    """JSON file of how many items a second each stage made."""
     stages: list[Stage] = Field(min_length=1)
     """In the order in which they run."""
 
@@ -91,75 +90,63 @@ def _step(stage: Stage, folder: Path, overrides: list[str]) -> Step:
         return Step(stage, None)
     beside = folder / stage.config
     keys = [*stage.set, *overrides, *(["cont=true"] if stage.command == "train" else [])]
-    return Step(stage, load_stage(stage.command, beside if beside.is_file() else stage.config, keys))
+    step = Step(stage, load_stage(stage.command, beside if beside.is_file() else stage.config, keys))
+    if getattr(step.config, "output", "") is None:
+        raise ConfigError(f"stage {stage.name}: {stage.config} has no output; name the file to write")
+    return step
 
 
 # ------------------------------------------------------------------------------------------------------------ running
 
 
 def run_pipeline(config: PipelineConfig, steps: Sequence[Step], say: Say) -> Done:
-    """Runs the stages that are not done, in their order, on all processes of the launcher.
+    """Runs the stages in their order on all processes of the launcher; what is done is left as it is.
 
-    Raises ConfigError for a stage that is done with other keys than it has now, before anything runs; and what the
-    stages raise.
+    Raises what the stages raise, RunError for what was made under other keys or from other files among it.
     """
-    process, record = current_process(), read_record(config)
-    for step in steps:
-        _check_same(step, record.get(step.stage.name), config)
+    process = current_process()
     ran = 0
     for number, step in enumerate(steps, start=1):
-        where = f"{number}/{len(steps)} {step.stage.name}"
-        left = step.left
-        process.wait()  # nobody may still look at what another process begins to write
-        if left is None:
-            if process.first:
-                say(f"{where}: done")
-            continue
+        left = process.agreed(step.left)
         if process.first:
-            say(f"{where}: {step.stage.command}, to make: {left}")
-        _run(steps, number - 1, config, process, say, fresh=left == "all")
-        ran += 1
+            say(f"{number}/{len(steps)} {step.stage.name}: " + ("done" if left is None else f"to make: {left}"))
+        _run(steps, number - 1, config, process, say, left)
+        ran += left is not None
     return Done(ran, len(steps) - ran, Path(config.record))
 
 
-def _run(steps: Sequence[Step], which: int, config: PipelineConfig, process: Process, say: Say, fresh: bool) -> None:
-    """One stage; where a single process does it the others wait. A `fresh` one tells how fast it is."""
+def _run(
+    steps: Sequence[Step], which: int, config: PipelineConfig, process: Process, say: Say, left: str | None
+) -> None:
+    """One stage; where a single process does it the others wait. One that is made whole here tells how fast it is."""
     step, started, done = steps[which], time.perf_counter(), None
-    if process.first or not (step.config is None or alone(step.config)):
-        done = _module(step.stage) if step.config is None else run_stage(step.config, say)
+    single = step.config is None or alone(step.config)
+    if process.first or not single:
+        if step.config is not None:
+            done = run_stage(step.config, say)
+        elif left is not None:
+            _module(step.stage)
     process.wait()
-    if process.first:
-        line = done.line() if done is not None else ""
-        say(f"{step.stage.name}: {line}")
-        seconds = round(time.perf_counter() - started, 3)
-        entry: dict[str, Any] = {"made_with": step.made_with(), "line": line, "seconds": seconds}
-        count = items(steps)[which]
-        if fresh and count is not None:
-            processes = 1 if step.config is None or alone(step.config) else process.count
-            entry |= {"items": count, "processes": processes, "rate": count / seconds / processes}
-        write_json(Path(config.record), read_record(config) | {step.stage.name: entry})
+    if process.first and left is not None:
+        say(f"{step.stage.name}: {done.line() if done is not None else step.stage.writes}")
+        count, seconds = items(steps)[which], time.perf_counter() - started
+        if left == "all" and count is not None:
+            each = 1 if single else process.count
+            entry = {"items": count, "seconds": round(seconds, 3), "processes": each, "rate": count / seconds / each}
+            write_json(Path(config.record), read_record(config) | {step.stage.name: entry})
         if step.left is not None:
             raise RunError(f"stage {step.stage.name}: ended, but {step.outputs[0]} is not whole; see its messages")
     process.wait()
     _forget()
 
 
-@dataclass(frozen=True)
-class _Ran:
-    path: str
-
-    def line(self) -> str:
-        return self.path
-
-
-def _module(stage: Stage) -> _Ran:
+def _module(stage: Stage) -> None:
     command = [sys.executable, "-m", stage.module, *stage.arguments]
     # a script of a checkout finds the project by sys.path, which a child does not inherit
-    found = os.pathsep.join(filter(None, [str(Path(vhs.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    found = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(command, check=False, env={**os.environ, "PYTHONPATH": found})
     if done.returncode:
         raise RunError(f"stage {stage.name}: {' '.join(command[1:])} ended with {done.returncode}")
-    return _Ran(stage.writes)
 
 
 def _forget() -> None:
@@ -177,15 +164,3 @@ def read_record(config: PipelineConfig) -> dict[str, Any]:
     """What is known of the stages that were run, by name."""
     path = Path(config.record)
     return read_json_object(path, RunError, "remove it") if path.exists() else {}
-
-
-def _check_same(step: Step, entry: dict[str, Any] | None, config: PipelineConfig) -> None:
-    if entry is None or step.left is not None:
-        return
-    before, now = entry["made_with"], step.made_with()
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
-            raise ConfigError(
-                f"stage {step.stage.name}: {step.outputs[0]} was made with {key}: {before.get(key)!r}, now "
-                f"{now.get(key)!r}; undo the change, or move it and what was made from it away"
-            )

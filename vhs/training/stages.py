@@ -24,6 +24,7 @@ from vhs.training.data.tasks import (
     VerdictTask,
     load_label_config,
 )
+from vhs.training.folder import finished, manifest
 
 StageConfig = Keys
 Say = Callable[[str], None]
@@ -34,12 +35,6 @@ CONFIGS: dict[str, type[Keys]] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
 }
-FREE = frozenset(
-    {"micro_batch", "batch", "device", "cont", "tracker", "reserve_gib", "gradient_checkpointing", "on_disk"}
-)
-"""Keys that may differ between a stage that is done and its configuration: they change how it ran, not what it gave."""
-
-
 ALONE = (PromptsTask, MetadataTask, ClipScoreTask, EvaluateConfig)
 """What a single process does."""
 
@@ -73,7 +68,7 @@ def run_stage(config: StageConfig, say: Say) -> Any:
 def written(config: StageConfig) -> list[Path]:
     """The files that are there when a stage is done; of a collected set, its index."""
     if isinstance(config, CollectConfig):
-        return [Path(config.output) / "index.json"]
+        return [config.folder / "index.json"]
     if isinstance(config, NormalizeConfig):
         return list(statistics_paths(config.output, config.feature))
     if isinstance(config, (VerdictTask, CaptionTask)) and config.data:
@@ -88,10 +83,11 @@ def missing(config: StageConfig) -> str | None:
     """What a stage has still to make, in a few words ("all" where nothing is there); None when it is done."""
     absent = [path for path in written(config) if not path.exists()]
     if absent:
-        begun = isinstance(config, TrainConfig) and (config.folder / "state").exists()
-        return "the rest" if begun or len(absent) < len(written(config)) else "all"
+        return "the rest" if len(absent) < len(written(config)) else "all"
     if isinstance(config, CollectConfig):
-        return _missing_shards(Path(config.output))
+        return _missing_shards(config.folder)
+    if isinstance(config, TrainConfig) and not finished(manifest(config.folder) or {}):
+        return "the rest"
     return None
 
 
@@ -150,9 +146,3 @@ class Step:
         if self.config is None:
             return None if self.outputs[0].exists() else "all"
         return missing(self.config)
-
-    def made_with(self) -> dict[str, Any]:
-        """What the outputs depend on."""
-        if self.config is None:
-            return {"module": self.stage.module, "arguments": self.stage.arguments}
-        return {key: value for key, value in self.config.model_dump(mode="json").items() if key not in FREE}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from vhs.geneval.evaluate import GenEval
+    from vhs.training.made import Made
 
 Captioner = Callable[[Sequence["Image"]], list[str]]
 Answers = Callable[[Sequence[str]], list[str]]
@@ -40,6 +41,7 @@ def write_captions(
     batch: int = 16,
     process: Process = Process(),
     progress: Progress = lambda done: None,
+    made: Made | None = None,
 ) -> None:
     """Captions every picture of a set; pictures that get an empty caption get no line. See `labels.write_rows`."""
 
@@ -47,7 +49,9 @@ def write_captions(
         captions = captioner([data.picture(index) for index in indices])
         return [line_of(data, index, caption=text) for index, text in zip(indices, captions, strict=True) if text]
 
-    write_rows(data, range(len(data)), lines, file, source=source, batch=batch, process=process, progress=progress)
+    write_rows(
+        data, range(len(data)), lines, file, source=source, batch=batch, process=process, progress=progress, made=made
+    )
 
 
 def write_refined(texts: Sequence[str], answers: Answers, path: Path, question: str = REFINE, **options: Any) -> None:

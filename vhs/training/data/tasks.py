@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from vhs.config.run import DeviceKey, Keys, Number
 from vhs.config.yamlfile import build, combination_error, nearest, read_values
 from vhs.errors import ConfigError
+from vhs.paths import expanded
 from vhs.training.config import Dtype, Feature
 
 
@@ -51,6 +52,12 @@ class CollectConfig(Keys):
     """Space that must remain free on the disk, GiB; otherwise nothing is collected."""
     require_records: bool = False
     """The pictures will be judged: every prompt must have GenEval's record, or nothing is collected."""
+    overwrite: bool = False
+    """Replace the set in the folder, whatever it is; the old one is kept until the new one is finished."""
+
+    @property
+    def folder(self) -> Path:
+        return expanded(self.output)
 
     @model_validator(mode="after")
     def _keeps_something(self) -> CollectConfig:
@@ -74,6 +81,8 @@ class NormalizeConfig(Keys):
     """Feature to measure."""
     output: str = Field(min_length=1)
     """Folder of the two files, `block_<l>_mean_bf16.pt` and `block_<l>_variance_bf16.pt`."""
+    overwrite: bool = False
+    """Make the files again, whatever another configuration has written there."""
     samples: int | None = Field(None, ge=1)
     """Only the first samples of the sets; absent: all."""
     per: Literal["channel", "token", "all"] = "channel"
@@ -90,6 +99,8 @@ class VerdictTask(Keys):
     """Run configuration (YAML) that names detector, classes and colour classifier."""
     output: str = "labels.jsonl"
     """File inside each set."""
+    overwrite: bool = False
+    """Make the file again, whatever another configuration has written there."""
     batch: int = Field(64, ge=1)
     """Pictures judged together."""
 
@@ -114,6 +125,8 @@ class CaptionTask(DeviceKey):
     """Detections below this score are not mentioned; absent: GenEval's threshold."""
     output: str = "captions.jsonl"
     """File inside each set."""
+    overwrite: bool = False
+    """Make the file again, whatever another configuration has written there."""
     batch: int = Field(16, ge=1)
     """Pictures captioned together."""
     max_tokens: int = Field(96, ge=1)
@@ -147,7 +160,9 @@ class ClipScoreTask(DeviceKey):
     pairs_pictures: str | None = None
     """Folder of the pictures that it names."""
     output: str | None = None
-    """JSON file of the figures; absent: they are only printed."""
+    """JSON file of the means and numbers of pairs; absent: they are only printed."""
+    overwrite: bool = False
+    """Make the file again, whatever another configuration has written there."""
     model: str = "openai/clip-vit-base-patch32"
     """CLIP model with both towers: Hub id or folder."""
     limit: int | None = Field(None, ge=1)
@@ -170,6 +185,8 @@ class MetadataTask(DeviceKey):
     """Prompt file."""
     output: str = Field(min_length=1)
     """JSON file of the records, in GenEval's form."""
+    overwrite: bool = False
+    """Make the file again, whatever another configuration has written there."""
     object_names: str = "data/object_names.txt"
     """The detector's class names, one per line."""
     backend: Literal["rules", "model"] = "rules"
@@ -196,6 +213,8 @@ class PromptsTask(Keys):
     """`reflect_dit`: CSV, JSON or JSONL rows with `prompt`. `llava`: the 558k caption JSON."""
     output: str = Field(min_length=1)
     """JSON prompt file to write."""
+    overwrite: bool = False
+    """Make the file again, whatever another configuration has written there."""
     limit: int | None = Field(None, ge=1)
     """Only the first distinct prompts; absent: all."""
 
