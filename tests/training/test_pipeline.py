@@ -81,7 +81,7 @@ def test_a_stage_that_was_done_with_other_keys_is_refused(chain):
 
 def test_a_plan_of_the_papers_size_needs_nothing_but_the_files(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    config, steps = load_pipeline(CONFIGS / "sana_sprint_hidden_7.yaml")
+    _, steps = load_pipeline(CONFIGS / "sana_sprint_hidden_7.yaml")
     rows = {row.name: row for row in costs(steps, {})}
     assert rows["collect_align"].items == 558128 and rows["collect"].items == 5900 * 20
     feature = 1024 * 2240 * 2

@@ -29,7 +29,17 @@ DRAFTS = (".train.json.tmp", ".log.jsonl.tmp")
 TRAINING = Kind(
     "training",
     "train.json",
-    ("checkpoint", "checkpoint.partial", "state", "state.old", "state.partial", "log.jsonl", "curves", *DRAFTS),
+    (
+        "checkpoint",
+        "checkpoint.partial",
+        "state",
+        "state.old",
+        "state.partial",
+        "log.jsonl",
+        "left_out.jsonl",
+        "curves",
+        *DRAFTS,
+    ),
     "give this one another name",
 )
 
