@@ -30,7 +30,7 @@ def bench(tmp_path, run_keys):
         for key in ("ckpt", "image_width", "image_height", "complex_human_instruction", "max_sequence_length")
     }
     (tmp_path / "run.yaml").write_text(yaml.safe_dump({**keys, "latent_verifier": False, "num_samples": 1}))
-    config = {"name": "small", "run": str(tmp_path / "run.yaml"), "verifiers": verifiers, "num_samples": [1, 4],
+    config = {"name": "small", "run": str(tmp_path / "run.yaml"), "verifiers": verifiers, "num_samples": [1, 2],
               "repeats": 1, "micro_batch": 2, "output_path": str(tmp_path / "out"), "random_weights": True}  # fmt: skip
     (tmp_path / "bench.yaml").write_text(yaml.safe_dump(config))
 
@@ -44,21 +44,21 @@ def test_every_verifier_and_n_has_a_row_in_all_files(bench, tmp_path, capsys):
     assert bench() == 0
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     rows = {(row["verifier"], row["num_samples"]): row for row in last["rows"]}
-    assert set(rows) == {(name, count) for name in VERIFIERS for count in (1, 4)}
+    assert set(rows) == {(name, count) for name in VERIFIERS for count in (1, 2)}
     for (_, count), row in rows.items():
         assert 0 < row["p5_ms"] <= row["median_ms"] <= row["p95_ms"]
         assert row["candidates_per_second"] == pytest.approx(1000 * count / row["median_ms"], rel=1e-3)
         assert row["tflop"] == pytest.approx(sum(row["flops"].values()) / 1e12, abs=1e-6)
     for name in VERIFIERS:
-        one, four = rows[name, 1]["flops"], rows[name, 4]["flops"]
-        assert four["LLM"] == 4 * one["LLM"] and four["text"] == one["text"]
-        assert four["decode"] == (4 if name == "clip" else 1) * one["decode"], "only a reader of pictures decodes all"
-    assert set(rows["hidden_1", 4]["flops"]) == {"text", "prefix", "suffix", "decode", "connector", "LLM"}
-    assert rows["clip", 4]["flops"]["re-encode"] > 0 and "re-encode" not in rows["latent", 4]["flops"]
+        one, two = rows[name, 1]["flops"], rows[name, 2]["flops"]
+        assert two["LLM"] == 2 * one["LLM"] and two["text"] == one["text"]
+        assert two["decode"] == (2 if name == "clip" else 1) * one["decode"], "only a reader of pictures decodes all"
+    assert set(rows["hidden_1", 2]["flops"]) == {"text", "prefix", "suffix", "decode", "connector", "LLM"}
+    assert rows["clip", 2]["flops"]["re-encode"] > 0 and "re-encode" not in rows["latent", 2]["flops"]
     assert json.loads((tmp_path / "out" / "small.json").read_text())["rows"] == last["rows"]
     with open(tmp_path / "out" / "small.csv") as file:
         assert [float(row["median_ms"]) for row in csv.DictReader(file)] == [row["median_ms"] for row in last["rows"]]
-    assert "| hidden_1 | 4 |" in (tmp_path / "out" / "small.md").read_text()
+    assert "| hidden_1 | 2 |" in (tmp_path / "out" / "small.md").read_text()
     # Counted without weights it is the same; text and question have their published lengths there, other ones here.
     assert bench("--flops") == 0
     counted = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
@@ -67,7 +67,7 @@ def test_every_verifier_and_n_has_a_row_in_all_files(bench, tmp_path, capsys):
             assert row["flops"][stage] == other["flops"][stage], (row["verifier"], stage)
         assert row["flops"].keys() == other["flops"].keys() and row["peak_gib"] > 0
     by_name = {(row["verifier"], row["num_samples"]): row for row in counted}
-    clip, hidden = by_name["clip", 4], by_name["hidden_1", 4]
+    clip, hidden = by_name["clip", 2], by_name["hidden_1", 2]
     assert clip["flops_saving"] == clip["vram_saving"] == 0
     assert hidden["flops_saving"] == pytest.approx(100 * (1 - hidden["tflop"] / clip["tflop"]), abs=0.1)
 
