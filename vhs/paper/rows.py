@@ -1,0 +1,164 @@
+"""A row of a table as runs: its configuration in a world, its folders, and how far they have come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vhs.config.run import RunConfig, load_config
+from vhs.errors import RunError, VHSError
+from vhs.paper.published import Published, Table
+from vhs.paths import find
+from vhs.resolve import resolve
+from vhs.runs import seeds
+from vhs.runs.compare import GENERATION, milliseconds
+from vhs.runs.folder import RunFolder
+from vhs.runs.report.data import read_run
+
+WORLDS = {"paper": Path("configs/paper"), "tiny": Path("configs/tiny_tables")}
+"""Where a world's rows are, one YAML file each, under the names of data/paper_results.yaml."""
+SINGLE = "main_200_single"
+"""The row of the single candidate, whose time budgets of the tiny world are multiples of."""
+SINGLE_MS = 200
+SETTLED = {"device", "dtype"}
+"""Keys that run.json has as they were settled on the machine."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table in a world: what the paper has for it, and the configuration whose runs make it.
+
+    `multiple` is its budget in times of a single candidate where that is how it is stated.
+    """
+
+    published: Published
+    file: Path
+    config: RunConfig
+    multiple: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its configuration."""
+        return self.published.config
+
+    @property
+    def runs(self) -> list[RunConfig]:
+        """One per seed."""
+        return seeds.runs_of(self.config)
+
+    def missing(self) -> list[RunConfig]:
+        """The runs that are not finished. Raises RunError where a folder holds another run."""
+        return [one for one in self.runs if finished(one) is None]
+
+    @property
+    def unmeasured(self) -> bool:
+        """Its budget is stated in times of a single candidate, which has not run yet."""
+        return self.multiple is not None and self.config.budget_ms is None
+
+
+def rows_of(table: Table, world: str, count: int | None, overrides: Sequence[str], measured: bool) -> list[Row]:
+    """The rows of a table that a world has, with the first `count` seeds (None: the file's own) and under `overrides`.
+
+    `measured`: the number of candidates is this machine's for the row's budget, not the paper's; the tiny world has
+    no other. Raises ConfigError.
+    """
+    found = [_row(one, world, count, overrides) for one in table.rows if find(_file(one.config, world)).is_file()]
+    if world == "tiny":
+        time = single_time(_row(Published(config=SINGLE, row=""), world, count, overrides))
+        return [_within(row, time) for row in found]
+    return [_at_budget(row, row.published.budget_ms) if measured else row for row in found]
+
+
+def _file(name: str, world: str) -> Path:
+    return WORLDS[world] / f"{name}.yaml"
+
+
+def _row(published: Published, world: str, count: int | None, overrides: Sequence[str]) -> Row:
+    file = _file(published.config, world)
+    config = load_config(file, overrides)
+    return Row(published, file, config.changed(seeds=first_seeds(config, count)))
+
+
+def first_seeds(config: RunConfig, count: int | None) -> list[int]:
+    """The configuration's seeds, cut to `count` or gone on with from the largest."""
+    known = list(config.seeds or [config.seed])
+    further = range(max(known) + 1, max(known) + 1 + max(0, (count or 0) - len(known)))
+    return known[:count] + list(further)
+
+
+def _chooses(row: Row) -> bool:
+    """Its budget buys candidates: not a single one, nor as many as a curve wants."""
+    return row.config.latent_verifier and row.published.best_of != 1 and row.published.budget_ms is not None
+
+
+def _at_budget(row: Row, budget: float | None) -> Row:
+    if not _chooses(row) or budget is None:
+        return row
+    return Row(row.published, row.file, row.config.changed(budget_ms=budget), row.multiple)
+
+
+def _within(row: Row, time: float | None) -> Row:
+    """The row at its budget in times of the single candidate, which takes `time` milliseconds."""
+    if not _chooses(row):
+        return row
+    multiple = row.published.budget_ms / SINGLE_MS
+    stated = Row(row.published, row.file, row.config, multiple)
+    return _at_budget(stated, None if time is None else round(multiple * time, 1))
+
+
+def single_time(row: Row) -> float | None:
+    """Milliseconds of a single candidate, from the text to the picture: the median over the prompts of its first run;
+    None before that."""
+    folder = finished(row.runs[0])
+    if folder is None:
+        return None
+    return milliseconds({"prompts": read_run(folder).timings}, GENERATION)
+
+
+def finished(config: RunConfig) -> Path | None:
+    """The folder of a finished run, None where it is not finished. Raises RunError where it holds another run."""
+    folder = RunFolder(config)
+    manifest = folder.manifest()
+    if manifest is None:
+        return None
+    if different := differences(manifest, config):
+        raise RunError(
+            f"{folder.root}: made with {'; '.join(different[:3])}; move it away, or give another output_path"
+        )
+    try:
+        expected = manifest["prompts"]["count"]
+    except (KeyError, TypeError):
+        raise RunError(f"{folder.root / 'run.json'}: not the record of a run (prompts: count is missing)") from None
+    whole = all(folder.done(number) for number in range(expected)) and (folder.root / "summary.json").is_file()
+    return folder.root if whole else None
+
+
+def differences(manifest: Mapping[str, Any], config: RunConfig) -> list[str]:
+    """What a run was made with where a row asks for something else; a key that it did not know
+    yet does not count."""
+    there, here = manifest.get("config", {}), config.model_dump(mode="json")
+    keys = set(here) - SETTLED - set(RunConfig.keys_where(results=False))
+    if config.budget_ms is not None:
+        keys = keys - {"num_samples"} | {"budget_ms"}
+    return [
+        f"{key} {there[key]} where the row has {here[key]}"
+        for key in sorted(keys)
+        if key in there and there[key] != here[key]
+    ]
+
+
+def blocked(config: RunConfig) -> str | None:
+    """Why a run cannot be made as things are (weights that are neither here nor on the Hub, a wrong key), or None.
+
+    No network is used: what the Hub may have is not missing.
+    """
+    try:
+        run = resolve(config, fetch="nothing")
+        for source in run.sources:
+            if source.path is None and source.repository is None:
+                source.require()
+    except VHSError as error:
+        return str(error)
+    return None
