@@ -43,7 +43,7 @@ PROMPTS, HELD_OUT_PROMPTS, PER_PROMPT = 5200, 1200, 8
 OTHER_PROMPTS = 2
 RUN = "configs/tiny.yaml"
 BLOCKS = [1, 5, 7, 9, 19]
-"""Block 7 is the verifier's; the others and the final latent are for the ablations in `configs/paper/`."""
+"""Block 7 is the verifier's; the others and the final latent are for the ablations in `configs/tiny_ablations/`."""
 
 
 def prompt_file(name: str, prompts: list[dict]) -> str:

@@ -36,6 +36,9 @@ class TrainConfig(Keys):
     """Share of the distinct prompts that is held out for the evaluation loss; 0: none."""
     fraction: Number = Field(1.0, gt=0, le=1)
     """Share of the training prompts that is used; smaller shares are inside larger ones."""
+    decontaminate: bool = True
+    """Leave out training prompts that are GenEval's own (or GenEval 2's, where data/geneval2_data.jsonl is there); they
+    are listed in `left_out.jsonl`."""
     feature: Feature = "hidden_7"
     """What the verifier reads."""
     labels: str = "labels.jsonl"

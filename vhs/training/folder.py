@@ -25,7 +25,6 @@ FREE = (
     "name", "output_path", "cont", "overwrite", "tracker", "micro_batch", "gradient_checkpointing", "log_every",
 )  # fmt: skip
 """Keys that may differ between a training and its continuation: they change where and how fast it runs."""
-DRAFTS = (".log.jsonl.tmp",)
 TRAINING = Kind(
     "training",
     "train.json",
@@ -36,8 +35,10 @@ TRAINING = Kind(
         "state.old",
         "state.partial",
         "log.jsonl",
+        "left_out.jsonl",
         "curves",
         ".log.jsonl.tmp",
+        ".left_out.jsonl.tmp",
     ),
     "give this one another name",
 )
@@ -115,7 +116,7 @@ def recover(folder: Path) -> None:
         os.rename(folder / "state.old", folder / "state")
     for name in ("state.old", "state.partial", "checkpoint.partial"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    drop_drafts(folder, "train.json", "log.jsonl")
+    drop_drafts(folder, "train.json", "log.jsonl", "left_out.jsonl")
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:

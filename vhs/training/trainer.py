@@ -2,6 +2,7 @@
 
     <output_path>/<name>/checkpoint/   the verifier: of the best evaluation loss, or of the end without evaluation
                         /state/        what `cont: true` resumes from
+                        /left_out.jsonl  prompts that are not trained on, since evaluations ask them
                         /log.jsonl     loss, learning rate and norm of the gradient; evaluations
                         /train.json    the configuration and how it ended
 
@@ -12,12 +13,13 @@ the whole batch, over all processes and accumulation steps, so its gradient does
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
 
 from vhs.errors import RunError
-from vhs.files import read_json
+from vhs.files import read_json, write_bytes
 from vhs.folders import locked
 from vhs.metrics import within_prompt_auc
 from vhs.processes import current_process
@@ -252,6 +254,7 @@ class Trainer:
         """
         config, accelerator, began = self.config, self.accelerator, time.perf_counter()
         record = state.begin(accelerator, self.model, self.optimizer, config, self.manifest)
+        left_out = self._list_left_out()
         eval_every, save_every = config.eval_every or self.steps_per_epoch, config.save_every or self.steps_per_epoch
         running, since = torch.zeros((), device=accelerator.device), 0
         for step in range(record.step, self.steps):
@@ -274,8 +277,17 @@ class Trainer:
             self._keep(record, {})
         seconds = round(time.perf_counter() - began, 1)
         result = Result(config.folder / "checkpoint", self.steps, record.best_step, record.best, seconds)
-        state.finish(accelerator, config, self.manifest, record, result.seconds)
+        state.finish(accelerator, config, {**self.manifest, "left_out": left_out}, record, seconds)
         return result
+
+    def _list_left_out(self) -> dict[str, int]:
+        """Lists the prompts that evaluations ask as well; returns how many of them are equal, and equal in words."""
+        found = self.train_data.left_out
+        if found and self.accelerator.is_main_process:
+            lines = (json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in found)
+            write_bytes(self.config.folder / "left_out.jsonl", "".join(lines).encode())
+        kinds = [one.kind for one in found]
+        return {"exact": kinds.count("exact"), "normalised": kinds.count("normalised")}
 
     def _evaluated(self, record: state.Record, progress: Progress) -> None:
         figures = self.evaluate()
@@ -323,7 +335,9 @@ def train(
             return _result_of(config)
         trainer = Trainer(config, manifest)
         held = f", {len(trainer.eval_data)} held out" if trainer.eval_data else ""
-        say(f"{len(trainer.train_data)} samples{held}; {trainer.steps} steps of {config.batch_size}")
+        out = len(trainer.train_data.left_out)
+        left_out = f", {out} prompts of evaluations left out" if out else ""
+        say(f"{len(trainer.train_data)} samples{held}{left_out}; {trainer.steps} steps of {config.batch_size}")
         return trainer.run(progress)
 
 

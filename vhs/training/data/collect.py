@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vhs.errors import RunError
-from vhs.pictures import encode
+from vhs.pictures import BYTES_PER_PIXEL, encode
 from vhs.processes import Process
 from vhs.records import Prefix, Prompt
 from vhs.seeding import candidate_seed
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from vhs.generators.base import Generator, GeneratorInfo
 
 GIB = 1024**3
-PICTURE_BYTES_PER_PIXEL = {"png": 2.0, "jpg": 0.4}
-"""A rule of thumb for the estimate of disk space: photographs compress to about this much."""
 Tower = Callable[[Sequence["Image"]], torch.Tensor]
 
 
@@ -101,7 +99,7 @@ def plan(
 def bytes_per_sample(layout: Layout, image_size: tuple[int, int]) -> int:
     """Exact for features, a rule of thumb for pictures."""
     each = torch.empty((), dtype=getattr(torch, layout.dtype)).element_size()
-    picture = PICTURE_BYTES_PER_PIXEL.get(layout.pictures or "", 0.0) * prod(image_size)
+    picture = BYTES_PER_PIXEL.get(layout.pictures or "", 0.0) * prod(image_size)
     return sum(prod(shape) for shape in layout.features.values()) * each + int(picture)
 
 

@@ -147,10 +147,16 @@ def count_labels(data: CollectedSet, file: str) -> dict[str, int]:
 
 
 def write_rows(
-    data: CollectedSet,
+    data: CollectedSet, indices: Sequence[int], lines: Callable[[Sequence[int]], list[str]], file: str, **options: Any
+) -> None:
+    """Writes a set's `file` with the lines of its samples; `options` are `write_parts`'s."""
+    write_parts(data.folder / file, indices, lines, **options)
+
+
+def write_parts(
+    file: Path,
     indices: Sequence[int],
     lines: Callable[[Sequence[int]], list[str]],
-    file: str,
     *,
     source: str = "",
     batch: int = 64,
@@ -158,14 +164,14 @@ def write_rows(
     progress: Progress = lambda done: None,
     made: Made | None = None,
 ) -> None:
-    """Writes `file` with the lines of all samples, `batch` at a time, in parts that a stopped run goes on from.
+    """Writes `file` with the lines of all indices, `batch` at a time, in parts that a stopped run goes on from.
 
     Processes share the parts; the file appears when all are there, in place of an older one, with the record of how it
     was `made`. `source` says what the lines come from. Raises RunError when the parts there are of another source.
     """
-    parts = _parts(data, file)
+    parts = _parts(file)
     if process.first:
-        _forget(data, file)
+        _forget(file)
     note = parts / "source.txt"
     before = note.read_text(encoding="utf-8") if note.exists() else source
     if before != source and not (made and made.overwrite):
@@ -173,7 +179,7 @@ def write_rows(
     process.wait()
     if process.first:
         if before != source:
-            _drop(data, file)
+            _drop(file)
         write_bytes(note, source.encode())
     process.wait()
     chunks = [indices[start : start + PART] for start in range(0, len(indices), PART)]
@@ -182,40 +188,41 @@ def write_rows(
         if not paths[number].exists():
             said: list[str] = []
             for start in range(0, len(chunks[number]), batch):
-                said += lines(chunks[number][start : start + batch])
-                progress(len(said) - start)
+                chunk = chunks[number][start : start + batch]
+                said += lines(chunk)
+                progress(len(chunk))
             write_bytes(paths[number], "".join(said).encode())
     process.wait()
     if process.first:
         content = b"".join(path.read_bytes() for path in paths)
         if made is not None:
-            made.write({data.folder / file: content})
+            made.write({file: content})
         else:
-            write_bytes(data.folder / file, content)
-        _drop(data, file)
+            write_bytes(file, content)
+        _drop(file)
 
 
-def _parts(data: CollectedSet, file: str) -> Path:
-    return data.folder / f"{file}.parts"
+def _parts(file: Path) -> Path:
+    return file.with_name(f"{file.name}.parts")
 
 
-def _drop(data: CollectedSet, file: str) -> None:
+def _drop(file: Path) -> None:
     """Removes the parts of a file, in one step for whoever comes next."""
-    os.rename(_parts(data, file), data.folder / f".{file}.parts.old")
-    _forget(data, file)
+    os.rename(_parts(file), file.with_name(f".{file.name}.parts.old"))
+    _forget(file)
 
 
-def tidy(data: CollectedSet, file: str, source: str) -> None:
+def tidy(file: Path, source: str) -> None:
     """Removes what is left of the parts of a finished file, where the writing was stopped at its very end."""
-    note = _parts(data, file) / "source.txt"
+    note = _parts(file) / "source.txt"
     if note.exists() and note.read_text(encoding="utf-8") == source:
-        _drop(data, file)
-    _forget(data, file)
+        _drop(file)
+    _forget(file)
 
 
-def _forget(data: CollectedSet, file: str) -> None:
+def _forget(file: Path) -> None:
     """Removes the parts that were dropped."""
-    shutil.rmtree(data.folder / f".{file}.parts.old", ignore_errors=True)
+    shutil.rmtree(file.with_name(f".{file.name}.parts.old"), ignore_errors=True)
 
 
 def line_of(data: CollectedSet, index: int, **values: Any) -> str:

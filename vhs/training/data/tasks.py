@@ -106,17 +106,19 @@ class VerdictTask(Keys):
 
 
 class CaptionTask(DeviceKey):
-    """label.py: a caption of every collected picture, for stage 1."""
+    """label.py: a caption of every collected picture, for stage 1; or captions of a file in better words."""
 
     task: Literal["captions"]
-    data: list[str] = Field(min_length=1)
+    data: list[str] = []
     """Collected sets with pictures."""
+    annotation: str | None = None
+    """Prompt file whose texts are put into better words, instead of sets; `output` is then a JSONL prompt file."""
     backend: Literal["model", "detector"] = "model"
     """`model`: an image-text model is asked the paper's caption prompt. `detector`: GenEval's detector and colours."""
     model: str = "google/gemma-3-4b-it"
-    """Image-text-to-text model of transformers: Hub id or folder."""
+    """Image-text-to-text model of transformers (for texts any model with a chat template): Hub id or folder."""
     question: str | None = None
-    """What the model is asked; absent: the paper's caption prompt."""
+    """What the model is asked; absent: the paper's caption prompt, or for texts one of this project, with {caption}."""
     judge: str | None = None
     """Run configuration (YAML) of the detector backend."""
     min_score: Number | None = Field(None, ge=0, lt=1)
@@ -133,26 +135,46 @@ class CaptionTask(DeviceKey):
     """Precision of the model; `auto` is float32 on the CPU and bfloat16 elsewhere."""
 
     @model_validator(mode="after")
-    def _has_a_judge(self) -> CaptionTask:
+    def _combinations(self) -> CaptionTask:
+        if bool(self.data) == (self.annotation is not None):
+            raise combination_error("data", "sets with pictures (data) or a file of texts (annotation); give one")
+        if self.annotation is not None and self.backend != "model":
+            raise combination_error("backend", "texts are rewritten by a model; leave it out")
+        if self.annotation is not None and self.question is not None and "{caption}" not in self.question:
+            raise combination_error("question", "{caption} is needed in it, where the text goes")
         if self.backend == "detector" and self.judge is None:
             raise combination_error("judge", "missing; backend: detector needs the run configuration of a detector")
         return self
 
 
 class ClipScoreTask(DeviceKey):
-    """label.py: CLIP-Score of pictures with their captions, and with their prompts."""
+    """label.py: CLIP-Score of collected pictures with their captions and prompts, and of the original pairs."""
 
     task: Literal["clip_score"]
     data: list[str] = Field(min_length=1)
     """Collected sets with pictures."""
     captions: str | None = "captions.jsonl"
     """File of captions inside each set; null: prompts only."""
+    pairs: str | None = None
+    """LLaVA's JSON of the original pairs (`image` and a conversation), which the new ones are compared with."""
+    pairs_pictures: str | None = None
+    """Folder of the pictures that it names."""
+    output: str | None = None
+    """JSON file of the means and numbers of pairs; absent: they are only printed."""
+    overwrite: bool = False
+    """Make the file again, whatever another configuration has written there."""
     model: str = "openai/clip-vit-base-patch32"
     """CLIP model with both towers: Hub id or folder."""
     limit: int | None = Field(None, ge=1)
-    """Only the first samples of each set; absent: all."""
+    """Only the first samples of each set, and the first original pairs; absent: all."""
     batch: int = Field(64, ge=1)
     """Pairs scored together."""
+
+    @model_validator(mode="after")
+    def _pairs_with_pictures(self) -> ClipScoreTask:
+        if (self.pairs is None) != (self.pairs_pictures is None):
+            raise combination_error("pairs", "the file of pairs and the folder of its pictures; give both or neither")
+        return self
 
 
 class MetadataTask(DeviceKey):
