@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vhs.errors import CheckpointError, RunError, VHSError
+from vhs.errors import CheckpointError, RunError, VHSError, first_line
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Turns what a library raises while it writes below `place`, on a full disk for example, into a RunError."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        said = getattr(error, "strerror", None) or first_line(error)
+        raise RunError(f"{place}: cannot be written ({said}); check the disk and output_path") from error
 
 
 class KeyTwiceError(ValueError):

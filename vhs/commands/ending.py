@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from vhs.errors import VHSError
+from vhs.errors import VHSError, first_line, is_memory
 
-SURROUNDINGS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+SURROUNDINGS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 """What a full disk, a quota or a read-only folder answers, whoever wrote there."""
 
 
@@ -43,6 +43,10 @@ def exit_code(call: Callable[[], None], interrupted: str) -> int:
         if error.errno not in SURROUNDINGS:
             raise
         return _say(f"error: {error.filename or 'output'}: {error.strerror}", 2)
+    except (MemoryError, RuntimeError) as error:
+        if not is_memory(error):
+            raise
+        return _say(f"error: not enough memory ({first_line(error)[:200]}); use a smaller micro_batch", 2)
     except KeyboardInterrupt as stop:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would only show where Python's own end was cut
         ended, number = (

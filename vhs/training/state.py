@@ -18,7 +18,7 @@ from accelerate.utils import ProjectConfiguration
 
 from vhs.checkpoints.boundary import loading
 from vhs.errors import ConfigError
-from vhs.files import write_bytes, write_json
+from vhs.files import write_bytes, write_json, writing
 from vhs.training.config import TrainConfig
 from vhs.training.folder import close_training, decide_training, open_training, read_state, replace_state
 
@@ -82,17 +82,18 @@ def save_state(accelerator: Accelerator, config: TrainConfig, record: Record) ->
     """Replaces the saved state by the present one."""
     folder = config.folder
     partial = folder / "state.partial"
-    if accelerator.is_main_process:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    with _without_warnings("accelerate.utils.other"):  # about a tied head, which is stored once
-        accelerator.save_state(str(partial))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        content = {"record": asdict(record), "config": config.model_dump(mode="json")}
-        (partial / "record.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        replace_state(folder)
+    with writing(partial):
+        if accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        accelerator.wait_for_everyone()
+        with _without_warnings("accelerate.utils.other"):  # about a tied head, which is stored once
+            accelerator.save_state(str(partial))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            content = {"record": asdict(record), "config": config.model_dump(mode="json")}
+            write_json(partial / "record.json", content)
+            replace_state(folder)
     accelerator.wait_for_everyone()
 
 

@@ -92,7 +92,7 @@ def test_further_verdicts_may_not_contradict_each_other_or_the_labels(folder: Pa
     (folder / "more.jsonl").write_text(json.dumps(row))
     keys = config(data=[str(folder)], more_labels="more.jsonl", eval_fraction=0)
     with pytest.raises(ConfigError, match=r"candidate 0 has another verdict on its own prompt than in labels.jsonl"):
-        load_data(keys, load_tokenizer(keys.init))
+        load_data(keys, load_tokenizer(Path(keys.init)))
 
 
 @pytest.mark.parametrize("weights", [[0, 1], [0.37, -0.63], [0.0, 0.0]])
