@@ -9,7 +9,7 @@ from pathlib import Path
 from vhs.paths import find
 from vhs.prompts import read_prompts
 from vhs.training.config import EvaluateConfig, TrainConfig
-from vhs.training.data.store import Layout, read_index
+from vhs.training.data.store import read_layout
 from vhs.training.data.tasks import CaptionTask, CollectConfig, MetadataTask, NormalizeConfig, PromptsTask
 from vhs.training.stages import Step
 
@@ -69,5 +69,5 @@ def _prompts(file: str, counts: Mapping[str, int | None]) -> int | None:
 
 def _samples(folder: str, counts: Mapping[str, int | None]) -> int | None:
     if (Path(folder) / "index.json").exists():
-        return Layout(**read_index(Path(folder))).samples
+        return read_layout(Path(folder)).samples
     return counts.get(folder)
