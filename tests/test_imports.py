@@ -14,6 +14,7 @@ LAYERS = (
     {"vhs.errors", "vhs.records", "vhs.paths"},
     {
         "vhs.files",
+        "vhs.folders",
         "vhs.processes",
         "vhs.seeding",
         "vhs.select",

@@ -8,6 +8,7 @@ with an error counts that, and the others follow it. Nothing but training exchan
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import sys
 import threading
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from vhs.errors import ConfigError, RunError, first_line
 
@@ -33,12 +34,14 @@ NAMES = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 @dataclass(frozen=True)
 class Process:
-    """Process `index` of `count`; `local` is its number on its machine; `wait` returns when all have called it."""
+    """Process `index` of `count`; `local` is its number on its machine; `wait` returns when all have called it;
+    `agreed(value)` is the first process's value in all of them."""
 
     index: int = 0
     count: int = 1
     local: int = 0
     wait: Callable[[], None] = lambda: None
+    agreed: Callable[[Any], Any] = lambda value: value
 
     @property
     def first(self) -> bool:
@@ -68,7 +71,7 @@ def current_process(timeout: float = TIMEOUT) -> Process:
         return Process()
     index, count, local = _places()
     meeting = _meet(index, count, 60 * timeout)
-    return Process(index, count, local, meeting.wait)
+    return Process(index, count, local, meeting.wait, meeting.agreed)
 
 
 def wait() -> None:
@@ -129,6 +132,14 @@ class _Meeting:
                 arrived = self.store.add(name, 0)
         except RuntimeError as error:
             raise RunError(_gone(error)) from None
+
+    def agreed(self, value: Any) -> Any:
+        """The first process's value, which JSON can hold."""
+        name = f"agreed {self.waits}"
+        if self.index == 0:
+            self.store.set(name, json.dumps(value))
+        self.wait()
+        return json.loads(self.store.get(name))
 
     def fail(self) -> bool:
         """Tells the others that this process ends with an error; whether it is the first to say so."""
@@ -234,7 +245,9 @@ def _places() -> tuple[int, int, int]:
             f"WORLD_SIZE: {count} processes, but {', '.join(missing)} is not set; start them with accelerate launch or "
             "torchrun, or unset WORLD_SIZE"
         )
-    index, local, port = (_number(name, "start the processes with torchrun") for name in ("RANK", "LOCAL_RANK", NAMES[-1]))
+    index, local, port = (
+        _number(name, "start the processes with torchrun") for name in ("RANK", "LOCAL_RANK", NAMES[-1])
+    )
     if index >= count:
         raise ConfigError(f"RANK: {index} of {count} processes (WORLD_SIZE); they are numbered from 0")
     return index, count, local

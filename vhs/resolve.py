@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from vhs.checkpoints.source import Source
 from vhs.config.run import RunConfig
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from vhs.verifiers.base import Verifier
 
 Fetch = Literal["all", "configs", "nothing"]
+LoadedModels: TypeAlias = "tuple[Generator, Verifier | None, Verifier | None]"
+"""Generator, verifier and a cascade's second verifier, on their device."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ class ResolvedModels:
     def load_reranker(self) -> Verifier | None:
         """The second verifier of a cascade, None without one. Raises CheckpointError."""
         return self.reranker.load(self.device, self.dtype, self.micro_batch) if self.reranker else None
+
+    def load(self) -> LoadedModels:
+        """All three. Raises CheckpointError."""
+        verifier = self.load_verifier()
+        return self.load_generator(), verifier, self.load_reranker()
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,8 @@ def test_every_key_says_what_it_means() -> None:
 
 def test_what_the_rest_of_the_project_asks_of_the_keys_stands_with_them() -> None:
     assert set(RunConfig.keys_where(results=False)) == {
-        "name", "output_path", "cont", "overwrite", "re_eval", "micro_batch", "offload", "intermediate_benchmarking",
+        "name", "output_path", "cont", "overwrite", "re_eval", "budget_ms", "micro_batch", "offload",
+        "intermediate_benchmarking",
     }  # fmt: skip
     assert {"ckpt", "lora_weights", "annotation", "normalization"} <= set(RunConfig.keys_where(path=True))
     assert {"ckpt", "sana_lora_weights", "latent_verifier_path", "tokenizer_path"} <= set(

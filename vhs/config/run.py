@@ -237,6 +237,9 @@ class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
     """Vision-language model of `geneval2` and `vqa_score`, instead of the registry's (Qwen3-VL-8B-Instruct)."""
     num_samples: int = key(8, ge=1, le=65536, unit="candidates per prompt")
     """The N of best-of-N."""
+    budget_ms: Number | None = key(None, gt=0, unit="milliseconds", results=False)
+    """The largest N is taken instead with which a prompt, from its text to the decoded winner, lasts at most this long
+    here in `prod`. It is measured when the run begins; run.json has it as `num_samples`."""
     seed: int = key(42, ge=0, lt=2**63)
     """Seed of the run; the noise follows from it."""
     noise: Literal["candidate", "published"] = key("candidate")
@@ -341,6 +344,8 @@ def _conflicts(config: RunConfig) -> Iterable[tuple[str, str]]:
             f"false leaves nothing to choose by among {config.num_samples} candidates in prod; "
             "set num_samples: 1 or generation_mode: dev",
         )
+    if config.budget_ms is not None and not (config.latent_verifier and config.generates):
+        yield "budget_ms", "buys candidates to choose among: it needs latent_verifier: true and no imgs_path or re_eval"
     if config.hidden_step is not None and config.hidden_step > config.num_inference_steps:
         yield "hidden_step", f"{config.hidden_step} is past the last of {config.num_inference_steps} denoising steps"
     yield from _sana_sprint_alone(config)

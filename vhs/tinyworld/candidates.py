@@ -19,7 +19,7 @@ from vhs.geneval.spec import resolve_judge
 from vhs.records import Detection
 from vhs.tinyworld import recipe
 from vhs.tinyworld.language_model import candidate_record, true_relations, two_shapes
-from vhs.tinyworld.scenes import (
+from vhs.tinyworld.scenes import (  # fmt: skip
     COLORS,
     HELD_OUT_PAIRS,
     OPPOSITE,
@@ -31,7 +31,7 @@ from vhs.tinyworld.scenes import (
     held_out,
     in_words,
     sample_prompts,
-)  # fmt: skip
+)
 from vhs.training.commands import run_collect
 from vhs.training.data.captions import with_colors
 from vhs.training.data.labels import line_of, write_rows
@@ -43,7 +43,7 @@ PROMPTS, HELD_OUT_PROMPTS, PER_PROMPT = 5200, 1200, 8
 OTHER_PROMPTS = 2
 RUN = "configs/tiny.yaml"
 BLOCKS = [1, 5, 7, 9, 19]
-"""Block 7 is the verifier's; the others and the final latent are for the ablations in `configs/paper/`."""
+"""Block 7 is the verifier's; the others and the final latent are for the ablations in `configs/tiny_ablations/`."""
 
 
 def prompt_file(name: str, prompts: list[dict]) -> str:

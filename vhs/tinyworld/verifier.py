@@ -1,7 +1,7 @@
 """Stage 10: block 7's statistics, then the verifier in two stages: connector alignment, then connector and LLM.
 
-The configurations are `configs/paper/shipped_align.yaml` and `configs/paper/shipped.yaml`; the result is copied to
-`ckpts/tiny/verifier_hidden_7`. Each stage goes on from its last saved state.
+The configurations are `configs/tiny_ablations/shipped_align.yaml` and `configs/tiny_ablations/shipped.yaml`; the result
+is copied to `ckpts/tiny/verifier_hidden_7`. Each stage goes on from its last saved state.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
     for stage in ("shipped_align", "shipped"):
         overrides = [data, folder, "cont=true", "eval_every=400", "save_every=400"] + ([f"init={init}"] if init else [])
         overrides += [] if recipe.has_bfloat16("cpu") else ["precision=float32"]
-        config = load(TrainConfig, Path("configs/paper") / f"{stage}.yaml", overrides)
+        config = load(TrainConfig, Path("configs/tiny_ablations") / f"{stage}.yaml", overrides)
         result = run_train(config, print)
         print(result.line())
         init = result.checkpoint
