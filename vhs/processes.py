@@ -245,9 +245,7 @@ def _places() -> tuple[int, int, int]:
             f"WORLD_SIZE: {count} processes, but {', '.join(missing)} is not set; start them with accelerate launch or "
             "torchrun, or unset WORLD_SIZE"
         )
-    index, local, port = (
-        _number(name, "start the processes with torchrun") for name in ("RANK", "LOCAL_RANK", NAMES[-1])
-    )
+    index, local, _port = (_number(name, "use torchrun") for name in ("RANK", "LOCAL_RANK", "MASTER_PORT"))
     if index >= count:
         raise ConfigError(f"RANK: {index} of {count} processes (WORLD_SIZE); they are numbered from 0")
     return index, count, local

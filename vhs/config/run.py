@@ -18,6 +18,7 @@ from vhs.config import selection
 from vhs.config.selection import OneRerank, SelectionKey
 from vhs.config.yamlfile import build, combination_error, load
 from vhs.paths import find
+from vhs.processes import TIMEOUT
 from vhs.select import Rule
 
 Where = Literal["file", "folder", "hub"]
@@ -194,6 +195,13 @@ class JudgeKeys(Keys):
     """open_clip architecture (with OpenAI's weights), or `local-dir:<folder>`."""
 
 
+class TimeoutKey(Keys):
+    """Several processes."""
+
+    timeout: Number = key(TIMEOUT, gt=0, unit="minutes", results=False)
+    """How long one of several processes may give no sign of life before it ends all of them (docs/processes.md)."""
+
+
 class DeviceKey(Keys):
     """Device."""
 
@@ -213,7 +221,7 @@ class DeviceKeys(DeviceKey):
     """`model`: text encoder and autoencoder wait in main memory while they are not needed."""
 
 
-class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
+class RunConfig(TimeoutKey, DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
     """The run."""
 
     name: str = key(

@@ -43,7 +43,7 @@ def judge_folder(options: JudgeOptions, config: JudgeConfig, say: Callable[[str]
 
     Raises a VHSError, before a model loads where that can be known.
     """
-    process = current_process()
+    process = current_process(config.timeout)
     say = say if process.first else lambda line: None
     spec = resolve_judge(config, resolve_device(config.device, process)).fetched(options.self_check)
     if options.prompts is not None:

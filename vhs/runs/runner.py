@@ -37,7 +37,7 @@ def run(config: RunConfig, say: Say = print, bar: bool = True) -> str:
     `say` gets one line at a time. Raises a VHSError before any model loads where that can be known, KeyboardInterrupt
     when interrupted; what is finished by then stays, and `cont: true` goes on from there.
     """
-    return carry_out(resolve(config, current_process()), say, bar)
+    return carry_out(resolve(config, current_process(config.timeout)), say, bar)
 
 
 def run_each(configs: Sequence[RunConfig], say: Say = print, bar: bool = True) -> Iterator[str]:
@@ -49,7 +49,7 @@ def run_each(configs: Sequence[RunConfig], say: Say = print, bar: bool = True) -
     for place, count in places.items():
         if count > 1:
             raise ConfigError(f"name: {count} of the configurations write into {place}; give each a name of its own")
-    resolved = [resolve(config, current_process()) for config in configs]
+    resolved = [resolve(config, current_process(config.timeout)) for config in configs]
     return (carry_out(run, say, bar) for run in resolved)
 
 

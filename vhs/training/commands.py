@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from vhs.generators import GeneratorSpec
+    from vhs.processes import Process
     from vhs.records import Prompt
     from vhs.training.data.collect import Report
     from vhs.training.data.store import CollectedSet
@@ -48,7 +49,7 @@ def run_collect(config: CollectConfig, say: Say) -> Report:
     from vhs.prompts import read_prompts
     from vhs.training.data.collect import check_disk, collect, plan
 
-    process = current_process()
+    process = current_process(config.timeout)
     run = load_config(config.run, config.run_overrides)
     if config.micro_batch is not None:
         run = run.changed(micro_batch=config.micro_batch)
@@ -111,13 +112,11 @@ class StatisticsFiles:
 
 def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
     """Measures a feature over the sets and writes both files. Processes share the samples; the first one writes."""
-    from accelerate.utils import gather_object
-
     from vhs.training.data.normalization import Moments, save_statistics
     from vhs.training.data.store import CollectedSet
     from vhs.training.dataset import check_shapes
 
-    process, sets = current_process(), [CollectedSet(folder) for folder in config.data]
+    process, sets = current_process(config.timeout), [CollectedSet(folder) for folder in config.data]
     check_shapes(sets, config.feature)
     parts = [(data, part) for data in sets for part in _parts(len(data))]
     if config.samples is not None:
@@ -129,11 +128,24 @@ def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
             _measure(moments, data, part, config.feature)
             bar.update(len(part))
     whole = Moments(config.per)
-    for one in gather_object([moments]) if process.count > 1 else [moments]:
+    for one in _gathered(moments, process):
         whole.merge(one)
     return (
         StatisticsFiles(whole.count, *save_statistics(whole, config.output, config.feature)) if process.first else None
     )
+
+
+def _gathered(moments: Any, process: Process) -> list[Any]:
+    """The moments of every process, in their order."""
+    if process.count == 1:
+        return [moments]
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import gather_object
+
+    process.wait()  # an exchange of tensors would give up on a process that is merely slower
+    PartialState(cpu=not torch.cuda.is_available())
+    return gather_object([moments])
 
 
 def _parts(samples: int) -> Iterator[range]:
@@ -167,7 +179,7 @@ def run_train(config: TrainConfig, say: Say) -> Result:
     """Trains one stage."""
     from vhs.training.trainer import Trainer
 
-    process = current_process()
+    process = current_process(config.timeout)
     if process.first and not config.cont and (config.folder / "train.json").exists():
         say(f"{config.folder}: starts over, the checkpoint there is replaced (cont: true goes on)")
     trainer = Trainer(config)

@@ -8,14 +8,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vhs.config.run import DeviceKey, Keys, Number
+from vhs.config.run import DeviceKey, Number, TimeoutKey
 from vhs.config.yamlfile import combination_error
 
 Feature = Annotated[str, Field(pattern=r"^(hidden_\d+|latent|clip)$")]
 Dtype = Literal["bfloat16", "float16", "float32"]
 
 
-class TrainConfig(Keys):
+class TrainConfig(TimeoutKey):
     """train.py: one training stage."""
 
     stage: Literal["align", "finetune"]

@@ -9,18 +9,19 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 
 from vhs.errors import ConfigError, RunError
 from vhs.files import read_json, write_bytes, write_json
 from vhs.training.config import TrainConfig
 
-FREE = frozenset({"name", "output_path", "cont", "tracker", "micro_batch", "gradient_checkpointing"})
+FREE = frozenset({"name", "output_path", "cont", "tracker", "micro_batch", "gradient_checkpointing", "timeout"})
 """Keys that may differ between a training run and its continuation: they change where and how fast it runs."""
 
 
@@ -40,6 +41,7 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     precision = {"float32": "no", "bfloat16": "bf16"}[config.precision]
     accelerator = Accelerator(
         mixed_precision=precision,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=config.timeout))],
         log_with=None if config.tracker == "none" else config.tracker,
         project_config=ProjectConfiguration(project_dir=str(config.folder), logging_dir=str(config.folder)),
     )

@@ -101,7 +101,7 @@ def run_verdicts(config: VerdictTask, say: Say) -> VerdictCounts | None:
     """GenEval's verdict on every picture of the sets; None on other processes than the first."""
     from vhs.training.data.labels import write_labels
 
-    process, sets = current_process(), _sets(config.data)
+    process, sets = current_process(config.timeout), _sets(config.data)
     for data in sets:
         if not any(prompt.judged for prompt in data.prompts):
             raise ConfigError(
@@ -129,7 +129,7 @@ def run_captions(config: CaptionTask, say: Say) -> CaptionFiles:
     """A caption of every picture of the sets."""
     from vhs.training.data.captions import write_captions
 
-    process, sets = current_process(), _sets(config.data)
+    process, sets = current_process(config.timeout), _sets(config.data)
     captioner, source = _captioner(config, process)
     with tqdm(total=sum(map(len, sets)) // process.count, desc="captions", disable=not process.first) as bar:
         for data in sets:
