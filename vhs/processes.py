@@ -23,7 +23,7 @@ from vhs.errors import ConfigError, RunError, first_line
 if TYPE_CHECKING:
     from torch.distributed import Store
 
-TIMEOUT = 30.0
+TIMEOUT = 30
 """Minutes, where no configuration says otherwise."""
 BEAT = 0.5
 """Seconds between two signs of life."""

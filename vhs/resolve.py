@@ -130,7 +130,7 @@ class ResolvedRun:
         return self.config.re_eval and not self.config.imgs_path
 
 
-def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all") -> ResolvedRun:
+def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all", hashed: bool = True) -> ResolvedRun:
     """Finds, checks and, where the Hub has it, fetches all that a run needs; loads no model.
 
     With `fetch` `configs`, JSON files of the Hub alone are fetched (the download command's first look), with `nothing`
@@ -158,7 +158,7 @@ def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all
     if fetch == "all" and hasattr(models.verifier, "check_prompts"):
         models.verifier.check_prompts(prompts, models.generator.info.tokens if models.generator else None)
     run = ResolvedRun(config, process, models, annotation, pictures, tuple(prompts), slices, judges, skipped)
-    if process.first and fetch == "all":
+    if process.first and fetch == "all" and hashed:
         return replace(run, hashes={source.key: source.hash() for source in run.sources})
     return run
 

@@ -278,6 +278,9 @@ class RunConfig(TimeoutKey, DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
     imgs_path: str | None = key(None, path="folder")
     """Score and judge pictures instead of generating: a run's folder, or `<prompt id>/samples/` with `img_00000.png`,
     ... or `0000.png`, ... as `geneval.py --export` and GenEval have them."""
+    launcher: Literal["processes", "ray"] = key("processes", results=False)
+    """Who hands out the prompts. `processes`: every process that `torchrun` or `accelerate launch` started takes a
+    fixed share, and the only one takes all; `ray`: Ray, on this machine or on a cluster (docs/processes.md)."""
     intermediate_benchmarking: bool = key(False, results=False)
     """`true`: wait for the GPU after every stage, so that `timings.json` splits a prompt's time exactly."""
 
