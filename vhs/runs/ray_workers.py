@@ -52,7 +52,7 @@ def ray_workers(run: ResolvedRun) -> Callable[[Sequence[Prompt]], Iterator[Made]
 def _made(run: ResolvedRun, prompts: Sequence[Prompt]) -> Iterator[Made]:
     if not prompts:
         return
-    with _cluster() as ray, ThreadPoolExecutor(1) as reader:
+    with ThreadPoolExecutor(1) as reader, _cluster() as ray:  # the cluster ends first, and what the reader waits for
         try:
             rows = iter(_rows(ray, run, prompts))
             for _ in prompts:
@@ -66,8 +66,6 @@ def _made(run: ResolvedRun, prompts: Sequence[Prompt]) -> Iterator[Made]:
                 f"no prompt was finished for {run.config.timeout:g} minutes (timeout): Ray's workers were stopped, or "
                 "there is no room for them; what is done stays: go on with cont: true"
             ) from None
-        finally:
-            ray.shutdown()  # also what the reader still waits for
 
 
 def _rows(ray: Any, run: ResolvedRun, prompts: Sequence[Prompt]) -> Iterable[dict[str, Any]]:
@@ -138,7 +136,10 @@ def _cluster() -> Iterator[Any]:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
         context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0  # a worker wherever there is room
-        yield ray
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
 
 
 @contextlib.contextmanager
