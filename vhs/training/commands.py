@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,12 +203,12 @@ def _gathered(moments: Any, process: Process, timeout: float) -> list[Any]:
     """The moments of every process, in their order."""
     if process.count == 1:
         return [moments]
-    import torch
-    from accelerate import PartialState
     from accelerate.utils import gather_object
 
+    from vhs.training.state import exchange_tensors
+
     process.wait()  # an exchange of tensors would give up on a process that is merely slower
-    PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(minutes=timeout))
+    exchange_tensors(timeout)
     return gather_object([moments])
 
 
