@@ -132,7 +132,7 @@ class ResolvedRun:
         return self.config.re_eval and not self.config.imgs_path
 
 
-def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all") -> ResolvedRun:
+def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all", hashed: bool = True) -> ResolvedRun:
     """Finds, checks and, where the Hub has it, fetches all that a run needs; loads no model.
 
     With `fetch` `configs`, JSON files of the Hub alone are fetched (the download command's first look), with `nothing`
@@ -160,7 +160,7 @@ def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all
     if fetch == "all" and hasattr(models.verifier, "check_prompts"):
         models.verifier.check_prompts(prompts, models.generator.info.tokens if models.generator else None)
     run = ResolvedRun(config, process, models, annotation, pictures, tuple(prompts), split, judges, skipped)
-    if process.first and fetch == "all":
+    if process.first and fetch == "all" and hashed:
         hashes = {source.key: source.hash() for source in run.sources}
         return replace(run, hashes=hashes | ({"imgs_path": _pictures_hash(run)} if pictures else {}))
     return run

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vhs.config.run import DeviceKey, Keys, Number
+from vhs.config.run import DeviceKey, Number, TimeoutKey
 from vhs.config.yamlfile import combination_error
 from vhs.paths import expanded
 
@@ -17,7 +17,7 @@ Weight = Annotated[Number, Field(gt=0)]
 Dtype = Literal["bfloat16", "float16", "float32"]
 
 
-class TrainConfig(Keys):
+class TrainConfig(TimeoutKey):
     """train.py: one training stage."""
 
     stage: Literal["align", "finetune"]

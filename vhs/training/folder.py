@@ -23,6 +23,7 @@ from vhs.training.model import MODEL_FILES
 
 FREE = (
     "name", "output_path", "cont", "overwrite", "tracker", "micro_batch", "gradient_checkpointing", "log_every",
+    "timeout",
 )  # fmt: skip
 """Keys that may differ between a training and its continuation: they change where and how fast it runs."""
 TRAINING = Kind(

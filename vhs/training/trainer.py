@@ -324,7 +324,7 @@ def train(
 
     Raises RunError, before anything is loaded or written, for a folder that holds something else.
     """
-    process = current_process()
+    process = current_process(config.timeout)
     with locked(config.folder, "training") if process.first else nullcontext():
         if process.first:
             recover(config.folder)
