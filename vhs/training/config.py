@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from vhs.config.run import DeviceKey, Keys, Number
 from vhs.config.yamlfile import combination_error
@@ -14,6 +16,37 @@ from vhs.paths import expanded
 
 Feature = Annotated[str, Field(pattern=r"^(hidden_\d+|latent|clip)$")]
 Dtype = Literal["bfloat16", "float16", "float32"]
+
+
+class Generated(Keys):
+    """Candidates whose features are made beside the training and are not stored."""
+
+    generate: str = Field(min_length=1)
+    """Collecting file (YAML) that names generator, prompts, candidates, blocks, seed and dtype."""
+    overrides: list[str] = []
+    """`key=value` texts over that file."""
+    labels: str | None = None
+    """File of verdicts; absent: the key `labels` inside the file's output folder."""
+    captions: str | None = None
+    """File of captions; absent: the key `captions` inside the file's output folder."""
+
+
+def _sources(value: Any) -> Any:
+    """`data: {generate: ...}` is a list of one; mappings in it are read here, so that a mistake in one is named."""
+    if isinstance(value, Mapping):
+        value = [value]
+    if not isinstance(value, list):
+        return value
+    try:
+        return [Generated(**one) if isinstance(one, Mapping) else one for one in value]
+    except (ValidationError, TypeError):
+        keys = ", ".join(Generated.model_fields)
+        raise PydanticCustomError(
+            "source", "folders of collected sets, or mappings with generate (texts {keys}) are needed", {"keys": keys}
+        ) from None
+
+
+Sources = Annotated[list[str | Generated], BeforeValidator(_sources)]
 
 
 class TrainConfig(Keys):
@@ -27,10 +60,10 @@ class TrainConfig(Keys):
     """Folder of all trainings."""
 
     # data
-    data: list[str] = Field(min_length=1)
-    """Collected sets to train on."""
-    eval_data: list[str] = []
-    """Collected sets to evaluate on; absent: `eval_fraction` of the prompts of `data`."""
+    data: Sources = Field(min_length=1)
+    """Collected sets to train on; `{generate: <collecting file>, captions: <file>}`: features are made beside it."""
+    eval_data: Sources = []
+    """Sets to evaluate on; absent: `eval_fraction` of the prompts of `data`."""
     eval_fraction: Number = Field(0.05, ge=0, lt=1)
     """Share of the distinct prompts that is held out for the evaluation loss; 0: none."""
     fraction: Number = Field(1.0, gt=0, le=1)

@@ -16,6 +16,8 @@ import torch
 
 from vhs.errors import ConfigError
 from vhs.training.config import TrainConfig
+from vhs.training.data.features import finite_rows
+from vhs.training.data.generated import open_source
 from vhs.training.data.labels import read_captions, read_labels, read_more_labels
 from vhs.training.data.store import CollectedSet
 from vhs.training.decontaminate import Overlap, overlaps
@@ -110,8 +112,7 @@ class TrainingData:
         which = torch.as_tensor(positions)
         text, label = self._text[which], self._label[which]
         features = self._features(positions)
-        # a sum is NaN or infinite as soon as one of its terms is: one pass without a tensor of booleans
-        finite = torch.isfinite(features.flatten(1).sum(dim=1, dtype=torch.float32))
+        finite = finite_rows(features)
         if not finite.all():
             bad = positions[int((~finite).nonzero()[0])]
             raise ConfigError(f"{self.name(bad)}: {self.feature} is NaN or infinite; collect this set again")
@@ -139,8 +140,8 @@ def order(count: int, epoch: int, seed: int) -> torch.Tensor:
 
 def load_data(config: TrainConfig, tokenizer: Any) -> tuple[TrainingData, TrainingData | None]:
     """The training and the evaluation split (None where there is none). Raises ConfigError."""
-    sets = [CollectedSet(folder) for folder in config.data]
-    held_out = [CollectedSet(folder) for folder in config.eval_data]
+    sets = [open_source(named) for named in config.data]
+    held_out = [open_source(named) for named in config.eval_data]
     check_shapes([*sets, *held_out], config.feature)
     everything, left_out = _decontaminated(_samples(sets, config), config)
     kept, evaluated = _split(everything, config)
@@ -183,11 +184,11 @@ def _samples(sets: Sequence[CollectedSet], config: TrainConfig) -> list[_Raw]:
     rows = []
     for source, data in enumerate(sets):
         if config.stage == "finetune":
-            for index, label in sorted(read_labels(data, config.labels).items()):
+            for index, label in sorted(read_labels(data, data.own.get("labels", config.labels)).items()):
                 prompt = data.prompt(index).text
                 rows.append(_Raw(source, index, prompt, prompt, label))
         else:
-            for index, caption in sorted(read_captions(data, config.captions).items()):
+            for index, caption in sorted(read_captions(data, data.own.get("captions", config.captions)).items()):
                 rows.append(_Raw(source, index, data.prompt(index).text, caption, True))
     if config.stage == "finetune" and len({row.label for row in rows}) < 2:
         only = "yes" if rows and rows[0].label else "no"

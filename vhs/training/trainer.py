@@ -17,7 +17,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ from vhs.metrics import within_prompt_auc
 from vhs.processes import current_process
 from vhs.training import state
 from vhs.training.config import TrainConfig
-from vhs.training.data.store import CollectedSet
+from vhs.training.data.generated import open_source
 from vhs.training.dataset import Batch, TrainingData, check_shapes, load_data, order
 from vhs.training.folder import close_training, decide_training, describe, recover, saved_step
 from vhs.training.losses import Loss, balanced_weights
@@ -98,7 +98,7 @@ class Trainer:
         """`manifest` is `folder.describe(config)`, where it is known already."""
         self.config = config
         self.manifest = manifest or describe(config)
-        sets = [CollectedSet(folder) for folder in config.data]
+        sets = [open_source(named) for named in config.data]
         shape = check_shapes(sets, config.feature)
         self.generator_record = sets[0].layout.generator_record(config.feature)
         self.width = shape[0] if len(shape) == 3 else shape[-1]
@@ -116,6 +116,8 @@ class Trainer:
         optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.999))
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self._affirms = says_yes(self.tokenizer)
+        self._reader = ThreadPoolExecutor(max_workers=1)
+        self._ahead: tuple[TrainingData, list[int], Future[Batch]] | None = None
         self.steps_per_epoch = len(self.train_data) // config.batch_size
         self.steps = min(math.ceil(config.epochs * self.steps_per_epoch), config.max_steps or math.inf)
 
@@ -153,11 +155,10 @@ class Trainer:
         whole = self.positions(step)
         # of the whole batch, known from its labels alone: no process needs the others' losses
         divisor = self.train_data.divisor(whole, self.loss)
-        share = len(whole) // accelerator.num_processes
-        mine = whole[accelerator.process_index * share :][:share]
-        parts = [mine[at : at + config.micro_batch] for at in range(0, share, config.micro_batch)]
+        parts = self._parts(step)
+        following = self._parts(step + 1)[:1] if step + 1 < self.steps else []
         total = torch.zeros((), device=accelerator.device)
-        for number, (positions, batch) in enumerate(self._loaded(self.train_data, parts)):
+        for number, (positions, batch) in enumerate(self._loaded(self.train_data, parts, following)):
             with _synchronised(accelerator, self.model, number == len(parts) - 1):
                 values = self._losses(batch)[0]
                 self._check_finite(values, batch, positions, step)
@@ -185,15 +186,28 @@ class Trainer:
         logits = self.model(self.preprocess(batch.features), batch.after, batch.rows, batch.columns)
         return self.loss.values(logits, batch.targets, batch.labels), logits
 
-    def _loaded(self, data: TrainingData, parts: Sequence[list[int]]) -> Iterator[tuple[list[int], Batch]]:
-        """Batches of `parts`, the next one read while the current one is used."""
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            waiting = [reader.submit(data.batch, part) for part in parts[:1]]
-            for number, part in enumerate(parts):
-                batch = waiting.pop().result()
-                if number + 1 < len(parts):
-                    waiting.append(reader.submit(data.batch, parts[number + 1]))
-                yield part, batch
+    def _parts(self, step: int) -> list[list[int]]:
+        """This process's samples of a step, a micro-batch each."""
+        whole, world = self.positions(step), self.accelerator.num_processes
+        share = len(whole) // world
+        mine = whole[self.accelerator.process_index * share :][:share]
+        return [mine[at : at + self.config.micro_batch] for at in range(0, share, self.config.micro_batch)]
+
+    def _loaded(
+        self, data: TrainingData, parts: Sequence[list[int]], following: Sequence[list[int]] = ()
+    ) -> Iterator[tuple[list[int], Batch]]:
+        """Batches of `parts`, the next one read while the current one is used, after the last one that of
+        `following`, which the next call begins with."""
+        for part, after in zip(parts, [*parts[1:], *(following or [None])], strict=True):
+            batch = self._read(data, part)
+            self._ahead = None if after is None else (data, after, self._reader.submit(data.batch, after))
+            yield part, batch
+
+    def _read(self, data: TrainingData, part: list[int]) -> Batch:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] is data and ahead[1] == part:
+            return ahead[2].result()
+        return self._reader.submit(data.batch, part).result()
 
     def _check_finite(self, values: torch.Tensor, batch: Batch, positions: list[int], step: int) -> None:
         bad = ~torch.isfinite(values.detach())
