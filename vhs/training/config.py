@@ -117,6 +117,11 @@ class TrainConfig(Keys):
     """Focal exponent."""
     reduction: Literal["mean", "weighted_mean"] = "mean"
     """Divide a batch's sum by its size, or by its sum of weights."""
+    ranking: Number = Field(0.0, ge=0)
+    """Weight of a Bradley-Terry loss on pairs of a right and a wrong candidate of a prompt, beside `loss`; 0: none."""
+    ranking_group: int = Field(4, ge=2)
+    """With `ranking`: candidates of one prompt that stand together in a batch, and are compared with each other;
+    `micro_batch` is a multiple of it."""
 
     # optimisation
     batch_size: int = Field(64, ge=1)
@@ -170,6 +175,14 @@ class TrainConfig(Keys):
             raise combination_error("vision_tower", "feature: clip needs the name of the tower that made the features")
         if self.question is not None and self.question.count("<image>") != 1:
             raise combination_error("question", "one <image> is needed in it, where the picture goes")
+        if self.ranking and self.stage == "align":
+            raise combination_error("ranking", "stage: align has no verdicts to rank by; use it with stage: finetune")
+        if self.ranking and (self.micro_batch % self.ranking_group or self.batch_size % self.ranking_group):
+            raise combination_error(
+                "ranking_group",
+                f"{self.ranking_group} does not divide micro_batch {self.micro_batch} and batch_size "
+                f"{self.batch_size}; 2, 4 or 8 would, where they are multiples of it",
+            )
         if self.stage == "align" and self.lora_rank is not None:
             raise combination_error(
                 "lora_rank", "stage: align trains the connector alone; remove it, or use stage: finetune"
