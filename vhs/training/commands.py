@@ -138,12 +138,12 @@ class StatisticsFiles:
 
 def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
     """Measures a feature over the sets and writes both files. Processes share the samples; the first one writes."""
+    from vhs.training.data.generated import open_source
     from vhs.training.data.normalization import encode_statistics, statistics_paths
-    from vhs.training.data.store import CollectedSet
     from vhs.training.dataset import check_shapes
     from vhs.training.made import Made, say_done, sets_hashes
 
-    process, sets = current_process(), [CollectedSet(folder) for folder in config.data]
+    process, sets = current_process(), [open_source(named) for named in config.data]
     check_shapes(sets, config.feature)
     paths = statistics_paths(config.output, config.feature)
     made = Made.of(config, paths, sets_hashes(sets))

@@ -12,7 +12,7 @@ from vhs.config.run import DeviceKey, Keys, Number
 from vhs.config.yamlfile import build, combination_error, nearest, read_values
 from vhs.errors import ConfigError
 from vhs.paths import expanded
-from vhs.training.config import Dtype, Feature
+from vhs.training.config import Dtype, Feature, Sources
 
 
 class CollectConfig(Keys):
@@ -75,8 +75,8 @@ class CollectConfig(Keys):
 class NormalizeConfig(Keys):
     """normalize.py: mean and variance of one feature."""
 
-    data: list[str] = Field(min_length=1)
-    """Collected sets."""
+    data: Sources = Field(min_length=1)
+    """Collected sets; `{generate: <collecting file>}`: features are made beside the measuring and not stored."""
     feature: Feature = "hidden_7"
     """Feature to measure."""
     output: str = Field(min_length=1)
