@@ -152,14 +152,14 @@ def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all
         skipped = f"no prompt in {config.annotation} has GenEval's metadata; pictures are made and scored"
         judges = ()
     models = resolve_models(config, process, fetch)
-    slices = _slices(config, len(prompts), process.count)
+    split = slices(config, len(prompts), process.count)
     if fetch == "all":
         judges = tuple(judge.fetched() for judge in judges)
     if fetch != "nothing" and hasattr(models.verifier, "require"):
         models.verifier.require(prompts, config.num_samples, _picture_of(pictures))
     if fetch == "all" and hasattr(models.verifier, "check_prompts"):
         models.verifier.check_prompts(prompts, models.generator.info.tokens if models.generator else None)
-    run = ResolvedRun(config, process, models, annotation, pictures, tuple(prompts), slices, judges, skipped)
+    run = ResolvedRun(config, process, models, annotation, pictures, tuple(prompts), split, judges, skipped)
     if process.first and fetch == "all":
         hashes = {source.key: source.hash() for source in run.sources}
         return replace(run, hashes=hashes | ({"imgs_path": _pictures_hash(run)} if pictures else {}))
@@ -252,7 +252,8 @@ def _record_check(judges: Sequence[JudgeSpec]) -> Callable[[Mapping[str, Any], s
     return check
 
 
-def _slices(config: RunConfig, prompts: int, processes: int) -> tuple[tuple[int, ...], ...]:
+def slices(config: RunConfig, prompts: int, processes: int) -> tuple[tuple[int, ...], ...]:
+    """The prompts' ids by process, each in its order."""
     if config.noise == "published":
         return tuple(tuple(published_order(config.seed, prompts, index, processes)) for index in range(processes))
     return tuple(tuple(Process(index, processes).of(range(prompts))) for index in range(processes))

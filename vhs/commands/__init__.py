@@ -62,6 +62,7 @@ COMMANDS = {
         "vhs.commands.report:report", "the report of a run, made again", "the same command makes it again"
     ),
     "demo": Command("vhs.commands.demo:demo", "a page to play with a configuration", "the page is closed"),
+    "tables": Command("vhs.commands.tables:tables", "the paper's tables: planned, run, and from run folders", RESUMES),
     "compare": Command("vhs.commands.compare:compare", "runs over the same prompts side by side", NOTHING),
 }
 

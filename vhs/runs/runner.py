@@ -17,6 +17,7 @@ from vhs.pictures import decode
 from vhs.processes import current_process
 from vhs.records import Prompt
 from vhs.resolve import LoadedModels, ResolvedRun, resolve
+from vhs.runs import seeds
 from vhs.runs.budget import within_budget
 from vhs.runs.finish import finish
 from vhs.runs.folder import RunFolder
@@ -35,7 +36,8 @@ def run(config: RunConfig, say: Say = print, bar: bool = True) -> str:
     """Generates, chooses, saves and judges; returns the closing table and the places of what was written.
 
     `say` gets one line at a time. Raises a VHSError before any model loads where that can be known, KeyboardInterrupt
-    when interrupted; what is finished by then stays, and `cont: true` goes on from there.
+    when interrupted; what is finished by then stays, and `cont: true` goes on from there. With `seeds` that is one run
+    after the other, and a table over all of them.
     """
     return carry_out(resolve(config, current_process()), say, bar)
 
@@ -55,6 +57,8 @@ def run_each(configs: Sequence[RunConfig], say: Say = print, bar: bool = True) -
 
 def carry_out(run: ResolvedRun, say: Say, bar: bool) -> str:
     """`run`, of what a configuration was resolved to."""
+    if run.config.seeds:
+        return _over_seeds(run, say, bar)
     process, folder = run.process, RunFolder(run.config)
     with locked(folder.root) if process.first else nullcontext():
         if process.first:
@@ -65,6 +69,15 @@ def carry_out(run: ResolvedRun, say: Say, bar: bool) -> str:
             run, models = within_budget(run, folder, say)
             folder = RunFolder(run.config)
         return _run(run, folder, models, say, bar)
+
+
+def _over_seeds(run: ResolvedRun, say: Say, bar: bool) -> str:
+    """One run per seed; returns the table over all of them."""
+    seeds.require_own_folder(run.config)
+    for seed in run.config.seeds:
+        if closing := carry_out(seeds.of_run(run, seed), say, bar):
+            say(closing)
+    return seeds.close(run.config) if run.process.first else ""
 
 
 def _run(run: ResolvedRun, folder: RunFolder, models: LoadedModels | None, say: Say, bar: bool) -> str:

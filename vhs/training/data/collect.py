@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vhs.errors import RunError
-from vhs.pictures import encode
+from vhs.pictures import BYTES_PER_PIXEL, encode
 from vhs.processes import Process
 from vhs.records import Prefix, Prompt
 from vhs.training.data.features import SCALE, bytes_of, finite_rows, stored
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 GIB = 1024**3
 SHARD_BYTES, MOST_PROMPTS = GIB // 2, 50
 """Of a shard's features, at most (but one prompt's are never divided); prompts in it, at most."""
-PICTURE_BYTES_PER_PIXEL = {"png": 2.0, "jpg": 0.4}
-"""A rule of thumb for the estimate of disk space: photographs compress to about this much."""
 Tower = Callable[[Sequence["Image"]], torch.Tensor]
 
 
@@ -109,7 +107,7 @@ def _prompts_per_shard(features: Mapping[str, Sequence[int]], config: CollectCon
 
 def bytes_per_sample(layout: Layout, image_size: tuple[int, int]) -> int:
     """Exact for features, a rule of thumb for pictures."""
-    picture = PICTURE_BYTES_PER_PIXEL.get(layout.pictures or "", 0.0) * prod(image_size)
+    picture = BYTES_PER_PIXEL.get(layout.pictures or "", 0.0) * prod(image_size)
     return sum(bytes_of(tuple(shape), layout.dtype) for shape in layout.features.values()) + int(picture)
 
 
