@@ -1,7 +1,10 @@
 """A pipeline runs what is missing and nothing else; its plan says what it would cost without loading anything."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,3 +141,27 @@ def test_a_mistake_in_a_pipeline_is_one_line(tmp_path):
     (tmp_path / "p.yaml").write_text(f"record: r.json\nstages:\n{twice}{twice}")
     with pytest.raises(ConfigError, match="a is the name of two stages"):
         load_pipeline(tmp_path / "p.yaml")
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_stages(tmp_path, finished):
+    """What one process made alone, two make together: statistics and figures are as close as sums in another order."""
+    root = Path(__file__).parents[2]
+    script = [str(root / "verifier_scripts/pipeline.py"), "--config", str(CONFIGS / "tiny.yaml"), *SMALL]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", *script],
+        cwd=tmp_path,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("11 stages run, 0 were done")
+    ours, theirs = (folder / "outputs/training" for folder in (tmp_path, finished[0]))
+    record = json.loads((ours / "tiny.json").read_text())
+    assert record["collect"]["processes"] == 2 and record["prompts"]["processes"] == 1
+    for name in ("candidates/labels.jsonl", "candidates/captions.jsonl", "test/labels.jsonl"):
+        assert (ours / name).read_text() == (theirs / name).read_text()
+    found, expected = (json.loads((one / "evaluation.json").read_text()) for one in (ours, theirs))
+    assert found["candidates"] == expected["candidates"]
+    assert found["accuracy"] == pytest.approx(expected["accuracy"], abs=0.1)
