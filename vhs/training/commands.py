@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-NORMALIZE_BATCH = 256
+NORMALIZE_BATCH = 32
+"""Samples that are measured at once, in float64."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def _moments(config: NormalizeConfig, sets: list[CollectedSet], process: Process
             _measure(moments, data, part, config.feature)
             bar.update(len(part))
     whole = Moments(config.per)
-    for one in gather_object([moments]) if process.count > 1 else [moments]:
+    for one in gather_object([moments.cpu()]) if process.count > 1 else [moments.cpu()]:
         whole.merge(one)
     return whole
 

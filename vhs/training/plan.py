@@ -12,9 +12,10 @@ from vhs.checkpoints.download import needed, readable
 from vhs.checkpoints.fetch import Asset, cached, list_files
 from vhs.checkpoints.source import Source, find_model
 from vhs.config.run import load_config
+from vhs.config.yamlfile import load
 from vhs.errors import CheckpointError
 from vhs.paths import find
-from vhs.training.config import TrainConfig
+from vhs.training.config import Generated, TrainConfig
 from vhs.training.counts import items
 from vhs.training.data.tasks import (
     CaptionTask,
@@ -87,6 +88,12 @@ def downloads(steps: Iterable[Step]) -> list[Asset]:
 
 
 def _sources(config: Any) -> list[Source]:
+    beside = [one for one in getattr(config, "data", []) if isinstance(one, Generated)]
+    made = [_sources(load(CollectConfig, one.generate, one.overrides)) for one in beside]
+    return [*_own_sources(config), *(source for sources in made for source in sources)]
+
+
+def _own_sources(config: Any) -> list[Source]:
     from vhs.generators import resolve_generator
     from vhs.geneval.spec import judge_config, resolve_judge
 
