@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from vhs.commands import main
+from vhs.config.yamlfile import load
 from vhs.errors import ConfigError, RunError
+from vhs.training.data.tasks import CollectConfig
 from vhs.training.pipeline import load_pipeline, run_pipeline
 from vhs.training.plan import costs, describe, downloads, own_files
 
@@ -90,6 +92,7 @@ def test_a_plan_of_the_papers_size_needs_nothing_but_the_files(tmp_path, monkeyp
     feature = 1024 * 2240 * 2
     assert feature * 118_000 < rows["collect"].bytes < 1.2 * feature * 118_000
     assert rows["finetune"].items == 10 * 118_000 and rows["statistics"].items == 50_000
+    assert rows["collect_align"].bytes < 300e9, "pictures alone"
     assert rows["collect_align"].hours == pytest.approx(558128 / 30 / 3600) and not rows["collect_align"].measured
     assert rows["captions"].hours is None
     faster = {row.name: row for row in costs(steps, {}, {"captions": {"rate": 10.0}})}
@@ -117,11 +120,16 @@ def test_every_stage_reads_what_an_earlier_one_writes(name, tmp_path, monkeypatc
             made |= {step.config.output} if hasattr(step.config, "output") else {f"{step.config.folder}/checkpoint"}
 
 
+def collected(named) -> str:
+    """The folder of a set; of one whose features are made beside the stage, where its captions are."""
+    return named if isinstance(named, str) else load(CollectConfig, named.generate, named.overrides).output
+
+
 def inputs(config) -> list[str]:
     keys = ("annotation", "init", "verifier", "normalization_mean_path", "normalization_variance_path")
     named = [getattr(config, key) for key in keys if getattr(config, key, None)]
     files = [getattr(config, key) for key in ("labels", "captions") if getattr(config, key, None)]
-    sets = getattr(config, "data", [])
+    sets = [collected(one) for one in getattr(config, "data", [])]
     if getattr(config, "stage", "") in ("align", "finetune"):
         files = [config.captions if config.stage == "align" else config.labels]
     return [*named, *sets, *(f"{folder}/{file}" for folder in sets for file in files)]

@@ -60,10 +60,17 @@ def costs(steps: Sequence[Step], record: Mapping[str, Any], rates: Mapping[str, 
     for step, count in zip(steps, items(steps), strict=True):
         measured = {**record, **rates}.get(step.stage.name, {}).get("rate")
         size = _bytes(step.config, count) if isinstance(step.config, CollectConfig) else None
-        gpu = step.config is not None and not isinstance(step.config, (PromptsTask, NormalizeConfig))
+        gpu = _needs_gpu(step.config)
         rate = step.stage.rate if measured is None else measured
         found.append(Cost(step.stage.name, step.left or "done", count, size, rate, measured is not None, gpu))
     return found
+
+
+def _needs_gpu(config: Any) -> bool:
+    """Prompt files, modules and statistics of stored features are work of the CPU and the disk."""
+    if config is None or isinstance(config, PromptsTask):
+        return False
+    return not isinstance(config, NormalizeConfig) or any(isinstance(one, Generated) for one in config.data)
 
 
 def _bytes(config: CollectConfig, items: int | None) -> int | None:
