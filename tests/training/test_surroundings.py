@@ -125,7 +125,7 @@ def test_a_disk_that_cannot_be_written_is_one_line(
         (tmp_path / "set.yaml").write_text(yaml.safe_dump(keys))
         assert main(["collect", "--config", str(tmp_path / "set.yaml")]) == 0
     disk.read_only()
-    train_keys = {key: value for key, value in config_in(disk.place, max_steps=1).model_dump(mode="json").items()}
+    train_keys = config_in(disk.place, max_steps=1).model_dump(mode="json")
     out = {"data": [str(collected)], "output": str(disk.place / "out")}
     keys = {
         "run": yaml.safe_load(Path(run).read_text()),
