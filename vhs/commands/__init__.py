@@ -52,6 +52,7 @@ COMMANDS = {
         "go on from the last saved state with cont=true",
     ),
     "evaluate": Command("vhs.commands.training:evaluate", "a verifier on held-out candidates", NOTHING),
+    "pipeline": Command("vhs.commands.training:pipeline", "a whole training by one file", RESUMES),
     "ablations": Command("vhs.commands.training:ablations", "the paper's ablations in miniature", RESUMES),
     "rank": Command("vhs.commands.rank:rank", "the best of any pictures, by any verifier", NOTHING),
     "score": Command("vhs.commands.rank:score", "verifiers' scores of a run's candidates, or of any pictures", RESUMES),

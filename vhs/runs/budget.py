@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from vhs.best_of_n import BestOfN
+from vhs.errors import ConfigError
 from vhs.measure.budget import fit
 from vhs.resolve import LoadedModels, ResolvedRun
 from vhs.runs.folder import RunFolder
@@ -27,6 +28,11 @@ def within_budget(
     if run.process.first:
         method = BestOfN.of(config.changed(generation_mode="prod"), *models)
         found = fit(method, run.prompts[0], config.budget_ms)
+        if not found.num_samples:
+            raise ConfigError(
+                f"budget_ms: {config.budget_ms:g}, but a single candidate takes {found.one_ms:.1f} ms here, from the "
+                f"text to the decoded picture; {int(found.one_ms) + 1} or more is needed"
+            )
         say(
             f"budget_ms: {config.budget_ms:g} buys {found.num_samples} candidates here ({found.milliseconds:.0f} ms; "
             f"one takes {found.one_ms:.0f} ms)"
