@@ -46,7 +46,7 @@ def needs(run: ResolvedRun, dtype: str) -> Needs | None:
     known = run.models.generator is not None and run.models.generator.info is not None
     if config.generator != "Sana-Sprint" or not known or verifier.kind != "llava":
         return None
-    generator = random_generator(config, "meta", dtype)
+    generator = random_generator(config.model_copy(update={"offload": "none"}), "meta", dtype)
     block = verifier.block if verifier.block is not None else parse_tower(verifier.vision_tower or "hidden")[1]
     if verifier.reads == "hidden" and block is None:
         return None
