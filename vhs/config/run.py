@@ -152,6 +152,9 @@ class VerifierKeys(Keys):
     """Mean of the hidden state instead: one tensor of shape (1,), (tokens,) or (1, width)."""
     normalization_variance_path: str | None = key(None, path="file")
     """Its variance, of the same shape; both or neither."""
+    calibrated: bool = key(False)
+    """p(yes) by the temperature that training has fitted and stored in the verifier's config.json; false: the softmax
+    over the vocabulary, as the release has it."""
     use_generation_prompt: bool = key(True)
     """`true`: an empty assistant turn ends the verifier's chat; the published verifiers want `false`."""
     resize_vocabulary: bool | None = key(None)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from vhs.config.run import RunConfig, load_config
 from vhs.device import resolve_device, resolve_dtype
 from vhs.errors import ConfigError
 from vhs.folders import locked
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-GENERATOR_KEYS_LEFT_OUT = frozenset({"micro_batch", "offload", "device"})
-"""Keys of the generator that change how fast it runs, not what it gives (but by rounding)."""
 NORMALIZE_BATCH = 256
 
 
@@ -59,20 +56,16 @@ class AlreadyDone:
 def run_collect(config: CollectConfig, say: Say) -> Report | AlreadyDone | None:
     """Collects a set, or the rest of it. Everything that can be refused is refused before
     weights are loaded."""
-    from vhs.generators import resolve_generator
     from vhs.prompts import read_prompts
     from vhs.training.data.collect import plan
+    from vhs.training.data.generated import generator_settings, resolve_generation
 
     process = current_process()
-    run = load_config(config.run, config.run_overrides)
-    if config.micro_batch is not None:
-        run = run.changed(micro_batch=config.micro_batch)
-    device = resolve_device(run.device, process)
-    spec = resolve_generator(run, device, resolve_dtype(run.dtype, device)).fetched()
+    spec, run = resolve_generation(config, process)
     prompts = read_prompts(find(config.annotation))[: config.limit]
     records = _check_records(prompts, config)
-    tower, clip_shape = _tower(config, device) if config.clip else (None, None)
-    layout = plan(spec.info, len(prompts), config, _generator_settings(spec, run, config), clip_shape)
+    tower, clip_shape = _tower(config, spec.settings.device) if config.clip else (None, None)
+    layout = plan(spec.info, len(prompts), config, generator_settings(spec, run, config), clip_shape)
     with locked(config.folder, "set") if process.first else nullcontext():
         return _collect(config, layout, prompts, spec, tower, say if process.first else _silent, records)
 
@@ -118,19 +111,6 @@ def _check_records(prompts: Sequence[Prompt], config: CollectConfig) -> str:
     return f"GenEval can judge {len(prompts) - len(without)} of {len(prompts)} prompts"
 
 
-def _generator_settings(spec: GeneratorSpec, run: RunConfig, config: CollectConfig) -> dict[str, Any]:
-    """What the values of a set depend on: the generator, its adapter, its settings, and their files' content."""
-    from vhs.checkpoints.hashes import content_hash
-    from vhs.verifiers.load import fetched_tower, find_tower
-
-    kept = {key: value for key, value in asdict(spec.settings).items() if key not in GENERATOR_KEYS_LEFT_OUT}
-    network = {"network_ckpt": run.network_ckpt} if run.network_ckpt else {}
-    content = {source.key: content_hash(source.path) for source in spec.sources}
-    if config.clip:
-        content["clip"] = content_hash(fetched_tower(find_tower(config.clip)).path)
-    return {"ckpt": run.ckpt, **network, "sana_lora_weights": run.sana_lora_weights, **kept, "content": content}
-
-
 def _tower(config: CollectConfig, device: str) -> tuple[Any, tuple[int, int]]:
     """What maps pictures to CLIP features, and the shape of one picture's."""
     from PIL import Image
@@ -158,12 +138,12 @@ class StatisticsFiles:
 
 def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
     """Measures a feature over the sets and writes both files. Processes share the samples; the first one writes."""
+    from vhs.training.data.generated import open_source
     from vhs.training.data.normalization import encode_statistics, statistics_paths
-    from vhs.training.data.store import CollectedSet
     from vhs.training.dataset import check_shapes
     from vhs.training.made import Made, say_done, sets_hashes
 
-    process, sets = current_process(), [CollectedSet(folder) for folder in config.data]
+    process, sets = current_process(), [open_source(named) for named in config.data]
     check_shapes(sets, config.feature)
     paths = statistics_paths(config.output, config.feature)
     made = Made.of(config, paths, sets_hashes(sets))

@@ -17,7 +17,7 @@ from vhs.errors import RunError
 from vhs.files import read_json, read_json_object, write_json
 from vhs.folders import Kind, Opening, changed, decide, move_aside, remove_replaced
 from vhs.training.config import TrainConfig
-from vhs.training.data.store import CollectedSet
+from vhs.training.data.generated import open_source
 from vhs.training.made import sets_hashes, statistics_hashes
 from vhs.training.model import MODEL_FILES
 
@@ -46,7 +46,7 @@ TRAINING = Kind(
 
 def describe(config: TrainConfig) -> dict[str, Any]:
     """What train.json says from the start: the configuration, and hashes of what the training reads."""
-    sets = [CollectedSet(folder) for folder in (*config.data, *config.eval_data)]
+    sets = [open_source(named) for named in (*config.data, *config.eval_data)]
     files = {"labels": config.labels, "more_labels": config.more_labels}
     files = files if config.stage == "finetune" else {"captions": config.captions}
     return {

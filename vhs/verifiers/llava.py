@@ -192,9 +192,11 @@ class LlavaVerifier:
         reader: Reader,
         use_generation_prompt: bool = True,
         micro_batch: int | None = None,
+        temperature: float | None = None,
     ):
         self.llm, self.connector, self.tokenizer, self.reader = llm, connector, tokenizer, reader
         self.use_generation_prompt = use_generation_prompt
+        self.temperature = temperature
         self._batches = MicroBatches(micro_batch, "candidates to score")
         self._yes, self._no = answer_ids(tokenizer)
         self._affirms = says_yes(tokenizer)
@@ -253,7 +255,7 @@ class LlavaVerifier:
         tokens = self.image_features(features)
         check_length(ids, tokens.shape[1], self.limit, prompt)
         logits = next_token_logits(self.llm, tokens, ids)
-        return score_logits(logits, self._yes, self._no, self._affirms)
+        return score_logits(logits, self._yes, self._no, self._affirms, self.temperature)
 
     def answer_logits(self, ids: Sequence[int] | Sequence[Sequence[int]], features: Any) -> torch.Tensor:
         """`answer_logits` of this verifier's parts, for `features` as the generator gave them."""

@@ -28,6 +28,7 @@ from vhs.folders import Kind, Opening, decide, move_aside, remove_replaced
 from vhs.paths import expanded
 from vhs.pictures import decode
 from vhs.records import Prompt
+from vhs.training.data.features import read, read_dtype
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -203,6 +204,8 @@ class CollectedSet:
                 f"{shard_path(self.folder, missing[0]).name}; finish collect.py with the same configuration"
             )
         self._maps: dict[int, dict[str, torch.Tensor]] = {}
+        self.own: dict[str, str] = {}
+        """Files of labels and captions by key, where the set has its own (a GeneratedSet may)."""
 
     def __len__(self) -> int:
         return self.layout.samples
@@ -233,12 +236,12 @@ class CollectedSet:
         return tuple(self.layout.features[feature])
 
     def gather(self, feature: str, indices: Sequence[int]) -> torch.Tensor:
-        """Features (B, ...) of the samples, in their stored dtype, as a copy in memory."""
+        """Features (B, ...) of the samples, in their stored dtype (float32 of those in 8 bits), as a copy in memory."""
         shape = self.require(feature)
         rows = [self._row(index) for index in indices]
-        out = torch.empty((len(rows), *shape), dtype=getattr(torch, self.layout.dtype))
+        out = torch.empty((len(rows), *shape), dtype=read_dtype(self.layout.dtype))
         for position, (shard, row) in enumerate(rows):
-            out[position] = self._map(shard)[feature][row]
+            out[position] = read(self._map(shard), feature, row)
         return out
 
     def picture(self, index: int) -> Image:

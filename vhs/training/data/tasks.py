@@ -12,7 +12,7 @@ from vhs.config.run import DeviceKey, Keys, Number
 from vhs.config.yamlfile import build, combination_error, nearest, read_values
 from vhs.errors import ConfigError
 from vhs.paths import expanded
-from vhs.training.config import Dtype, Feature
+from vhs.training.config import Dtype, Feature, Sources
 
 
 class CollectConfig(Keys):
@@ -40,10 +40,10 @@ class CollectConfig(Keys):
     """Layer of the tower that is read, as in a verifier's `mm_vision_select_layer`."""
     pictures: Literal["png", "jpg"] | None = None
     """Keep the picture in this format; labels and captions are made from it."""
-    dtype: Dtype = "bfloat16"
-    """How features are stored."""
-    prompts_per_shard: int = Field(50, ge=1)
-    """Prompts whose samples share a shard (a file)."""
+    dtype: Dtype | Literal["float8", "int8"] = "bfloat16"
+    """How features are stored; `float8` and `int8` with a scale per sample and channel, half as large as `bfloat16`."""
+    prompts_per_shard: int | None = Field(None, ge=1)
+    """Prompts whose samples share a shard (a file); absent: as many as 512 MiB hold, at most 50."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Seed of the noise, with prompt id and candidate."""
     micro_batch: int | None = Field(None, ge=1)
@@ -75,8 +75,8 @@ class CollectConfig(Keys):
 class NormalizeConfig(Keys):
     """normalize.py: mean and variance of one feature."""
 
-    data: list[str] = Field(min_length=1)
-    """Collected sets."""
+    data: Sources = Field(min_length=1)
+    """Collected sets; `{generate: <collecting file>}`: features are made beside the measuring and not stored."""
     feature: Feature = "hidden_7"
     """Feature to measure."""
     output: str = Field(min_length=1)
