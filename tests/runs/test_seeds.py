@@ -86,6 +86,14 @@ def test_rates_over_seeds_are_means_of_the_seeds_rates(tmp_path: Path) -> None:
     assert single["counting"].deviation is None and len(single["counting"].by_seed) == 1
 
 
+def test_a_tag_that_is_always_right_has_an_interval_all_the_same(tmp_path: Path) -> None:
+    """Wilson's of its 4 prompts: seeds add nothing where they all agree."""
+    runs = [read_run(make_run(tmp_path, f"made_{seed}", 24, 8, seed=seed, skill=9.0)) for seed in (1, 2)]
+    found = over_seeds(System("made", runs))
+    assert found["counting"].mean == 1 and found["counting"].high == pytest.approx(1)
+    assert found["counting"].low == pytest.approx(4 / (4 + 1.959964**2))
+
+
 def test_a_folder_of_seeds_stands_for_its_runs_in_a_comparison(tmp_path: Path) -> None:
     for name, skill in (("sharp", 0.8), ("blunt", 0.2)):
         for seed in (1, 2):
