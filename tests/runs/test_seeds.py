@@ -11,7 +11,7 @@ from tests.runs.report_runs import make_run
 from vhs.config.run import RunConfig
 from vhs.config.yamlfile import build
 from vhs.errors import ConfigError, RunError
-from vhs.files import read_json
+from vhs.files import read_json, write_json
 from vhs.runs import runner, seeds
 from vhs.runs.compare import compare
 from vhs.runs.report.data import read_run, run_folders
@@ -114,6 +114,13 @@ def test_seeds_that_cannot_be_are_one_line(run_keys, keys, message: str) -> None
     with pytest.raises(ConfigError) as raised:
         build(RunConfig, {**run_keys, **keys})
     assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_seeds_with_a_time_budget_share_the_first_one_s_number_of_candidates(run_keys, tmp_path: Path) -> None:
+    config = build(RunConfig, {**run_keys, "seeds": [1, 2], "budget_ms": 400.0})
+    write_json(tmp_path / "out/small/small_seed_1/run.json", {"config": {"budget_ms": 400.0, "num_samples": 5}})
+    first, second = seeds.runs_of(config)
+    assert first.budget_ms == 400 and (second.num_samples, second.budget_ms) == (5, None)
 
 
 def test_seeds_do_not_share_the_folder_of_a_run_of_one_seed(run_keys, tmp_path: Path) -> None:
