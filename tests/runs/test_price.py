@@ -12,9 +12,10 @@ from vhs.checkpoints.source import RELEASE_FILES, Source
 from vhs.commands import main
 from vhs.config.run import RunConfig, load_config
 from vhs.config.yamlfile import build
-from vhs.errors import ConfigError, PromptError
+from vhs.errors import ConfigError, PromptError, VHSError
+from vhs.measure.counted import weights
 from vhs.measure.needs import needs
-from vhs.resolve import ResolvedRun, resolve
+from vhs.resolve import ResolvedRun, resolve, wants_gpu
 from vhs.runs import price
 from vhs.runs.estimate import Estimate, estimate
 from vhs.runs.folder import RunFolder
@@ -65,20 +66,36 @@ def test_every_repository_that_a_shipped_configuration_names_has_a_size(offline)
     for file in (ROOT / "configs").glob("*.yaml"):
         try:
             found = resolve(load_config(file), fetch="nothing")
-        except Exception:  # weights that are somebody's own
+        except VHSError:  # weights that are the user's own
             continue
         sources = [source for source in found.downloads if source.repository]
         assert total(sources)[1] == [], file.name
 
 
-def test_memory_is_counted_for_each_kind_of_verifier(offline, no_gpu) -> None:
-    """The published models in bfloat16, as `vhs benchmark memory` counts them."""
+def test_the_weights_that_are_counted_are_those_that_are_loaded(run_keys) -> None:
+    resolved = resolve(build(RunConfig, run_keys))
+    generator, verifier, _ = resolved.models.load()
+    loaded = sum(weights(generator, verifier).values())
+    found = needs(resolved, "float32")
+    assert found.weights == pytest.approx(loaded, rel=0.01) and 0 < found.tensors < found.peak
+
+
+@pytest.mark.slow
+def test_the_memory_of_the_published_models_is_counted(offline, no_gpu) -> None:
+    """In bfloat16, as `vhs benchmark memory` counts them; a verifier that reads pictures decodes every candidate."""
     from vhs.measure.memory import report
 
     resolved = resolve(load_config(PAPER, ["num_samples=32", "micro_batch=8"]), fetch="nothing")
     found = needs(resolved, "bfloat16")
     assert found.peak / 2**30 == pytest.approx(report(32, 8, "bfloat16")["peak"]["none"], abs=0.02)
-    assert needs(resolve(load_config(ROOT / "configs" / "flux_schnell.yaml"), fetch="nothing"), "bfloat16") is None
+    clip = resolve(load_config(PAPER.with_name("main_1100_clip.yaml")), fetch="nothing")
+    assert needs(clip, "bfloat16").stage == "decode" and needs(clip, "bfloat16").peak > found.peak
+
+
+def test_memory_is_not_guessed_for_models_that_the_count_does_not_know(offline, no_gpu) -> None:
+    resolved = resolve(load_config(ROOT / "configs" / "flux_schnell.yaml"), fetch="nothing")
+    assert needs(resolved, "bfloat16") is None
+    assert price.memory(resolved) == "not counted for these models; --estimate measures it on a GPU"
 
 
 def test_a_dry_run_prices_the_paper_s_row_on_a_laptop(offline, no_gpu, monkeypatch, capsys) -> None:
@@ -92,17 +109,15 @@ def test_a_dry_run_prices_the_paper_s_row_on_a_laptop(offline, no_gpu, monkeypat
     assert said.count("main_1100_vhs_seed_4") == 5
 
 
-def slow(no_weights: ResolvedRun) -> str | None:
-    from vhs.resolve import wants_gpu
-
-    return wants_gpu(no_weights.config, no_weights.models.device, no_weights.models.generator)
+def refusal(found: ResolvedRun) -> str | None:
+    return wants_gpu(found.config, found.models.device, found.models.generator)
 
 
 def test_a_large_network_does_not_land_on_a_cpu_unless_told_to(offline, no_gpu, monkeypatch) -> None:
     found = resolve(load_config(PAPER), fetch="nothing")
-    assert re.search(r"has about 1\.6 billion parameters, .* or insist with device=cpu", slow(found))
-    assert slow(resolve(load_config(PAPER, ["device=cpu"]), fetch="nothing")) is None
-    assert slow(resolve(load_config(ROOT / "configs" / "tiny.yaml", ["device=auto"]), fetch="nothing")) is None
+    assert re.search(r"has about 1\.6 billion parameters, .* or insist with device=cpu", refusal(found))
+    assert refusal(resolve(load_config(PAPER, ["device=cpu"]), fetch="nothing")) is None
+    assert refusal(resolve(load_config(ROOT / "configs" / "tiny.yaml", ["device=auto"]), fetch="nothing")) is None
 
 
 def test_the_refusal_comes_before_anything_is_loaded(run_keys, no_gpu, monkeypatch, capsys) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -71,8 +72,6 @@ def memory(run: ResolvedRun) -> str:
 
 
 def _free(config: RunConfig) -> str:
-    import shutil
-
     place = Path(config.output_path).expanduser().absolute()
     there = next(folder for folder in (place, *place.parents) if folder.exists())
     return f"{readable(shutil.disk_usage(there).free)} free in {there}"
