@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from vhs.verifiers.base import Verifier
 
 Fetch = Literal["all", "configs", "nothing"]
+LARGE_ON_CPU = 200_000_000
+"""Parameters of a network above which `device: auto` does not take the CPU."""
 LoadedModels: TypeAlias = "tuple[Generator, Verifier | None, Verifier | None]"
 """Generator, verifier and a cascade's second verifier, on their device."""
 
@@ -185,6 +187,8 @@ def resolve_models(config: RunConfig, process: Process = Process(), fetch: Fetch
     if fetch == "all":
         generator = generator.fetched() if generator else None
         verifier = verifier.fetched(generator.info.tokens if generator else None)
+    if fetch == "all" and (reason := wants_gpu(config, device, generator)):
+        raise ConfigError(reason)
     if generator is not None and generator.info is not None:
         generator.info.require_reader(verifier.block, verifier.width, getattr(verifier, "trained_on", None))
     if verifier.reads in ("hidden", "latent") and config.imgs_path:
@@ -195,6 +199,17 @@ def resolve_models(config: RunConfig, process: Process = Process(), fetch: Fetch
     _require_scores(verifier, config.rule if config.rerank is None else Rule())
     reranker = _reranker(config, offline, fetch) if config.rerank else None
     return ResolvedModels(device, dtype, config.micro_batch, generator, verifier, reranker)
+
+
+def wants_gpu(config: RunConfig, device: str, generator: GeneratorSpec | None) -> str | None:
+    """Why a network that landed on the CPU because `device: auto` found no GPU does not run there; else None."""
+    size = generator.info.parameters if generator and generator.info else 0
+    if config.device != "auto" or device != "cpu" or size <= LARGE_ON_CPU:
+        return None
+    return (
+        f"device: auto found no GPU, and {config.ckpt} has about {size / 1e9:.1f} billion parameters, which take "
+        "minutes a picture on a CPU; run it where torch sees a GPU, or insist with device=cpu"
+    )
 
 
 def _reranker(config: RunConfig, offline: bool, fetch: Fetch) -> VerifierSpec:
