@@ -21,10 +21,21 @@ def says_yes(tokenizer: Any) -> Callable[[int], bool]:
     return lambda token: "yes" in tokenizer.decode([token], skip_special_tokens=True).lower()
 
 
-def score_logits(logits: torch.Tensor, yes: int, no: int, affirms: Callable[[int], bool]) -> Score:
-    """Scores from logits (N, vocabulary): softmax in float32 over the whole vocabulary; `correct` where the most
-    probable token says yes; the score is p(yes) there and -p(no) elsewhere (paper, section 3; release)."""
-    probabilities = logits.float().softmax(dim=-1).cpu()
-    p_yes, p_no = probabilities[:, yes].clone(), probabilities[:, no].clone()
-    correct = torch.tensor([affirms(token) for token in logits.argmax(dim=-1).tolist()], dtype=torch.bool)
+def answers(logits: torch.Tensor, yes: int, no: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """From logits (N, vocabulary), on their device: p(yes) and p(no) of the float32 softmax over the whole vocabulary,
+    (N, 2), and the most probable token, (N,). Nothing waits for the device."""
+    probabilities = logits.float().softmax(dim=-1)
+    return torch.stack([probabilities[:, yes], probabilities[:, no]], dim=1), logits.argmax(dim=-1)
+
+
+def as_score(probabilities: torch.Tensor, tokens: torch.Tensor, affirms: Callable[[int], bool]) -> Score:
+    """Scores, on the CPU, from what `answers` gives: `correct` where the most probable token says yes; the score is
+    p(yes) there and -p(no) elsewhere (paper, section 3; release)."""
+    p_yes, p_no = (column.contiguous() for column in probabilities.cpu().unbind(dim=1))
+    correct = torch.tensor([affirms(token) for token in tokens.tolist()], dtype=torch.bool)
     return Score(p_yes=p_yes, p_no=p_no, correct=correct, score=torch.where(correct, p_yes, -p_no))
+
+
+def score_logits(logits: torch.Tensor, yes: int, no: int, affirms: Callable[[int], bool]) -> Score:
+    """Scores from logits (N, vocabulary)."""
+    return as_score(*answers(logits, yes, no), affirms)
