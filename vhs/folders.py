@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,14 +140,15 @@ def remove_replaced(root: Path, kind: Kind) -> None:
     note.unlink()
 
 
-def changed(old: dict[str, Any], new: dict[str, Any], ignore: Sequence[str] = ()) -> list[str]:
-    """What differs between two manifests `{"config": {key: value}, "reads": {name: hash}}`, as `key: old, now new`;
-    what either lacks the hash of is left out."""
+def changed(old: Mapping[str, Any], new: Mapping[str, Any], ignore: Sequence[str] = ()) -> list[str]:
+    """What differs between two manifests `{"config": {key: value}, "reads": {name: hash}}`, as `key: old, now new`; a
+    manifest of an earlier version may have no hashes."""
     before, after = old.get("config", {}), new["config"]
     keys = [key for key in after if key not in ignore and before.get(key) != after[key]]
-    was, now = old.get("reads", {}), new.get("reads", {})
+    now = new.get("reads", {})
+    was = old.get("reads", now)
     return [f"{key}: {before.get(key)!r}, now {after[key]!r}" for key in keys] + [
-        f"{name} has other content than before" for name in now if name in was and was[name] != now[name]
+        f"{name} has other content than before" for name in {**now, **was} if was.get(name) != now.get(name)
     ]
 
 

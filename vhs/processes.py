@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from vhs.errors import ConfigError
@@ -53,7 +54,8 @@ def current_process() -> Process:
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    state = PartialState(cpu=not torch.cuda.is_available())
+    # where one process labels or evaluates for the others, they wait for hours, not for torch's ten minutes
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
     return Process(
         state.process_index,
         state.num_processes,

@@ -6,11 +6,13 @@ themselves.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from vhs.checkpoints.hashes import file_hash
 from vhs.checkpoints.source import Source
 from vhs.config.run import RunConfig
 from vhs.device import resolve_device, resolve_dtype
@@ -159,8 +161,18 @@ def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all
         models.verifier.check_prompts(prompts, models.generator.info.tokens if models.generator else None)
     run = ResolvedRun(config, process, models, annotation, pictures, tuple(prompts), split, judges, skipped)
     if process.first and fetch == "all":
-        return replace(run, hashes={source.key: source.hash() for source in run.sources})
+        hashes = {source.key: source.hash() for source in run.sources}
+        return replace(run, hashes=hashes | ({"imgs_path": _pictures_hash(run)} if pictures else {}))
     return run
+
+
+def _pictures_hash(run: ResolvedRun) -> dict[str, Any]:
+    """What run.json records of the pictures that the run reads."""
+    digest = hashlib.sha256()
+    for prompt in run.prompts:
+        for file in candidates(run.imgs_path, prompt.id)[: run.config.num_samples]:
+            digest.update(f"{prompt.id} {file.name} {file_hash(file)}\n".encode())
+    return {"path": str(run.imgs_path), "sha256": digest.hexdigest()}
 
 
 def resolve_models(config: RunConfig, process: Process = Process(), fetch: Fetch = "all") -> ResolvedModels:

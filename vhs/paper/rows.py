@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vhs.config.run import RunConfig, load_config
-from vhs.errors import RunError, VHSError
+from vhs.errors import RunError
 from vhs.paper.published import Published, Table
 from vhs.paths import find
-from vhs.resolve import resolve
 from vhs.runs import seeds
 from vhs.runs.compare import GENERATION, milliseconds
 from vhs.runs.folder import RunFolder
@@ -30,13 +29,20 @@ SETTLED = {"device", "dtype"}
 class Row:
     """A row of a table in a world: what the paper has for it, and the configuration whose runs make it.
 
-    `multiple` is its budget in times of a single candidate where that is how it is stated.
+    `multiple` is its budget in times of a single candidate where that is how it is stated; `changed` are the words of
+    the command line that make `config` of the file.
     """
 
     published: Published
-    file: Path
+    world: str
     config: RunConfig
+    changed: tuple[str, ...] = ()
     multiple: float | None = None
+
+    @property
+    def file(self) -> Path:
+        """Its configuration."""
+        return file_of(self.name, self.world)
 
     @property
     def name(self) -> str:
@@ -58,27 +64,51 @@ class Row:
         return self.multiple is not None and self.config.budget_ms is None
 
 
-def rows_of(table: Table, world: str, count: int | None, overrides: Sequence[str], measured: bool) -> list[Row]:
-    """The rows of a table that a world has, with the first `count` seeds (None: the file's own) and under `overrides`.
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says of all rows.
 
-    `measured`: the number of candidates is this machine's for the row's budget, not the paper's; the tiny world has
-    no other. Raises ConfigError.
+    `seeds`: the first so many seeds (None: the file's own); `overrides`: `key=value`; `measured`: the number of
+    candidates is this machine's for the row's budget, not the paper's. The tiny world has no other.
     """
-    found = [_row(one, world, count, overrides) for one in table.rows if find(_file(one.config, world)).is_file()]
-    if world == "tiny":
-        time = single_time(_row(Published(config=SINGLE, row=""), world, count, overrides))
+
+    world: str = "paper"
+    seeds: int | None = None
+    overrides: tuple[str, ...] = ()
+    measured: bool = False
+
+
+def rows_of(table: Table, asked: Asked) -> list[Row]:
+    """The rows of a table that a world has. Raises ConfigError."""
+    found = [_row(one, asked) for one in table.rows if find(file_of(one.config, asked.world)).is_file()]
+    if asked.world == "tiny":
+        time = single_time(single(asked))
         return [_within(row, time) for row in found]
-    return [_at_budget(row, row.published.budget_ms) if measured else row for row in found]
+    return [_at_budget(row, row.published.budget_ms) if asked.measured else row for row in found]
 
 
-def _file(name: str, world: str) -> Path:
+def rows_to_run(tables: Sequence[Table], asked: Asked) -> list[Row]:
+    """The rows of every table, each once; first the single candidate where a row's budget is measured by it."""
+    rows = [row for table in tables for row in rows_of(table, asked)]
+    first = [single(asked)] if any(row.unmeasured for row in rows) else []
+    return list({row.name: row for row in [*first, *rows]}.values())
+
+
+def single(asked: Asked) -> Row:
+    """The row of the single candidate."""
+    return _row(Published(config=SINGLE, row="single candidate", budget_ms=SINGLE_MS, best_of=1), asked)
+
+
+def file_of(name: str, world: str) -> Path:
+    """The file of a row of this name."""
     return WORLDS[world] / f"{name}.yaml"
 
 
-def _row(published: Published, world: str, count: int | None, overrides: Sequence[str]) -> Row:
-    file = _file(published.config, world)
-    config = load_config(file, overrides)
-    return Row(published, file, config.changed(seeds=first_seeds(config, count)))
+def _row(published: Published, asked: Asked) -> Row:
+    config = load_config(file_of(published.config, asked.world), asked.overrides)
+    seeds = first_seeds(config, asked.seeds)
+    changed = (*asked.overrides, *([f"seeds={seeds}"] if seeds != config.seeds else []))
+    return Row(published, asked.world, config.changed(seeds=seeds), changed)
 
 
 def first_seeds(config: RunConfig, count: int | None) -> list[int]:
@@ -96,7 +126,8 @@ def _chooses(row: Row) -> bool:
 def _at_budget(row: Row, budget: float | None) -> Row:
     if not _chooses(row) or budget is None:
         return row
-    return Row(row.published, row.file, row.config.changed(budget_ms=budget), row.multiple)
+    changed = (*row.changed, f"budget_ms={budget}")
+    return replace(row, config=row.config.changed(budget_ms=budget), changed=changed)
 
 
 def _within(row: Row, time: float | None) -> Row:
@@ -104,7 +135,7 @@ def _within(row: Row, time: float | None) -> Row:
     if not _chooses(row):
         return row
     multiple = row.published.budget_ms / SINGLE_MS
-    stated = Row(row.published, row.file, row.config, multiple)
+    stated = replace(row, multiple=multiple)
     return _at_budget(stated, None if time is None else round(multiple * time, 1))
 
 
@@ -147,18 +178,3 @@ def differences(manifest: Mapping[str, Any], config: RunConfig) -> list[str]:
         for key in sorted(keys)
         if key in there and there[key] != here[key]
     ]
-
-
-def blocked(config: RunConfig) -> str | None:
-    """Why a run cannot be made as things are (weights that are neither here nor on the Hub, a wrong key), or None.
-
-    No network is used: what the Hub may have is not missing.
-    """
-    try:
-        run = resolve(config, fetch="nothing")
-        for source in run.sources:
-            if source.path is None and source.repository is None:
-                source.require()
-    except VHSError as error:
-        return str(error)
-    return None

@@ -17,6 +17,7 @@ from vhs.config.run import RunConfig
 from vhs.errors import RunError
 from vhs.files import read_json, write_bytes, write_json
 from vhs.folders import Kind
+from vhs.paths import expanded
 from vhs.records import Prompt
 
 TOP_FILES = ("summary.json", "summary.csv", "timings.json", "report.html")
@@ -28,7 +29,7 @@ class RunFolder:
     def __init__(self, config: RunConfig, root: Path | None = None, pictures: str | None = None) -> None:
         """`root` is another place than the configuration's, `pictures` another name of the folder of prompts."""
         self.config = config
-        self.root = root or Path(config.output_path).expanduser() / config.name
+        self.root = root or expanded(config.output_path) / config.name
         self.pictures = self.root / (pictures or f"gen_eval_{config.name}")
 
     @property
