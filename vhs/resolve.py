@@ -197,6 +197,8 @@ def resolve_models(config: RunConfig, process: Process = Process(), fetch: Fetch
             "choose one that reads pictures, or latent_verifier: false with generation_mode: dev"
         )
     _require_scores(verifier, config.rule if config.rerank is None else Rule())
+    if config.stop_when is not None:
+        _require_reachable(verifier, config.stop_when)
     reranker = _reranker(config, offline, fetch) if config.rerank else None
     return ResolvedModels(device, dtype, config.micro_batch, generator, verifier, reranker)
 
@@ -231,6 +233,12 @@ def _require_scores(spec: VerifierSpec, rule: Rule) -> None:
         )
     if getattr(spec, "compares", False) and rule.name != "tournament":
         raise ConfigError(f"selection: {spec.name} has no score, it only compares; set selection: {{tournament: 1}}")
+
+
+def _require_reachable(spec: VerifierSpec, stop_when: float) -> None:
+    """A verifier that answers yes or no scores from -1 to 1."""
+    if getattr(spec, "says_yes", True) and not -1 <= stop_when <= 1:
+        raise ConfigError(f"stop_when: {stop_when:g} is outside the verifier's scores, which go from -1 to 1")
 
 
 def _picture_of(folder: Path | None) -> Callable[[int, int], Path] | None:

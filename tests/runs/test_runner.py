@@ -134,6 +134,7 @@ def test_a_prod_run_keeps_the_winner_s_picture_and_everybody_s_score(keys) -> No
     stages = json.loads((prod / "timings.json").read_text())["stages"]
     assert {name: stages[name]["items"] for name in stages} == {
         "encode": 3,
+        "noise": 12,
         "prefix": 12,
         "score": 12,
         "finish": 3,
