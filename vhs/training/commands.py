@@ -208,18 +208,47 @@ class Captions:
         return f"{self.count} captions: {self.path}"
 
 
-def run_evaluate(config: EvaluateConfig, say: Say) -> Evaluation | Captions:
-    """Figures on a verifier's scores, or its captions, into a file."""
+@dataclass(frozen=True)
+class Choice:
+    """Several features' figures and the chosen one, as they are in the configured file."""
+
+    choice: dict[str, Any]
+
+    def line(self) -> str:
+        from vhs.training.choice import table
+
+        return table(self.choice)
+
+
+def run_evaluate(config: EvaluateConfig, say: Say) -> Evaluation | Captions | Choice:
+    """Figures on a verifier's scores, or its captions, or a choice among several features, into a file."""
     from vhs.files import write_json
+    from vhs.training.choice import choose
     from vhs.training.data.store import CollectedSet
-    from vhs.training.evaluation import figures, score_sets
 
     sets = [CollectedSet(folder) for folder in config.data]
     for data in sets:
-        data.require(config.feature)
-    verifier = _verifier(config)
+        for feature in config.verifiers or (config.feature,):
+            data.require(feature)
     if config.task == "captions":
-        return _captions(config, sets, verifier, say)
+        return _captions(config, sets, _verifier(config), say)
+    if config.verifiers:
+        found = {}
+        for feature, one in config.each().items():
+            say(f"{feature}: {one.verifier}")
+            found[feature] = _figures(one, sets, _verifier(one))
+        choice = choose(found, config.margin, config.resamples, config.seed)
+        write_json(Path(config.output), {"config": config.model_dump(mode="json"), **choice})
+        return Choice(choice)
+    found = _figures(config, sets, _verifier(config))
+    write_json(Path(config.output), {"config": config.model_dump(mode="json"), **found})
+    return Evaluation(found)
+
+
+def _figures(config: EvaluateConfig, sets: list[CollectedSet], verifier: LlavaVerifier) -> dict[str, Any]:
+    """One verifier's figures on every labelled candidate."""
+    from vhs.training.evaluation import figures, score_sets
+
     with tqdm(
         total=sum(min(config.limit or len(s.prompts), len(s.prompts)) * s.layout.candidates for s in sets),
         desc="candidates",
@@ -234,9 +263,7 @@ def run_evaluate(config: EvaluateConfig, say: Say) -> Evaluation | Captions:
             seed=config.seed,
             progress=bar.update,
         )
-    found = figures(rows, config.best_of, selection=config.selection, resamples=config.resamples, seed=config.seed)
-    write_json(Path(config.output), {"config": config.model_dump(mode="json"), **found})
-    return Evaluation(found)
+    return figures(rows, config.best_of, selection=config.selection, resamples=config.resamples, seed=config.seed)
 
 
 def _verifier(config: EvaluateConfig) -> LlavaVerifier:
