@@ -4,8 +4,6 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
 VENV ?= .venv
 PY := $(VENV)/bin/python
-CONFIG ?= configs/tiny.yaml
-RUN := $(PY) inference_scripts/run.py --config $(CONFIG)
 
 .PHONY: help demo test test-all test-mmdet lint install clean
 help:
@@ -39,9 +37,8 @@ install: $(VENV)/.dev
 
 demo: $(VENV)/.run
 	@echo "dev: every candidate is finished, decoded and judged, so that the verifier's pick can be held against the others"
-	$(RUN)
 	@echo "prod: the same choice, but only the winner is finished: what the method itself costs"
-	$(RUN) generation_mode=prod name=tiny_prod
+	$(PY) inference_scripts/run.py --config configs/tiny.yaml --config configs/tiny_prod.yaml
 	$(PY) inference_scripts/compare.py outputs/tiny outputs/tiny_prod
 
 # One test process per core with one thread each: two threads that share two cores with other processes wait for each other.

@@ -104,10 +104,10 @@ def run_keys(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def config_file(tmp_path: Path):
-    """`config_file(keys)`: a YAML file with these keys."""
+    """`config_file(keys, name)`: a YAML file with these keys."""
 
-    def write(keys: dict[str, Any]) -> str:
-        path = tmp_path / "run.yaml"
+    def write(keys: dict[str, Any], name: str = "run.yaml") -> str:
+        path = tmp_path / name
         path.write_text(yaml.safe_dump(keys))
         return str(path)
 

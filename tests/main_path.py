@@ -76,7 +76,7 @@ def main() -> None:
             sys.setprofile(None)
     ours = sorted(name for name in files if name.endswith(".py") and not name.startswith("tests/"))
     print("\n".join(ours))
-    start = next(i for i, call in enumerate(deepest) if call.endswith("runner.py:run"))
+    start = next(i for i, call in enumerate(deepest) if call.endswith("runner.py:carry_out"))
     deepest = deepest[start:]
     print(f"\n{len(ours)} files to the verdict; {len(deepest)} calls from run() to the first forward pass:")
     print("\n".join(deepest))

@@ -14,6 +14,7 @@ LAYERS = (
     {"vhs.errors", "vhs.records", "vhs.paths"},
     {
         "vhs.files",
+        "vhs.folders",
         "vhs.processes",
         "vhs.seeding",
         "vhs.select",
@@ -29,7 +30,7 @@ LAYERS = (
     {"vhs.choosing"},
     {"vhs.resolve", "vhs.best_of_n", "vhs.result"},
     {"vhs.runs", "vhs.training", "vhs.measure"},
-    {"vhs.ranking"},
+    {"vhs.ranking", "vhs.paper"},
     {"vhs", "vhs.__main__", "vhs.commands", "vhs.tinyworld"},
 )
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from PIL import Image
+
+if TYPE_CHECKING:
+    from vhs.verifiers.vlm import VisionLanguageModel
 
 WORDS = (
     "Yes",
@@ -40,6 +45,24 @@ TEXT = {
     "head_dim": 8,
     "max_position_embeddings": 512,
 }
+
+
+def pictures(*sizes: tuple[int, int]) -> list[Image.Image]:
+    """Random RGB pictures of these (height, width)."""
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)) for size in sizes]
+
+
+def asked(model: VisionLanguageModel, picture: Image.Image, question: str) -> Any:
+    """One conversation about one picture, as the model's processor writes it."""
+    content = [{"type": "image", "image": picture}, {"type": "text", "text": question}]
+    return model.processor.apply_chat_template(
+        [{"role": "user", "content": content}],
+        tokenize=True,
+        add_generation_prompt=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
 
 
 def tokenizer(special: list[str], named: dict[str, str] | None = None, words: tuple[str, ...] = WORDS) -> Any:

@@ -65,6 +65,23 @@ class MicroBatches:
         log.warning("out of memory with %d %s at once; going on with %d (micro_batch)", tried, self.stage, self.size)
 
 
+class MicroBatched:
+    """A generator's two loops over candidates: through the network, and through the decoder."""
+
+    def __init__(self, micro_batch: int | None) -> None:
+        self._candidates = MicroBatches(micro_batch, "candidates")
+        self._pictures = MicroBatches(micro_batch, "pictures to decode")
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Candidates that go through the network at once; None: all."""
+        return self._candidates.size
+
+    @micro_batch.setter
+    def micro_batch(self, size: int | None) -> None:
+        self._candidates.size = self._pictures.size = size
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether torch ran out of memory, on any device."""
     text = str(error).lower()

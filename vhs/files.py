@@ -32,7 +32,12 @@ def read_json_object(
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON, the same bytes for the same value, whole or not at all."""
-    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_bytes(path, as_json(value))
+
+
+def as_json(value: Any) -> bytes:
+    """A JSON file's bytes, the same for the same value."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -18,11 +18,16 @@ PROJECT = Path(__file__).resolve().parents[1] if IN_CHECKOUT else _PACKAGED
 def find(path: str | Path) -> Path:
     """`path` with `~` expanded, as it stands where it exists, else the same path in the project's folder where that
     exists; a path that exists nowhere is returned as it stands. Raises ConfigError where `~` names no home."""
+    path = expanded(path)
+    inside = PROJECT / path
+    return inside if not path.exists() and not path.is_absolute() and inside.exists() else path
+
+
+def expanded(path: str | Path) -> Path:
+    """`path` with `~` expanded: where outputs are written. Raises ConfigError where `~` names no home."""
     try:
-        path = Path(path).expanduser()
+        return Path(path).expanduser()
     except RuntimeError:
         raise ConfigError(
             f"{path}: no home folder to put in the place of {Path(path).parts[0]}; write it out"
         ) from None
-    inside = PROJECT / path
-    return inside if not path.exists() and not path.is_absolute() and inside.exists() else path

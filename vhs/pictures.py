@@ -12,6 +12,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from vhs.errors import ImageError
 
 Picture = Image.Image | str | Path
+BYTES_PER_PIXEL = {"png": 2.0, "jpg": 0.4, "webp": 0.2}
+"""Of a saved picture, a rule of thumb for how much disk many will take."""
 PILLOW_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 
 
@@ -23,10 +25,10 @@ def encode(image: Image.Image, fmt: str) -> bytes:
 
 
 def decode(data: bytes, name: str) -> Image.Image:
-    """The picture that a file holds, RGB. Raises ImageError with `name`."""
+    """The picture that a file holds, as `open_picture` reads it. Raises ImageError with `name`."""
     try:
-        return Image.open(io.BytesIO(data)).convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
+        return to_rgb(Image.open(io.BytesIO(data)))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"{name}: damaged or truncated picture ({error}); make it again") from None
 
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 from vhs.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Process:
-    """Process `index` of `count`; `local` is its number on its machine; `wait` returns when all have called it."""
+    """Process `index` of `count`; `local` is its number on its machine; `wait` returns when all have called it;
+    `agreed(value)` is the first process's value in all of them."""
 
     index: int = 0
     count: int = 1
     local: int = 0
     wait: Callable[[], None] = lambda: None
+    agreed: Callable[[Any], Any] = lambda value: value
 
     @property
     def first(self) -> bool:
@@ -48,6 +52,14 @@ def current_process() -> Process:
         )
     import torch
     from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
 
-    state = PartialState(cpu=not torch.cuda.is_available())
-    return Process(state.process_index, state.num_processes, state.local_process_index, state.wait_for_everyone)
+    # where one process labels or evaluates for the others, they wait for hours, not for torch's ten minutes
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
+    return Process(
+        state.process_index,
+        state.num_processes,
+        state.local_process_index,
+        state.wait_for_everyone,
+        lambda value: broadcast_object_list([value])[0],
+    )

@@ -6,11 +6,13 @@ themselves.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from vhs.checkpoints.hashes import file_hash
 from vhs.checkpoints.source import Source
 from vhs.config.run import RunConfig
 from vhs.device import resolve_device, resolve_dtype
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from vhs.verifiers.base import Verifier
 
 Fetch = Literal["all", "configs", "nothing"]
+LoadedModels: TypeAlias = "tuple[Generator, Verifier | None, Verifier | None]"
+"""Generator, verifier and a cascade's second verifier, on their device."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,11 @@ class ResolvedModels:
     def load_reranker(self) -> Verifier | None:
         """The second verifier of a cascade, None without one. Raises CheckpointError."""
         return self.reranker.load(self.device, self.dtype, self.micro_batch) if self.reranker else None
+
+    def load(self) -> LoadedModels:
+        """All three. Raises CheckpointError."""
+        verifier = self.load_verifier()
+        return self.load_generator(), verifier, self.load_reranker()
 
 
 @dataclass(frozen=True)
@@ -143,17 +152,27 @@ def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all
         skipped = f"no prompt in {config.annotation} has GenEval's metadata; pictures are made and scored"
         judges = ()
     models = resolve_models(config, process, fetch)
-    slices = _slices(config, len(prompts), process.count)
+    split = slices(config, len(prompts), process.count)
     if fetch == "all":
         judges = tuple(judge.fetched() for judge in judges)
     if fetch != "nothing" and hasattr(models.verifier, "require"):
         models.verifier.require(prompts, config.num_samples, _picture_of(pictures))
     if fetch == "all" and hasattr(models.verifier, "check_prompts"):
         models.verifier.check_prompts(prompts, models.generator.info.tokens if models.generator else None)
-    run = ResolvedRun(config, process, models, annotation, pictures, tuple(prompts), slices, judges, skipped)
+    run = ResolvedRun(config, process, models, annotation, pictures, tuple(prompts), split, judges, skipped)
     if process.first and fetch == "all":
-        return replace(run, hashes={source.key: source.hash() for source in run.sources})
+        hashes = {source.key: source.hash() for source in run.sources}
+        return replace(run, hashes=hashes | ({"imgs_path": _pictures_hash(run)} if pictures else {}))
     return run
+
+
+def _pictures_hash(run: ResolvedRun) -> dict[str, Any]:
+    """What run.json records of the pictures that the run reads."""
+    digest = hashlib.sha256()
+    for prompt in run.prompts:
+        for file in candidates(run.imgs_path, prompt.id)[: run.config.num_samples]:
+            digest.update(f"{prompt.id} {file.name} {file_hash(file)}\n".encode())
+    return {"path": str(run.imgs_path), "sha256": digest.hexdigest()}
 
 
 def resolve_models(config: RunConfig, process: Process = Process(), fetch: Fetch = "all") -> ResolvedModels:
@@ -233,7 +252,8 @@ def _record_check(judges: Sequence[JudgeSpec]) -> Callable[[Mapping[str, Any], s
     return check
 
 
-def _slices(config: RunConfig, prompts: int, processes: int) -> tuple[tuple[int, ...], ...]:
+def slices(config: RunConfig, prompts: int, processes: int) -> tuple[tuple[int, ...], ...]:
+    """The prompts' ids by process, each in its order."""
     if config.noise == "published":
         return tuple(tuple(published_order(config.seed, prompts, index, processes)) for index in range(processes))
     return tuple(tuple(Process(index, processes).of(range(prompts))) for index in range(processes))

@@ -51,6 +51,7 @@ def tournament(count: int, k: int, first_wins: Callable[[int, int], bool]) -> Br
     assert plays(count, k), "N/k is a power of two"
     left, won = list(range(count)), [0] * count
     while len(left) > k:
+        # Neighbours play, so that a group of N/k contiguous candidates sends one winner: VISA's own bracket.
         left = [a if first_wins(a, b) else b for a, b in zip(left[::2], left[1::2], strict=True)]
         for index in left:
             won[index] += 1

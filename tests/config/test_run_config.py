@@ -94,7 +94,7 @@ def test_a_mistake_is_answered_with_file_line_key_and_remedy(tmp_path: Path, lin
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["seeds=3"], "command line: seeds: unknown key; did you mean seed?"),
+        (["sed=3"], "command line: sed: unknown key; did you mean seed"),
         (["seed"], "command line: 'seed' is not an override; write key=value"),
         (["seed=-1"], "command line: seed: -1 is out of range; at least 0 is needed"),
         (["latent_verifier_path=null"], "latent_verifier: true, but no verifier is named"),
@@ -154,7 +154,8 @@ def test_every_key_says_what_it_means() -> None:
 
 def test_what_the_rest_of_the_project_asks_of_the_keys_stands_with_them() -> None:
     assert set(RunConfig.keys_where(results=False)) == {
-        "name", "output_path", "cont", "overwrite", "re_eval", "micro_batch", "offload", "intermediate_benchmarking",
+        "name", "seeds", "output_path", "cont", "overwrite", "re_eval", "micro_batch", "offload", "budget_ms",
+        "intermediate_benchmarking",
     }  # fmt: skip
     assert {"ckpt", "lora_weights", "annotation", "normalization"} <= set(RunConfig.keys_where(path=True))
     assert {"ckpt", "sana_lora_weights", "latent_verifier_path", "tokenizer_path"} <= set(

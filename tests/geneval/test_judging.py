@@ -21,7 +21,8 @@ from vhs.geneval.results import Results, read_rows
 from vhs.geneval.spec import GenEvalSpec
 from vhs.processes import Process
 from vhs.records import TAGS
-from vhs.tinyworld.scenes import make_scene, render, sample_prompts
+from vhs.tinyworld.drawing import render
+from vhs.tinyworld.scenes import make_scene, sample_prompts
 
 FIELDS = ["filename", "tag", "prompt", "correct", "reason", "metadata", "details"]
 

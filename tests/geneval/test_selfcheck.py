@@ -144,7 +144,8 @@ def test_the_shipped_detector_with_its_labels_shuffled_is_caught(shipped):
 
 def test_the_shipped_judge_accepts_true_captions_and_rejects_false_ones(shipped):
     """A small sample of what `python -m vhs.tinyworld.check` measures; a broken or swapped weight file fails it."""
-    from vhs.tinyworld.scenes import make_scene, render, sample_prompts, true_detections
+    from vhs.tinyworld.drawing import render
+    from vhs.tinyworld.scenes import make_scene, sample_prompts, true_detections
 
     records = sample_prompts(72, 5)
     scenes = [make_scene(record, 1000 + i, "test") for i, record in enumerate(records)]

@@ -40,22 +40,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> VisionLanguageModel:
 
 @pytest.fixture(scope="module")
 def pictures() -> list[Image.Image]:
-    rng = np.random.default_rng(0)
-    return [Image.fromarray(rng.integers(0, 255, (h, w, 3), dtype=np.uint8)) for h, w in ((64, 64), (48, 80))]
+    return vlms.pictures((64, 64), (48, 80))
 
 
 def by_generation(model: VisionLanguageModel, picture: Image.Image, text: str, accepted: list[str]) -> float:
     """The official evaluation's way: one question a call, one new token, greedy, every spelling's first token added."""
-    content = [{"type": "image", "image": picture}, {"type": "text", "text": text}]
-    inputs = model.processor.apply_chat_template(
-        [{"role": "user", "content": content}],
-        tokenize=True,
-        add_generation_prompt=True,
-        return_dict=True,
-        return_tensors="pt",
-    )
     made = model.model.generate(
-        **inputs, max_new_tokens=1, do_sample=False, output_scores=True, return_dict_in_generate=True
+        **vlms.asked(model, picture, text),
+        max_new_tokens=1,
+        do_sample=False,
+        output_scores=True,
+        return_dict_in_generate=True,
     )
     probabilities = torch.softmax(made.scores[0], dim=-1)[0]
     return sum(probabilities[model.processor.tokenizer.encode(spelling)[0]].item() for spelling in accepted)

@@ -1,9 +1,12 @@
 """Memory counted on the meta device: exact where it can be worked out by hand."""
 
+from collections import Counter
+
 import pytest
 import torch
 
-from vhs.measure.memory import LiveMemory, StageMemory, resident
+from vhs.measure.counted import CountedStage
+from vhs.measure.memory import LiveMemory, resident
 
 KIB = 256
 """Float32 values in a kibibyte."""
@@ -48,4 +51,4 @@ def test_it_counts_on_a_real_device_too():
 )
 def test_offloading_keeps_the_transformer_and_the_verifier(needs, offload, expected):
     weights = {"text_encoder": 1, "transformer": 2, "verifier": 4, "autoencoder": 8}
-    assert resident(weights, StageMemory("any", needs, 0), offload) == expected
+    assert resident(weights, CountedStage("any", needs, Counter(), 0), offload) == expected

@@ -88,3 +88,24 @@ def test_a_run_and_its_comparison(command, run_keys, config_file) -> None:
     assert "finish 3 instead of 9, decode 3 instead of 9" in out
     code, _, err = command("compare", folders[0], "nowhere")
     assert code == 2 and err == "error: nowhere: no such folder; give the folder of a run, such as outputs/tiny\n"
+
+
+def test_several_configurations_run_in_one_process_as_each_alone(
+    command, run_keys, config_file, tmp_path: Path
+) -> None:
+    dev = config_file({**run_keys, "name": "dev", "generation_mode": "dev"}, "dev.yaml")
+    (tmp_path / "prod.yaml").write_text(f"base: {dev}\nname: prod\ngeneration_mode: prod\n")
+    code, out, _ = command("run", "--config", dev, "--config", str(tmp_path / "prod.yaml"))
+    of_dev, of_prod = (Path(run_keys["output_path"]) / name / "report.html" for name in ("dev", "prod"))
+    assert code == 0 and str(of_dev) in out and out.strip().endswith(str(of_prod))
+    assert of_dev.is_file() and of_prod.is_file()
+
+
+def test_a_mistake_in_the_last_configuration_is_found_before_the_first_runs(command, run_keys, config_file) -> None:
+    good = config_file({**run_keys, "name": "good"}, "good.yaml")
+    bad = config_file({**run_keys, "name": "bad", "ckpt": "nowhere"}, "bad.yaml")
+    code, _, error = command("run", "--config", good, "--config", bad)
+    assert code == 2 and "ckpt: nowhere" in error
+    code, _, error = command("run", "--config", good, "--config", good)
+    assert code == 2 and "2 of the configurations write into" in error
+    assert not Path(run_keys["output_path"]).exists()

@@ -14,9 +14,10 @@ import pytest
 from vhs.config.run import RunConfig
 from vhs.errors import RunError
 from vhs.files import read_json, write_json
+from vhs.folders import locked
 from vhs.records import Prompt
 from vhs.runs.folder import RunFolder
-from vhs.runs.opening import adopt, close_folder, decide, locked, open_folder, recover
+from vhs.runs.opening import adopt, close_folder, decide, open_folder, recover
 
 PROMPTS = [Prompt(index, text) for index, text in enumerate(("a cat", "a dog"))]
 
@@ -122,16 +123,16 @@ def test_a_run_that_replaced_an_unfinished_one_deletes_both(made, finished) -> N
 
 def test_a_second_run_is_kept_out_and_a_dead_one_keeps_nobody_out(made, tmp_path: Path) -> None:
     run = made()
-    held, refused = locked(run.folder), pytest.raises(RunError, match="another run is being written there")
-    with held, refused, locked(run.folder):
+    held, refused = locked(run.folder.root), pytest.raises(RunError, match="another run is being written there")
+    with held, refused, locked(run.folder.root):
         pytest.fail("two runs in one folder")
 
     def die_inside() -> None:
-        with locked(run.folder):
+        with locked(run.folder.root):
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert killed(die_inside)
-    with locked(run.folder):
+    with locked(run.folder.root):
         pass
 
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from vhs.errors import PromptError
 from vhs.records import TAGS
-from vhs.tinyworld import geometry_judge, scenes
+from vhs.tinyworld import drawing, geometry_judge, scenes
 from vhs.tinyworld.geometry_judge import GeometryJudge, find_pieces, measure, nearest_color
 
 
@@ -23,7 +23,7 @@ def test_soft_edges_and_noise_change_little() -> None:
     rng, right = np.random.default_rng(0), []
     for seed in range(100):
         scene = scenes.sample_scene(geometry_judge.FIRST_SCENE - 1 - seed, "test")
-        soft = np.asarray(scenes.render(scene)[0].filter(ImageFilter.GaussianBlur(0.8)), dtype=float)
+        soft = np.asarray(drawing.render(scene)[0].filter(ImageFilter.GaussianBlur(0.8)), dtype=float)
         noisy = Image.fromarray(np.clip(soft + rng.normal(0, 6, soft.shape), 0, 255).astype(np.uint8))
         seen = sorted((piece.detection.label, piece.color) for piece in find_pieces(noisy))
         right.append(seen == sorted((obj.shape, obj.color) for obj in scene.objects))
@@ -32,7 +32,7 @@ def test_soft_edges_and_noise_change_little() -> None:
 
 def test_boxes_are_those_of_the_masks() -> None:
     scene = scenes.sample_scene(geometry_judge.FIRST_SCENE)
-    picture, masks = scenes.render(scene)
+    picture, masks = drawing.render(scene)
     wanted = sorted(one.box for one in scenes.true_detections(scene, masks))
     found = sorted(piece.detection.box for piece in find_pieces(picture))
     np.testing.assert_allclose(found, wanted, atol=1)
@@ -47,7 +47,7 @@ def test_no_color_is_too_near_to_a_background_and_no_shape_too_small() -> None:
     for name in scenes.COLORS:
         assert {nearest_color(rgb) for rgb in drawn[list(scenes.COLORS).index(name)]} == {name}
     for shape in scenes.SHAPES:
-        share = scenes.coverage(scenes.SceneObject(shape, "red", 32, 32, 8.5, (0, 0, 0)))
+        share = drawing.coverage(scenes.SceneObject(shape, "red", 32, 32, 8.5, (0, 0, 0)))
         assert (share >= 0.5).sum() >= 95 > geometry_judge.SMALLEST
 
 
@@ -66,7 +66,7 @@ def test_shapes_that_have_grown_together_are_no_shape() -> None:
 
 def test_a_picture_of_another_size_and_an_empty_one() -> None:
     scene = scenes.make_scene(scenes.caption_record("colors", ["star"], ["blue"]), 5)
-    large = scenes.render(scene)[0].resize((256, 256), Image.Resampling.BICUBIC)
+    large = drawing.render(scene)[0].resize((256, 256), Image.Resampling.BICUBIC)
     blank = Image.new("RGB", (64, 64), (128, 134, 140))
     verdicts = GeometryJudge().judge_batch([large, blank], [scene.metadata] * 2)
     assert [one.correct for one in verdicts] == [True, False] and not find_pieces(blank)

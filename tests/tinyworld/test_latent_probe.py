@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from vhs.tinyworld import autoencoder, latent_probe, recipe, sana, teacher, text_encoder
-from vhs.tinyworld.scenes import COLORS, SHAPES, render, sample_scene
+from vhs.tinyworld.drawing import render
+from vhs.tinyworld.scenes import COLORS, SHAPES, sample_scene
 from vhs.tinyworld.worlds import SANA
 
 

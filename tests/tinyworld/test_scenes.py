@@ -6,7 +6,8 @@ import pytest
 from vhs.geneval.metadata import check_metadata
 from vhs.records import TAGS
 from vhs.tinyworld import scenes
-from vhs.tinyworld.scenes import COLORS, HELD_OUT_PAIRS, SHAPES, contrast, held_out, render, sample_scene, true_verdict
+from vhs.tinyworld.drawing import render
+from vhs.tinyworld.scenes import COLORS, HELD_OUT_PAIRS, SHAPES, contrast, held_out, sample_scene, true_verdict
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

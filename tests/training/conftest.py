@@ -85,6 +85,7 @@ def config_in(collected: Path, language_model: Path):
             "name": "run",
             "output_path": str(folder),
             "data": [str(collected)],
+            "decontaminate": False,  # its prompts are of GenEval's shape, and some are GenEval's
             "init": str(language_model),
             "eval_fraction": 0.2,
             "batch_size": 16,

@@ -37,7 +37,9 @@ def test_every_file_of_the_chain_is_written_before_it_is_read(language_model):
     assert candidates.annotation == task("metadata_gemma").output and candidates.require_records
     assert task("label_sana_sprint").data == [candidates.output]
     pairs = config(CollectConfig, "collect_align_sana_sprint")
-    assert pairs.annotation == task("prompts_llava").output and not pairs.require_records
+    refined = task("refine_llava_gemma")
+    assert refined.annotation == task("prompts_llava").output
+    assert pairs.annotation == refined.output and not pairs.require_records
     assert task("caption_gemma").data == task("clip_score").data == [pairs.output]
     assert task("clip_score").captions == task("caption_gemma").output
 
@@ -101,6 +103,7 @@ def test_the_chain_ends_in_a_verifier(tmp_path, monkeypatch, run_keys, judge_key
 
     small = ("run=run.yaml", "dtype=float32", "reserve_gib=0")
     label("prompts_llava")
+    assert label("refine_llava_gemma", f"model={language_model}", "device=cpu", "max_tokens=2").count == 3
     run_collect(load(CollectConfig, CONFIGS / "collect_align_sana_sprint.yaml", small), print)
     label("caption_gemma", "backend=detector", "judge=run.yaml", "min_score=0")
     assert run_normalize(config(NormalizeConfig, "normalize_sana_sprint"), print).count == 3 * 64

@@ -17,7 +17,7 @@ CLASSES = {
     "captions": EvaluateConfig,
 }
 LABELS = ("label", "caption", "clip", "metadata", "prompts")
-SHIPPED = sorted([*(ROOT / "configs" / "train").glob("*.yaml"), *(ROOT / "configs" / "paper").glob("*.yaml")])
+SHIPPED = sorted([*(ROOT / "configs" / "train").glob("*.yaml"), *(ROOT / "configs" / "tiny_ablations").glob("*.yaml")])
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")

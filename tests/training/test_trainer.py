@@ -169,6 +169,7 @@ def test_two_processes_with_half_the_batch_give_the_same_gradients(config, tmp_p
     single.optimizer.zero_grad()
     single.run()
     alone = log_of(settings)
+    shutil.rmtree(settings.folder)
     (tmp_path / "config.json").write_text(settings.model_dump_json())
     (tmp_path / "two.py").write_text(TWO_PROCESSES)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -237,8 +238,8 @@ def test_latents_and_normalisation_are_read_as_the_verifier_reads_them(config, t
         moments.update(batch)
     mean, variance = save_statistics(moments, tmp_path, "hidden_7")
     paths = {"normalization_mean_path": str(mean), "normalization_variance_path": str(variance)}
-    for changes in (paths, {"feature": "latent"}):
-        trainer = Trainer(config(loss="cross_entropy", max_steps=1, **changes))
+    for name, changes in (("normalised", paths), ("latent", {"feature": "latent"})):
+        trainer = Trainer(config(name=name, loss="cross_entropy", max_steps=1, **changes))
         verifier = load_verifier(
             trainer.run().checkpoint,
             trainer.config.feature,
@@ -328,7 +329,7 @@ def test_missing_shard_and_wrong_widths(config, tmp_path, write_set):
         train(config(feature="hidden_9"))
     first = train(config(stage="align", captions=None, max_steps=1))
     with pytest.raises(CheckpointError, match="hidden"):
-        train(config(init=str(first.checkpoint), feature="latent"))
+        train(config(name="latent", init=str(first.checkpoint), feature="latent"))
 
 
 def test_too_small_a_set_and_too_long_a_prompt(config, language_model, tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -31,22 +30,13 @@ def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pictures() -> list[Image.Image]:
-    rng = np.random.default_rng(0)
-    return [Image.fromarray(rng.integers(0, 255, (h, w, 3), dtype=np.uint8)) for h, w in ((64, 64), (48, 80), (64, 64))]
+    return vlms.pictures((64, 64), (48, 80), (64, 64))
 
 
 def by_hand(model: VisionLanguageModel, picture: Image.Image, question: str) -> torch.Tensor:
     """Probabilities of the next token, from one plain forward pass of one conversation."""
-    content = [{"type": "image", "image": picture}, {"type": "text", "text": question}]
-    inputs = model.processor.apply_chat_template(
-        [{"role": "user", "content": content}],
-        tokenize=True,
-        add_generation_prompt=True,
-        return_dict=True,
-        return_tensors="pt",
-    )
     with torch.no_grad():
-        return model.model(**inputs).logits[0, -1].softmax(dim=-1)
+        return model.model(**vlms.asked(model, picture, question)).logits[0, -1].softmax(dim=-1)
 
 
 def test_answers_are_those_of_a_plain_forward_pass_whatever_the_batch(folder, pictures) -> None:

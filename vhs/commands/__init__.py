@@ -52,6 +52,7 @@ COMMANDS = {
         "go on from the last saved state with cont=true",
     ),
     "evaluate": Command("vhs.commands.training:evaluate", "a verifier on held-out candidates", NOTHING),
+    "pipeline": Command("vhs.commands.training:pipeline", "a whole training by one file", RESUMES),
     "ablations": Command("vhs.commands.training:ablations", "the paper's ablations in miniature", RESUMES),
     "rank": Command("vhs.commands.rank:rank", "the best of any pictures, by any verifier", NOTHING),
     "score": Command("vhs.commands.rank:score", "verifiers' scores of a run's candidates, or of any pictures", RESUMES),
@@ -61,6 +62,7 @@ COMMANDS = {
         "vhs.commands.report:report", "the report of a run, made again", "the same command makes it again"
     ),
     "demo": Command("vhs.commands.demo:demo", "a page to play with a configuration", "the page is closed"),
+    "tables": Command("vhs.commands.tables:tables", "the paper's tables: planned, run, and from run folders", RESUMES),
     "compare": Command("vhs.commands.compare:compare", "runs over the same prompts side by side", NOTHING),
 }
 

@@ -10,16 +10,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vhs.commands import bench_run
+
 
 def benchmark(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """What a stage costs on this machine. The last line of output is one JSON object.
+    """What a run or a stage costs on this machine. The last line of output is one JSON object.
 
+    vhs benchmark run --config configs/bench/tiny.yaml
+    vhs benchmark run --config configs/bench/sana_sprint_1.6b.yaml --random-weights
+    vhs benchmark run --config configs/bench/sana_sprint_1.6b.yaml --flops
+    vhs benchmark run --config configs/bench/tiny.yaml --budget 550ms 1100ms 1650ms
+    vhs benchmark run --config configs/bench/tiny.yaml --profile outputs/profile
     vhs benchmark judge --config configs/tiny.yaml
     vhs benchmark judge --random-weights --device cuda
     vhs benchmark judge --random-weights --detectors mmdet transformers    (in .venv-mmdet)
     vhs benchmark memory --candidates 32
     """
     stages = parser.add_subparsers(required=True, metavar="stage")
+    one = stages.add_parser("run", help="best-of-N per verifier and N: latency, FLOPs, memory, utilisation")
+    one.set_defaults(measure=bench_run.run)
+    bench_run.add_arguments(one)
     one = stages.add_parser("judge", help="GenEval: detector, colours and rules")
     one.set_defaults(measure=_judge)
     one.add_argument("--config", default="configs/tiny.yaml", help="YAML with the judge's keys (default: %(default)s)")
@@ -36,7 +46,8 @@ def benchmark(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     one.add_argument("--candidates", type=int, default=32, help="N of best-of-N (default: %(default)s)")
     one.add_argument("--micro-batch", type=int, default=8, help="candidates at once (default: %(default)s)")
     one.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
-    arguments = parser.parse_args(words)
+    arguments, rest = parser.parse_known_args(words)
+    bench_run.collect_overrides(parser, arguments, rest)
     import torch
 
     print(json.dumps({**arguments.measure(arguments), "torch": torch.__version__, "machine": platform.machine()}))

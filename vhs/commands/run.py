@@ -6,6 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+DEFAULT = "configs/tiny.yaml"
+
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Best-of-N over a file of prompts.
@@ -13,12 +15,14 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         vhs run --config configs/tiny.yaml
         vhs run --config configs/tiny.yaml num_samples=16 seed=3 annotation=my_prompts.txt
         vhs run --config configs/tiny.yaml --prompt "a photo of a red circle and a blue star"
+        vhs run --config configs/tiny.yaml --config configs/tiny_prod.yaml
         accelerate launch -m vhs run --config configs/sana_sprint_hidden_bo32.yaml
 
     Every key of the configuration (docs/configuration.md) can be given as key=value. Prompts are GenEval JSON or JSONL,
-    CSV with a column prompt or text, or plain text, one a line. Exit code 2: a mistake in what was given, in one line.
+    CSV with a column prompt or text, or plain text, one a line. Several configurations run one after the other.
+    Exit code 2: a mistake in what was given, in one line.
     """
-    parser.add_argument("--config", default="configs/tiny.yaml", help="YAML file (default: %(default)s)")
+    parser.add_argument("--config", action="append", metavar="FILE", help=f"YAML file; repeatable (default: {DEFAULT})")
     parser.add_argument("--prompt", action="append", metavar="TEXT", help="a prompt instead of a file; repeatable")
     parser.add_argument("--dry-run", action="store_true", help="print what would run and be loaded; load nothing")
     parser.add_argument("--list-verifiers", action="store_true", help="print the registered verifiers")
@@ -30,16 +34,17 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         return print(verifiers())
     from vhs.config.run import load_config
 
-    config = load_config(arguments.config, arguments.overrides)
+    configs = [load_config(file, arguments.overrides) for file in arguments.config or [DEFAULT]]
     if arguments.prompt:
         from vhs.runs.typed import with_prompts
 
         named = any(override.startswith("name=") for override in arguments.overrides)
-        config = with_prompts(config, arguments.prompt, rename=not named)
+        configs = [with_prompts(config, arguments.prompt, rename=not named) for config in configs]
     if arguments.dry_run:
         from vhs.runs.dry_run import describe
 
-        return print(describe(config))
+        return print("\n\n".join(describe(config) for config in configs))
     from vhs.runs import runner
 
-    print(runner.run(config, say=lambda line: print(line, file=sys.stderr)))
+    for closing in runner.run_each(configs, say=lambda line: print(line, file=sys.stderr)):
+        print(closing, flush=True)

@@ -1,4 +1,4 @@
-"""`vhs collect`, `normalize`, `label`, `train`, `evaluate` and `ablations`; docs/training.md explains their keys."""
+"""The commands of training, from `vhs collect` to `vhs pipeline`; docs/training.md explains their keys."""
 
 from __future__ import annotations
 
@@ -86,6 +86,33 @@ def evaluate(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     _show(run_evaluate, load(EvaluateConfig, file, overrides))
 
 
+def pipeline(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """A whole training by one file: the stages that are not done yet, in their order, on all processes.
+
+        vhs pipeline --config configs/train/tiny.yaml
+        vhs pipeline --config configs/train/sana_sprint_hidden_7.yaml --plan
+        vhs pipeline --config configs/train/tiny.yaml collect.limit=20 align.max_steps=5
+        accelerate launch -m vhs pipeline --config configs/train/sana_sprint_hidden_7.yaml
+
+    The same command goes on after an interruption. `--plan` loads nothing and prints what each stage would make, how
+    large it is, GPU hours at the rates that the file states or that were measured, and downloads.
+    """
+    parser.add_argument("--plan", action="store_true", help="print what it would cost and run nothing")
+    parser.add_argument(
+        "--rates", metavar="record.json", help="for --plan: rates that another pipeline's record has measured"
+    )
+    file, overrides, arguments = _parsed(parser, words)
+    from vhs.training.pipeline import load_pipeline, read_record, run_pipeline
+
+    config, steps = load_pipeline(file, overrides)
+    if not arguments.plan:
+        return _show(lambda _, say: run_pipeline(config, steps, say), config)
+    from vhs.training.plan import describe
+
+    rates = read_record(config.model_copy(update={"record": arguments.rates})) if arguments.rates else {}
+    return print(describe(steps, read_record(config), rates))
+
+
 def ablations(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """The paper's ablations in miniature, one after the other, and their table in Markdown.
 
@@ -116,10 +143,16 @@ def ablations(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 
 def _configuration(parser: argparse.ArgumentParser, words: Iterable[str]) -> tuple[str, list[str]]:
     """The YAML file and the overrides that a command line names."""
+    file, overrides, _ = _parsed(parser, words)
+    return file, overrides
+
+
+def _parsed(parser: argparse.ArgumentParser, words: Iterable[str]) -> tuple[str, list[str], argparse.Namespace]:
+    """The same, and all arguments."""
     parser.add_argument("--config", required=True, help="YAML file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration keys that replace the file's")
     arguments = parser.parse_intermixed_args(words)
-    return arguments.config, arguments.overrides
+    return arguments.config, arguments.overrides, arguments
 
 
 def _show(run: Callable[[Any, Callable[[str], None]], Any], config: Any, each_process: bool = False) -> None:

@@ -237,8 +237,14 @@ class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
     """Vision-language model of `geneval2` and `vqa_score`, instead of the registry's (Qwen3-VL-8B-Instruct)."""
     num_samples: int = key(8, ge=1, le=65536, unit="candidates per prompt")
     """The N of best-of-N."""
+    budget_ms: Number | None = key(None, gt=0, unit="milliseconds", results=False)
+    """The largest N is taken instead with which a prompt, from its text to the decoded winner, lasts at most this long
+    here in `prod`. It is measured when the run begins; run.json has it as `num_samples`."""
     seed: int = key(42, ge=0, lt=2**63)
     """Seed of the run; the noise follows from it."""
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]] | None, Field(min_length=1)] = key(None, results=False)
+    """Several seeds instead of `seed`: one run each, as `<name>/<name>_seed_<seed>` under `output_path`, and
+    `<name>/summary.json` with means, deviations and intervals over prompts and seeds."""
     noise: Literal["candidate", "published"] = key("candidate")
     """`candidate`: a candidate's noise follows from seed, prompt number and candidate number alone; `published`: the
     release's own stream, which also depends on the order of the prompts and the number of processes."""
@@ -318,6 +324,15 @@ def _sana_sprint_alone(config: RunConfig) -> Iterable[tuple[str, str]]:
             yield name, "is read with generator: diffusers only; leave it out, or set that"
 
 
+def _several_seeds(config: RunConfig) -> Iterable[tuple[str, str]]:
+    """What a run over several seeds cannot be."""
+    seeds = config.seeds or []
+    if twice := next((seed for seed in seeds if seeds.count(seed) > 1), None):
+        yield "seeds", f"{twice} is given twice; each seed is one run"
+    if seeds and config.imgs_path:
+        yield "seeds", "pictures that are there already (imgs_path) have no seed to choose; leave one of the two out"
+
+
 def _conflicts(config: RunConfig) -> Iterable[tuple[str, str]]:
     """(key, what is wrong and what would be right) for combinations of keys that cannot run."""
     mean, variance = config.normalization_mean_path, config.normalization_variance_path
@@ -341,9 +356,12 @@ def _conflicts(config: RunConfig) -> Iterable[tuple[str, str]]:
             f"false leaves nothing to choose by among {config.num_samples} candidates in prod; "
             "set num_samples: 1 or generation_mode: dev",
         )
+    if config.budget_ms is not None and not (config.latent_verifier and config.generates):
+        yield "budget_ms", "buys candidates to choose among: it needs latent_verifier: true and no imgs_path or re_eval"
     if config.hidden_step is not None and config.hidden_step > config.num_inference_steps:
         yield "hidden_step", f"{config.hidden_step} is past the last of {config.num_inference_steps} denoising steps"
     yield from _sana_sprint_alone(config)
+    yield from _several_seeds(config)
     if config.detector == "mmdet" and config.segmentation_ckpt_path and config.segmentation_config_path is None:
         yield "detector", "mmdet needs its configuration file; give segmentation_config_path or detector: transformers"
     if config.offload == "model" and config.device == "cpu":

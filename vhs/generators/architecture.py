@@ -14,6 +14,7 @@ from vhs.generators.settings import GeneratorSettings
 CONFIG_FILES = ("model_index.json", "transformer/config.json", "vae/config.json", "scheduler/scheduler_config.json")
 SHIPPED = {
     "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers": "sana_sprint_1.6b",
+    "Efficient-Large-Model/Sana_Sprint_0.6B_1024px_diffusers": "sana_sprint_0.6b",
     "Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers": "sana_1.5_1.6b",
     "PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512": "pixart_alpha_dmd_512",
     "black-forest-labs/FLUX.1-schnell": "flux.1_schnell",

@@ -30,6 +30,7 @@ def stopped_after(block: nn.Module) -> Iterator[Captured]:
 
     def stop(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
         captured.output = output
+        # Raising is the one way out of a forward pass that works for any transformer, whatever comes after the block.
         raise _Reached
 
     hook = block.register_forward_hook(stop)
@@ -61,6 +62,7 @@ def resumed(transformer: nn.Module, block: int, hidden: torch.Tensor) -> Iterato
     so the result is the one of the whole forward, bit for bit at an equal batch size.
     """
     blocks = transformer.transformer_blocks
+    # The list is exchanged and the blocks stay as they are, with the hooks and adapters that somebody put on them.
     transformer.transformer_blocks = nn.ModuleList([_HandsOn(hidden), *blocks[block + 1 :]])
     try:
         yield

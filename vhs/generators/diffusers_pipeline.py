@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from vhs.batching import MicroBatches
+from vhs.batching import MicroBatched
 from vhs.checkpoints.source import find_model
 from vhs.errors import CheckpointError, ConfigError, first_line
 from vhs.generators import candidates, replay
@@ -73,7 +74,7 @@ class PipelinePrefix(Prefix):
         )
 
 
-class DiffusersPipeline:
+class DiffusersPipeline(MicroBatched):
     """A text-to-image pipeline stopped at a block of any denoising step, and finished from there.
 
     `finish(prefix(...))` and `generate(...)` are the pipeline's own latents, bit for bit in float32 on one device at
@@ -87,8 +88,7 @@ class DiffusersPipeline:
         self.arguments = call_arguments(description, settings)
         self.info = pipeline_info(description, settings)
         self.device = torch.device(settings.device)
-        self._candidates = MicroBatches(settings.micro_batch, "candidates")
-        self._pictures = MicroBatches(settings.micro_batch, "pictures to decode")
+        super().__init__(settings.micro_batch)
         self._blank: PipelineText | None = None
         self._proved: set[str] = set(description.paths() if description.name in FAMILIES else ())
         pipeline.scheduler = build_scheduler(description, settings)
@@ -137,15 +137,6 @@ class DiffusersPipeline:
         """The network that denoises."""
         return replay.network_of(self.pipeline)
 
-    @property
-    def micro_batch(self) -> int | None:
-        """Candidates that go through the network at once; None: all."""
-        return self._candidates.size
-
-    @micro_batch.setter
-    def micro_batch(self, size: int | None) -> None:
-        self._candidates.size = self._pictures.size = size
-
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> list[PipelineText]:
         """What the pipeline's own call makes of each prompt, negative prompt included; one call per prompt.
@@ -193,12 +184,8 @@ class DiffusersPipeline:
         stop = self._stop(path, earlier)
         stopped = []
         for piece in self._candidates.over(len(noise)):
-            with self._candidates:
-                count = piece.stop - piece.start
-                start, draw = self._start(noise[piece], text)
-                with replay.answering(self.pipeline, text.calls, count):
-                    call = self.call(self.pipeline, start, [text.prompt] * count)
-                    stopped.append(replay.stopped(self.pipeline, call, stop, count, draw))
+            with self._answered(noise[piece], text) as (call, draw):
+                stopped.append(replay.stopped(self.pipeline, call, stop, piece.stop - piece.start, draw))
         state = replay.State.cat(stopped)
         given = noise[:, None] if noise.ndim == 4 else noise
         later = given[:, 1:] if given.shape[1] > 1 else None
@@ -220,12 +207,9 @@ class DiffusersPipeline:
         stop = self._stop(prefix.block)
         finished = []
         for piece in self._candidates.over(len(prefix)):
-            with self._candidates:
-                part = prefix[piece]
-                start, draw = self._start(part.given, prefix.text)
-                with replay.answering(self.pipeline, prefix.text.calls, len(part)):
-                    call = self.call(self.pipeline, start, [prefix.text.prompt] * len(part))
-                    finished.append(self._unpacked(replay.resumed(self.pipeline, call, stop, part.state, draw)))
+            part = prefix[piece]
+            with self._answered(part.given, prefix.text) as (call, draw):
+                finished.append(self._unpacked(replay.resumed(self.pipeline, call, stop, part.state, draw)))
         return torch.cat(finished)
 
     def _prove(self, prefix: PipelinePrefix) -> None:
@@ -243,12 +227,8 @@ class DiffusersPipeline:
         """Final latents (N, C, h, w) float32 on the device, in one go."""
         finished = []
         for piece in self._candidates.over(len(noise)):
-            with self._candidates:
-                count = piece.stop - piece.start
-                start, draw = self._start(noise[piece], text)
-                with replay.answering(self.pipeline, text.calls, count):
-                    call = self.call(self.pipeline, start, [text.prompt] * count)
-                    finished.append(self._unpacked(replay.run(self.pipeline, call, draw)))
+            with self._answered(noise[piece], text) as (call, draw):
+                finished.append(self._unpacked(replay.run(self.pipeline, call, draw)))
         return torch.cat(finished)
 
     @torch.no_grad()
@@ -273,6 +253,17 @@ class DiffusersPipeline:
             np.errstate(invalid="raise"),  # a pixel that is not a number becomes a byte here: FloatingPointError
         ):
             return call()
+
+    @contextmanager
+    def _answered(
+        self, noise: torch.Tensor, text: PipelineText
+    ) -> Iterator[tuple[Callable[[], Any], Callable[[], torch.Tensor]]]:
+        """(the pipeline's call from a micro-batch of `noise` to its latents, where a scheduler's fresh noise comes
+        from), while the pipeline's questions to its text encoders are answered from `text`."""
+        with self._candidates:
+            start, draw = self._start(noise, text)
+            with replay.answering(self.pipeline, text.calls, len(noise)):
+                yield self.call(self.pipeline, start, [text.prompt] * len(noise)), draw
 
     def call(
         self, pipeline: Any, start: torch.Tensor, prompts: list[str], output_type: str = "latent"

@@ -82,6 +82,7 @@ class _Given(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        # Schedulers have no argument for their noise, and diffusers' `randn_tensor` ends in `torch.randn`.
         if function not in (torch.randn, torch.randn_like):
             return function(*args, **kwargs)
         like = args[0] if function is torch.randn_like else None
@@ -148,6 +149,7 @@ def stopped(pipeline: Any, call: Callable[[], Any], stop: Stop, count: int, draw
 
     def keep(key: Any, last: bool = False) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            # The scheduler's steps count, not the network's calls: with some guidance there are two of them a step.
             if steps.taken == stop.step:
                 outputs[key] = candidates.split(output, count)
                 if last:
@@ -179,6 +181,7 @@ def resumed(pipeline: Any, call: Callable[[], Any], stop: Stop, state: State, dr
     def answered(*args: Any, **kwargs: Any) -> Any:
         if steps.taken < stop.step:
             return candidates.join(next(answers))
+        # `done`: in the step itself only the first call goes on from the state; a second one is another pass.
         if steps.taken > stop.step or done:
             return forward(*args, **kwargs)
         done.append(True)
@@ -259,6 +262,8 @@ _ABSENT = object()
 @contextmanager
 def _exchanged(owner: Any, name: str, value: Any) -> Iterator[None]:
     """Within this context `owner.name` is `value`."""
+    # A module keeps its parts in `_modules`, which `vars` does not show; a plain attribute may hide a method of the
+    # class, and then has to be deleted, not set back.
     is_module = isinstance(value, nn.Module)
     before = getattr(owner, name) if is_module else vars(owner).get(name, _ABSENT)
     setattr(owner, name, value)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vhs.batching import MicroBatches
+from vhs.batching import MicroBatched
 from vhs.checkpoints.source import find_model
 from vhs.generators import scm
 from vhs.generators import text as gemma
@@ -32,7 +32,7 @@ DECODED_PIXELS = 4 * 1024 * 1024
 """Pixels that are decoded at once at most: the decoder needs far more memory than the rest."""
 
 
-class SanaSprint:
+class SanaSprint(MicroBatched):
     """One-step (to eight-step) SANA-Sprint, stopped at a block and finished from there.
 
     `finish(prefix(noise, text), ...)` and `generate(noise, text)` equal `SanaSprintPipeline(...)` with
@@ -53,8 +53,7 @@ class SanaSprint:
         )
         guidance = settings.guidance_scale
         self._guidance = gemma.pipeline_default("guidance_scale") if guidance is None else guidance
-        self._candidates = MicroBatches(settings.micro_batch, "candidates")
-        self._pictures = MicroBatches(settings.micro_batch, "pictures to decode")
+        super().__init__(settings.micro_batch)
         self._place()
 
     @classmethod
@@ -78,15 +77,6 @@ class SanaSprint:
         if adapter:
             add_lora(pipeline, adapter)
         return cls(pipeline, info, settings)
-
-    @property
-    def micro_batch(self) -> int | None:
-        """Candidates that go through the transformer at once; None: all."""
-        return self._candidates.size
-
-    @micro_batch.setter
-    def micro_batch(self, size: int | None) -> None:
-        self._candidates.size = self._pictures.size = size
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> list[TextEmbedding]:

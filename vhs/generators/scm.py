@@ -44,4 +44,5 @@ def denoised(x_t: torch.Tensor, velocity: torch.Tensor, t: torch.Tensor) -> torc
 
 def renoised(x_0: torch.Tensor, unit_noise: torch.Tensor, t: torch.Tensor, sigma_data: float) -> torch.Tensor:
     """x_t on the way from x_0 to fresh unit normal noise: where the next step starts."""
+    # Scaled before it is mixed in, as diffusers does: in another order the last bit differs.
     return torch.cos(t) * x_0 + torch.sin(t) * (unit_noise * sigma_data)

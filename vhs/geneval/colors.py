@@ -77,6 +77,7 @@ def cut_out(image: Image.Image, detection: Detection) -> Image.Image:
     if detection.mask is not None:
         blank = Image.new("RGB", image.size, BACKGROUND)
         image = Image.composite(image, blank, Image.fromarray(detection.mask))
+    # A box lies between pixels here (one past the last); PIL's crop wants whole numbers.
     return image.crop(tuple(round(side) for side in detection.box))
 
 

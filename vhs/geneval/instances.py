@@ -44,12 +44,14 @@ def find_instances(
         p, query, label = p[keep], query[keep], label[keep]
     if not len(p):
         return Instances(query, label, p, p.new_zeros(0, 4), p.new_zeros((0, *original), dtype=torch.bool))
+    # A query stands under several classes; its mask is drawn once.
     queries, row = query.unique(return_inverse=True)
     chunk = max(1, CHUNK_PIXELS // max(padded[0] * padded[1], original[0] * original[1]))
     masks, quality = [], []
     for part in queries.split(chunk):
         logits = upsample(mask_logits[part], padded, resized, original)
         inside = logits > 0
+        # mmdet's epsilon, kept: it is what makes an empty mask's score 0 and not NaN.
         total = inside.flatten(1).sum(1) + 1e-6
         quality.append((logits.sigmoid() * inside).flatten(1).sum(1) / total)
         masks.append(inside)
@@ -70,6 +72,7 @@ def upsample(
     logits: torch.Tensor, padded: tuple[int, int], resized: tuple[int, int], original: tuple[int, int]
 ) -> torch.Tensor:
     """(K, h, w) logits to the padded input's grid, cut to the resized picture, then to the original's grid."""
+    # Two interpolations, as mmdet has them: through the padded input's grid. One step to `original` gives other masks.
     logits = F.interpolate(logits[None], size=padded, mode="bilinear", align_corners=False)
     logits = logits[..., : resized[0], : resized[1]]
     if resized != original:

@@ -46,10 +46,12 @@ def prepare(image: Image.Image, size: Sequence[int], device: torch.device | str 
     resized = resized_size(*original, size)
     if 0 in resized:
         raise ValueError(f"{image.width} x {image.height} pixels: too thin to be resized to {max(size)} x {min(size)}")
+    # RGB: mmdet reads BGR and turns it round before it normalises, so MEAN and STD are in this order.
     pixels = torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)
     if resized != original:
         pixels = F.interpolate(pixels[None].double(), size=resized, mode="bilinear", align_corners=False)[0]
     pixels = pixels.float()
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
+    # Padding comes after normalising, so that the border is the mean colour, not black.
     height, width = (-side % DIVISOR for side in resized)
     return Prepared(F.pad((pixels - mean) / std, (0, width, 0, height)), resized, original)

@@ -81,6 +81,7 @@ def count_objects(
         if found.score > confidence:
             groups.setdefault(found.label, []).append(found)
     for label, group in groups.items():
+        # Not `reverse=True`, which keeps equal scores in their order.
         ranked = sorted(group, key=lambda found: found.score)[::-1][: thresholds.max_objects]
         groups[label] = drop_overlaps(ranked, thresholds.max_overlap)
     return groups
@@ -115,9 +116,12 @@ def relations(box: Sequence[float], target: Sequence[float], threshold: float = 
     Per axis, offset' = max(|offset| - threshold (side + target's side), 0) with the offset's sign; a relation holds
     where offset' exceeds half the distance of the centres (section 3.3 of the paper).
     """
+    # Centres are the mean of two corners, sides their difference: no + 1 here, unlike in `box_iou`. The official
+    # evaluator mixes both conventions too.
     offset = [(box[axis] + box[axis + 2] - target[axis] - target[axis + 2]) / 2 for axis in (0, 1)]
     reach = [threshold * sum(abs(b[axis + 2] - b[axis]) for b in (box, target)) for axis in (0, 1)]
     beyond = [math.copysign(max(abs(o) - r, 0.0), o) for o, r in zip(offset, reach, strict=True)]
+    # Also keeps the division below from 0 / 0 where the centres coincide.
     if all(abs(b) < 1e-3 for b in beyond):
         return ()
     dx, dy = (b / math.hypot(*offset) for b in beyond)
@@ -141,6 +145,7 @@ class _Trial:
     def include(self, clause: Mapping[str, Any]) -> list[Detection] | None:
         """The objects that meet the clause, or None after a reason was noted."""
         label, count = clause["class"], clause["count"]
+        # The most confident ones alone: a third object of the right colour does not help two that are asked for.
         found = self.objects.get(label, [])[:count]
         if len(found) < count:
             reason = f"expected {label}>={count}, found {len(found)}"

@@ -10,7 +10,7 @@ from typing import Any
 from vhs.errors import RunError
 from vhs.files import read_json, write_bytes
 from vhs.runs.report.compare_tables import as_csv, as_latex, as_markdown, as_text
-from vhs.runs.report.data import RunData, read_run
+from vhs.runs.report.data import RunData, read_run, run_folders
 from vhs.runs.report.paired import OF_ONE_RUN, compare_runs, read_costs
 
 TWINS = "dev finishes and judges every candidate, prod only the winner: the same choice, at the method's own cost"
@@ -19,12 +19,13 @@ GENERATION = ("encode", "prefix", "generate", "score", "finish", "decode")
 
 
 def compare(folders: Sequence[str | Path], out: Path | None = None, costs: Path | None = None) -> str:
-    """The text for two or more run folders, each against the first.
+    """The text for two or more run folders, each against the first; a folder of seeds stands for its runs.
 
     A run in dev and the same one in prod are answered with `early_exit`. `out` is a folder for compare.html, .csv, .md,
     .tex and the figures; the last line is then the page's path. `costs` is a JSON file of further costs
     (`read_costs`). Raises RunError where runs do not go together.
     """
+    folders = [one for folder in folders for one in run_folders(folder)]
     if len(folders) < 2:
         raise RunError(f"{folders[0] if folders else 'nothing'}: one run alone; give the folders of two or more")
     runs = [read_run(folder) for folder in folders]

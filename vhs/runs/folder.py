@@ -16,9 +16,11 @@ from typing import Any
 from vhs.config.run import RunConfig
 from vhs.errors import RunError
 from vhs.files import read_json, write_bytes, write_json
+from vhs.folders import Kind
+from vhs.paths import expanded
 from vhs.records import Prompt
 
-TOP_FILES = ("run.json", "summary.json", "summary.csv", "timings.json", "report.html")
+TOP_FILES = ("summary.json", "summary.csv", "timings.json", "report.html")
 
 
 class RunFolder:
@@ -27,7 +29,7 @@ class RunFolder:
     def __init__(self, config: RunConfig, root: Path | None = None, pictures: str | None = None) -> None:
         """`root` is another place than the configuration's, `pictures` another name of the folder of prompts."""
         self.config = config
-        self.root = root or Path(config.output_path).expanduser() / config.name
+        self.root = root or expanded(config.output_path) / config.name
         self.pictures = self.root / (pictures or f"gen_eval_{config.name}")
 
     @property
@@ -117,18 +119,15 @@ class RunFolder:
         for draft in [*self.root.glob(".*.tmp"), *self.pictures.glob(".*.tmp")]:
             draft.unlink(missing_ok=True)
 
-    def written(self) -> list[Path]:
-        """What a run writes and the folder holds."""
+    @property
+    def kind(self) -> Kind:
+        """What a run writes into its folder."""
         names = ("contact_sheet*.png", ".timings_*", self.pictures.name, f".{self.pictures.name}.*", ".*.tmp")
-        found = [self.root / name for name in TOP_FILES] + [path for name in names for path in self.root.glob(name)]
-        return [path for path in found if path.exists()]
+        return Kind("run", "run.json", (*TOP_FILES, *names), "give this one another name")
 
     def remove(self) -> None:
         """Deletes a run, and nothing in its folder that a run does not write; run.json goes last."""
-        for path in sorted(self.written(), key=lambda path: path.name == "run.json"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        if not any(self.root.iterdir()):
-            self.root.rmdir()
+        self.kind.remove(self.root)
 
     def manifest(self) -> dict[str, Any] | None:
         """run.json, or None before the first run."""

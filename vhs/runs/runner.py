@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from vhs.best_of_n import BestOfN
 from vhs.config.run import RunConfig
+from vhs.errors import ConfigError
 from vhs.files import read_json, write_json
+from vhs.folders import locked
 from vhs.judges.rows import keep
 from vhs.pictures import decode
 from vhs.processes import current_process
 from vhs.records import Prompt
-from vhs.resolve import ResolvedRun, resolve
+from vhs.resolve import LoadedModels, ResolvedRun, resolve
+from vhs.runs import seeds
+from vhs.runs.budget import within_budget
 from vhs.runs.finish import finish
 from vhs.runs.folder import RunFolder
 from vhs.runs.manifest import describe
-from vhs.runs.opening import adopt, close_folder, decide, locked, open_folder, recover
+from vhs.runs.opening import adopt, close_folder, decide, open_folder, recover
 from vhs.runs.sources import Generated, PromptOutcome, Saved
 from vhs.stages import StageTimes
 
@@ -31,19 +36,52 @@ def run(config: RunConfig, say: Say = print, bar: bool = True) -> str:
     """Generates, chooses, saves and judges; returns the closing table and the places of what was written.
 
     `say` gets one line at a time. Raises a VHSError before any model loads where that can be known, KeyboardInterrupt
-    when interrupted; what is finished by then stays, and `cont: true` goes on from there.
+    when interrupted; what is finished by then stays, and `cont: true` goes on from there. With `seeds` that is one run
+    after the other, and a table over all of them.
     """
-    process = current_process()
-    run, folder = resolve(config, process), RunFolder(config)
-    with locked(folder) if process.first else nullcontext():
+    return carry_out(resolve(config, current_process()), say, bar)
+
+
+def run_each(configs: Sequence[RunConfig], say: Say = print, bar: bool = True) -> Iterator[str]:
+    """`run` of each configuration, one after the other in the same processes, which load libraries once.
+
+    All are resolved first, so that a mistake in the last is found before the first begins.
+    """
+    places = Counter(RunFolder(config).root.resolve() for config in configs)
+    for place, count in places.items():
+        if count > 1:
+            raise ConfigError(f"name: {count} of the configurations write into {place}; give each a name of its own")
+    resolved = [resolve(config, current_process()) for config in configs]
+    return (carry_out(run, say, bar) for run in resolved)
+
+
+def carry_out(run: ResolvedRun, say: Say, bar: bool) -> str:
+    """`run`, of what a configuration was resolved to."""
+    if run.config.seeds:
+        return _over_seeds(run, say, bar)
+    process, folder = run.process, RunFolder(run.config)
+    with locked(folder.root) if process.first else nullcontext():
         if process.first:
             recover(folder)
         process.wait()
-        return _run(run, folder, say if process.first else lambda line: None, bar)
+        say, models = say if process.first else lambda line: None, None
+        if run.config.budget_ms is not None:
+            run, models = within_budget(run, folder, say)
+            folder = RunFolder(run.config)
+        return _run(run, folder, models, say, bar)
 
 
-def _run(run: ResolvedRun, folder: RunFolder, say: Say, bar: bool) -> str:
-    """The run in a folder that is this command's alone."""
+def _over_seeds(run: ResolvedRun, say: Say, bar: bool) -> str:
+    """One run per seed; returns the table over all of them."""
+    seeds.require_own_folder(run.config)
+    for seed in run.config.seeds:
+        if closing := carry_out(seeds.of_run(run, seed), say, bar):
+            say(closing)
+    return seeds.close(run.config) if run.process.first else ""
+
+
+def _run(run: ResolvedRun, folder: RunFolder, models: LoadedModels | None, say: Say, bar: bool) -> str:
+    """The run in a folder that is this command's alone; `models` where they are loaded already."""
     process, manifest = run.process, describe(run)
     opening = decide(run, folder, manifest)
     if opening == "done":
@@ -53,7 +91,7 @@ def _run(run: ResolvedRun, folder: RunFolder, say: Say, bar: bool) -> str:
         say(f"GenEval does not run: {run.judge_skipped}")
     process.wait()
     times = StageTimes(_device_wait(run))
-    source = _source(run, folder, times)
+    source = _source(run, folder, times, models)
     judges = [(spec, spec.load()) for spec in run.judges]
     if process.first:
         open_folder(opening, folder, manifest)
@@ -77,13 +115,13 @@ def _run(run: ResolvedRun, folder: RunFolder, say: Say, bar: bool) -> str:
     return _finished(run, folder)
 
 
-def _source(run: ResolvedRun, folder: RunFolder, times: StageTimes) -> Callable[[Prompt], PromptOutcome]:
+def _source(
+    run: ResolvedRun, folder: RunFolder, times: StageTimes, models: LoadedModels | None
+) -> Callable[[Prompt], PromptOutcome]:
     """Where the candidates come from."""
-    verifier = run.models.load_verifier()
     if not run.config.generates:
-        return Saved(run, folder, verifier, times)
-    models = run.models.load_generator(), verifier, run.models.load_reranker()
-    return Generated(BestOfN.of(run.config, *models, times=times), run)
+        return Saved(run, folder, run.models.load_verifier(), times)
+    return Generated(BestOfN.of(run.config, *(models or run.models.load()), times=times), run)
 
 
 def _finished(run: ResolvedRun, folder: RunFolder) -> str:

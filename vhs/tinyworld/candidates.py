@@ -19,7 +19,7 @@ from vhs.geneval.spec import resolve_judge
 from vhs.records import Detection
 from vhs.tinyworld import recipe
 from vhs.tinyworld.language_model import candidate_record, true_relations, two_shapes
-from vhs.tinyworld.scenes import (
+from vhs.tinyworld.scenes import (  # fmt: skip
     COLORS,
     HELD_OUT_PAIRS,
     OPPOSITE,

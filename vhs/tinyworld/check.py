@@ -25,8 +25,9 @@ from vhs.judges.base import Judge
 from vhs.records import TAGS, Prompt
 from vhs.resolve import resolve
 from vhs.seeding import candidate_seed
+from vhs.tinyworld.drawing import render
 from vhs.tinyworld.geometry_judge import GeometryJudge
-from vhs.tinyworld.scenes import Scene, contrast, render, sample_prompts, sample_scene, true_verdict
+from vhs.tinyworld.scenes import Scene, contrast, sample_prompts, sample_scene, true_verdict
 
 CANDIDATES = 8
 FIRST_SCENE = 1_500_000_000

@@ -12,8 +12,9 @@ from PIL import Image
 from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, CLIPModel, Qwen2Tokenizer
 
 from vhs.tinyworld import recipe
+from vhs.tinyworld.drawing import render
 from vhs.tinyworld.language_model import describe
-from vhs.tinyworld.scenes import SIZE, Scene, render, sample_scene
+from vhs.tinyworld.scenes import SIZE, Scene, sample_scene
 
 STAGE = "clip_vision"
 FOLDER = recipe.CKPTS / "clip_vision"

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from vhs.geneval.colors import TEMPLATES, ColorClassifier, ColorQuery, cut_out, load_colors
 from vhs.tinyworld import recipe
-from vhs.tinyworld.scenes import COLORS, HELD_OUT_PAIRS, SHAPES, Scene, render, sample_scene, true_detections
+from vhs.tinyworld.drawing import render
+from vhs.tinyworld.scenes import COLORS, HELD_OUT_PAIRS, SHAPES, Scene, sample_scene, true_detections
 from vhs.tinyworld.shape_detector import augment
 
 STAGE = "colors"

@@ -26,19 +26,18 @@ from vhs.geneval import rules
 from vhs.geneval.metadata import check_metadata
 from vhs.geneval.rules import Thresholds
 from vhs.records import TAGS, Detection, Verdict, is_geneval
-from vhs.tinyworld.scenes import (
+from vhs.tinyworld.drawing import coverage, render
+from vhs.tinyworld.scenes import (  # fmt: skip
     COLORS,
     SHAPES,
     SIZE,
     Scene,
     SceneObject,
     contrast,
-    coverage,
     make_scene,
     records,
-    render,
     true_verdict,
-)  # fmt: skip
+)
 from vhs.verifiers.registry import Entry
 from vhs.verifiers.spec import require_fields
 

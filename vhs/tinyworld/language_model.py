@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from vhs.tinyworld import recipe, word_grid
-from vhs.tinyworld.scenes import (
+from vhs.tinyworld.scenes import (  # fmt: skip
     COLORS,
     HELD_OUT_PAIRS,
     OPPOSITE,
@@ -36,7 +36,7 @@ from vhs.tinyworld.scenes import (
     records,
     sample_scene,
     true_verdict,
-)  # fmt: skip
+)
 from vhs.tinyworld.tokenizers import qwen_tokenizer
 from vhs.tinyworld.word_grid import Words
 from vhs.verifiers.conversation import IMAGE_MARKER, chat_text, question

@@ -18,8 +18,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from vhs.tinyworld import autoencoder, recipe
+from vhs.tinyworld.drawing import covered
 from vhs.tinyworld.sana import SIZES
-from vhs.tinyworld.scenes import COLORS, SHAPES, Scene, covered, sample_scene
+from vhs.tinyworld.scenes import COLORS, SHAPES, Scene, sample_scene
 
 STAGE = "latent_reader"
 """The name under which seeds and the work folder have always known this stage."""

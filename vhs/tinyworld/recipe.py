@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from vhs.device import resolve_device
 from vhs.errors import ConfigError
-from vhs.tinyworld.scenes import Scene, render, sample_scene
+from vhs.tinyworld.drawing import render
+from vhs.tinyworld.scenes import Scene, sample_scene
 
 CKPTS = Path("ckpts/tiny")
 WORK = Path(os.environ.get("VHS_TINYWORLD_WORK", "outputs/tinyworld"))

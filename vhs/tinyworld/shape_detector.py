@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
 from vhs.tinyworld import recipe
-from vhs.tinyworld.scenes import SHAPES, Scene, render, sample_scene
+from vhs.tinyworld.drawing import render
+from vhs.tinyworld.scenes import SHAPES, Scene, sample_scene
 
 STAGE = "detector"
 BATCH = 32

@@ -4,8 +4,8 @@
     python -m vhs.tinyworld.verifier --reads clip           # of CLIP features of the picture; `latent`: of the latent
     python -m vhs.tinyworld.verifier --world pixart --reads hidden_5
 
-The configurations are `configs/paper/shipped_align.yaml` and `configs/paper/shipped.yaml`, under further `key=value`;
-the result is copied to `ckpts/tiny/`. Each stage goes on from its last saved state.
+The configurations are `configs/tiny_ablations/shipped_align.yaml` and `configs/tiny_ablations/shipped.yaml`, under
+further `key=value`; the result is copied to `ckpts/tiny/`. Each stage goes on from its last saved state.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
     for stage in ("shipped_align", "shipped"):
         keys = [f"name={feature}_{stage}", *changes(world, feature), *args.overrides]
         keys += [f"init={init}"] if init else []
-        result = run_train(load(TrainConfig, Path("configs/paper") / f"{stage}.yaml", keys), print)
+        result = run_train(load(TrainConfig, Path("configs/tiny_ablations") / f"{stage}.yaml", keys), print)
         print(result.line())
         init = result.checkpoint
     shutil.copytree(init, world.verifier(feature), dirs_exist_ok=True)

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from vhs.tinyworld.scenes import SHAPES, SIZE, Scene, covered, place_in_words
+from vhs.tinyworld.drawing import covered
+from vhs.tinyworld.scenes import SHAPES, SIZE, Scene, place_in_words
 
 SIDE = 8
 CELL = SIZE / SIDE

@@ -1,6 +1,6 @@
 """The paper's ablations in miniature: what is trained for each, how it is evaluated, and the table of all.
 
-A row is its difference from files of `configs/paper` that several rows share; `show` prints what comes of it.
+A row is its difference from files of `configs/tiny_ablations` that several rows share; `show` prints what comes of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vhs.training import choice
 from vhs.training.commands import run_evaluate, run_train
 from vhs.training.config import EvaluateConfig, TrainConfig
 
-FOLDER = Path("configs/paper")
+FOLDER = Path("configs/tiny_ablations")
 OUTPUTS = Path("outputs/paper")
 REFERENCE = "finetune"
 """The row that the others are compared with, unless they name another."""
@@ -33,8 +33,8 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Ablation:
-    """A row: its trainings and its evaluation, each a file of `configs/paper` under `key=value` overrides, and the row
-    that it is compared with. Without trainings the evaluation's file names the verifier too."""
+    """A row: its trainings and its evaluation, each a file of `configs/tiny_ablations` under `key=value` overrides, and
+    the row that it is compared with. Without trainings the evaluation's file names the verifier too."""
 
     name: str
     about: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,9 @@ from tqdm import tqdm
 from vhs.config.run import RunConfig, load_config
 from vhs.device import resolve_device, resolve_dtype
 from vhs.errors import ConfigError
-from vhs.paths import find
-from vhs.processes import current_process
+from vhs.folders import locked
+from vhs.paths import expanded, find
+from vhs.processes import Process, current_process
 from vhs.training.config import EvaluateConfig, TrainConfig
 from vhs.training.data.tasks import CollectConfig, NormalizeConfig
 
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
     from vhs.generators import GeneratorSpec
     from vhs.records import Prompt
     from vhs.training.data.collect import Report
-    from vhs.training.data.store import CollectedSet
+    from vhs.training.data.normalization import Moments
+    from vhs.training.data.store import CollectedSet, Layout
+    from vhs.training.made import Made
     from vhs.training.trainer import Result
     from vhs.verifiers.llava import LlavaVerifier
 
@@ -39,14 +43,25 @@ GENERATOR_KEYS_LEFT_OUT = frozenset({"micro_batch", "offload", "device"})
 NORMALIZE_BATCH = 256
 
 
+@dataclass(frozen=True)
+class AlreadyDone:
+    """What this very command has made before."""
+
+    place: Path
+
+    def line(self) -> str:
+        return f"{self.place}: already done; overwrite=true makes it again"
+
+
 # ------------------------------------------------------------------------------------------------------------- collect
 
 
-def run_collect(config: CollectConfig, say: Say) -> Report:
-    """Collects a set, or the rest of it. Everything that can be refused is refused before weights are loaded."""
+def run_collect(config: CollectConfig, say: Say) -> Report | AlreadyDone | None:
+    """Collects a set, or the rest of it. Everything that can be refused is refused before
+    weights are loaded."""
     from vhs.generators import resolve_generator
     from vhs.prompts import read_prompts
-    from vhs.training.data.collect import check_disk, collect, plan
+    from vhs.training.data.collect import plan
 
     process = current_process()
     run = load_config(config.run, config.run_overrides)
@@ -57,13 +72,39 @@ def run_collect(config: CollectConfig, say: Say) -> Report:
     prompts = read_prompts(find(config.annotation))[: config.limit]
     records = _check_records(prompts, config)
     tower, clip_shape = _tower(config, device) if config.clip else (None, None)
-    layout = plan(spec.info, len(prompts), config, _generator_settings(spec, run), clip_shape)
-    space = check_disk(Path(config.output), layout, spec.info.image_size, config.reserve_gib)
-    if process.first:
-        say(f"{space}; {records}")
+    layout = plan(spec.info, len(prompts), config, _generator_settings(spec, run, config), clip_shape)
+    with locked(config.folder, "set") if process.first else nullcontext():
+        return _collect(config, layout, prompts, spec, tower, say if process.first else _silent, records)
+
+
+def _collect(
+    config: CollectConfig,
+    layout: Layout,
+    prompts: Sequence[Prompt],
+    spec: GeneratorSpec,
+    tower: Any,
+    say: Say,
+    records: str,
+) -> Report | AlreadyDone | None:
+    """Collects into a folder that is this command's alone."""
+    from vhs.training.data.collect import check_disk, collect
+    from vhs.training.data.store import close_set, decide_set
+
+    process = current_process()
+    opening = decide_set(config.folder, layout, prompts, config.overwrite)
+    if opening == "done":
+        if process.first:
+            close_set(config.folder)
+        return AlreadyDone(config.folder) if process.first else None
+    space = check_disk(config.folder, layout, spec.info.image_size, config.reserve_gib, opening == "replace")
+    say(f"{space}; {records}")
     generator = spec.load()
     with tqdm(total=layout.samples // process.count, desc="samples", disable=not process.first) as bar:
         return collect(generator, prompts, config, layout, process=process, tower=tower, progress=bar.update)
+
+
+def _silent(line: str) -> None:
+    """What other processes than the first say."""
 
 
 def _check_records(prompts: Sequence[Prompt], config: CollectConfig) -> str:
@@ -77,11 +118,17 @@ def _check_records(prompts: Sequence[Prompt], config: CollectConfig) -> str:
     return f"GenEval can judge {len(prompts) - len(without)} of {len(prompts)} prompts"
 
 
-def _generator_settings(spec: GeneratorSpec, run: RunConfig) -> dict[str, Any]:
-    """What the values of a set depend on: the generator, its adapter and its settings."""
+def _generator_settings(spec: GeneratorSpec, run: RunConfig, config: CollectConfig) -> dict[str, Any]:
+    """What the values of a set depend on: the generator, its adapter, its settings, and their files' content."""
+    from vhs.checkpoints.hashes import content_hash
+    from vhs.verifiers.load import fetched_tower, find_tower
+
     kept = {key: value for key, value in asdict(spec.settings).items() if key not in GENERATOR_KEYS_LEFT_OUT}
     network = {"network_ckpt": run.network_ckpt} if run.network_ckpt else {}
-    return {"ckpt": run.ckpt, **network, "sana_lora_weights": run.sana_lora_weights, **kept}
+    content = {source.key: content_hash(source.path) for source in spec.sources}
+    if config.clip:
+        content["clip"] = content_hash(fetched_tower(find_tower(config.clip)).path)
+    return {"ckpt": run.ckpt, **network, "sana_lora_weights": run.sana_lora_weights, **kept, "content": content}
 
 
 def _tower(config: CollectConfig, device: str) -> tuple[Any, tuple[int, int]]:
@@ -111,14 +158,33 @@ class StatisticsFiles:
 
 def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
     """Measures a feature over the sets and writes both files. Processes share the samples; the first one writes."""
-    from accelerate.utils import gather_object
-
-    from vhs.training.data.normalization import Moments, save_statistics
+    from vhs.training.data.normalization import encode_statistics, statistics_paths
     from vhs.training.data.store import CollectedSet
     from vhs.training.dataset import check_shapes
+    from vhs.training.made import Made, say_done, sets_hashes
 
     process, sets = current_process(), [CollectedSet(folder) for folder in config.data]
     check_shapes(sets, config.feature)
+    paths = statistics_paths(config.output, config.feature)
+    made = Made.of(config, paths, sets_hashes(sets))
+    with made.lock() if process.first else nullcontext():
+        if made.done():
+            say_done(made, say if process.first else _silent)
+            return StatisticsFiles(made.facts()["count"], *paths)
+        process.wait()
+        moments = _moments(config, sets, process)
+        if not process.first:
+            return None
+        made.write(dict(zip(paths, encode_statistics(moments, config.feature), strict=True)), count=moments.count)
+        return StatisticsFiles(moments.count, *paths)
+
+
+def _moments(config: NormalizeConfig, sets: list[CollectedSet], process: Process) -> Moments:
+    """Mean and variance of the feature over all processes' samples."""
+    from accelerate.utils import gather_object
+
+    from vhs.training.data.normalization import Moments
+
     parts = [(data, part) for data in sets for part in _parts(len(data))]
     if config.samples is not None:
         parts = _first_samples(parts, config.samples)
@@ -131,9 +197,7 @@ def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
     whole = Moments(config.per)
     for one in gather_object([moments]) if process.count > 1 else [moments]:
         whole.merge(one)
-    return (
-        StatisticsFiles(whole.count, *save_statistics(whole, config.output, config.feature)) if process.first else None
-    )
+    return whole
 
 
 def _parts(samples: int) -> Iterator[range]:
@@ -164,25 +228,19 @@ def _measure(moments: Any, data: CollectedSet, part: range, feature: str) -> Non
 
 
 def run_train(config: TrainConfig, say: Say) -> Result:
-    """Trains one stage."""
-    from vhs.training.trainer import Trainer
+    """Trains one stage; one that is finished already is left as it is."""
+    from vhs.training.trainer import train
 
     process = current_process()
-    if process.first and not config.cont and (config.folder / "train.json").exists():
-        say(f"{config.folder}: starts over, the checkpoint there is replaced (cont: true goes on)")
-    trainer = Trainer(config)
-    if process.first:
-        held = f", {len(trainer.eval_data)} held out" if trainer.eval_data else ""
-        say(f"{len(trainer.train_data)} samples{held}; {trainer.steps} steps of {config.batch_size}")
-    with tqdm(total=trainer.steps, desc=config.name, disable=not process.first) as bar:
+    with tqdm(desc=config.name, disable=not process.first) as bar:
 
         def progress(step: int, steps: int, figures: dict[str, float]) -> None:
-            bar.n = step
+            bar.total, bar.n = steps, step
             bar.set_postfix({key: f"{value:.4f}" for key, value in figures.items()})
             if "eval_loss" in figures and process.first:
                 bar.write(f"step {step}: " + ", ".join(f"{key} {value:.4f}" for key, value in figures.items()))
 
-        return trainer.run(progress)
+        return train(config, progress, say if process.first else _silent)
 
 
 @dataclass(frozen=True)
@@ -222,33 +280,74 @@ class Choice:
 
 def run_evaluate(config: EvaluateConfig, say: Say) -> Evaluation | Captions | Choice:
     """Figures on a verifier's scores, or its captions, or a choice among several features, into a file."""
-    from vhs.files import write_json
-    from vhs.training.choice import choose
     from vhs.training.data.store import CollectedSet
+    from vhs.training.made import Made, say_done, sets_hashes, statistics_hashes
 
+    if config.verifiers:
+        return _choose(config, say)
     sets = [CollectedSet(folder) for folder in config.data]
     for data in sets:
-        for feature in config.verifiers or (config.feature,):
+        data.require(config.feature)
+    labels = {"labels": config.labels} if config.task == "verdicts" else {}
+    reads = sets_hashes(sets, labels) | statistics_hashes(
+        config.normalization_mean_path, config.normalization_variance_path
+    )
+    made = Made.of(config, [expanded(config.output)], {"verifier": _verifier_hash(config), **reads})
+    evaluate = _captions if config.task == "captions" else _figures
+    with made.lock():
+        if made.done():
+            say_done(made, say)
+        else:
+            evaluate(config, sets, made, say)
+        return _evaluated(config, made.files[0])
+
+
+def _choose(config: EvaluateConfig, say: Say) -> Choice:
+    """Every feature's verifier evaluated into a file of its own beside the configured one, then the choice."""
+    from vhs.checkpoints.hashes import file_hash
+    from vhs.files import as_json
+    from vhs.training.choice import choose
+    from vhs.training.data.store import CollectedSet
+    from vhs.training.made import Made
+
+    for data in map(CollectedSet, config.data):
+        for feature in config.verifiers:
             data.require(feature)
+    each = config.each()
+    found = {feature: run_evaluate(one, say).figures for feature, one in each.items()}
+    choice = choose(found, config.margin, config.resamples, config.seed)
+    reads = {feature: file_hash(expanded(one.output)) for feature, one in each.items()}
+    made = Made.of(config, [expanded(config.output)], reads)
+    with made.lock():
+        if not made.done():
+            made.write({made.files[0]: as_json({"config": config.model_dump(mode="json"), **choice})})
+    return Choice(choice)
+
+
+def _verifier_hash(config: EvaluateConfig) -> str:
+    from vhs.checkpoints.hashes import content_hash
+    from vhs.checkpoints.source import find_model
+    from vhs.training.model import MODEL_FILES
+
+    return content_hash(find_model("verifier", config.verifier, MODEL_FILES).require())
+
+
+def _evaluated(config: EvaluateConfig, file: Path) -> Evaluation | Captions:
+    """What is in the file."""
+    from vhs.errors import RunError
+    from vhs.files import read_json
+
     if config.task == "captions":
-        return _captions(config, sets, _verifier(config), say)
-    if config.verifiers:
-        found = {}
-        for feature, one in config.each().items():
-            say(f"{feature}: {one.verifier}")
-            found[feature] = _figures(one, sets, _verifier(one))
-        choice = choose(found, config.margin, config.resamples, config.seed)
-        write_json(Path(config.output), {"config": config.model_dump(mode="json"), **choice})
-        return Choice(choice)
-    found = _figures(config, sets, _verifier(config))
-    write_json(Path(config.output), {"config": config.model_dump(mode="json"), **found})
-    return Evaluation(found)
+        return Captions(file, len(file.read_bytes().splitlines()))
+    return Evaluation(read_json(file, RunError, "overwrite=true makes it again"))
 
 
-def _figures(config: EvaluateConfig, sets: list[CollectedSet], verifier: LlavaVerifier) -> dict[str, Any]:
-    """One verifier's figures on every labelled candidate."""
+def _figures(config: EvaluateConfig, sets: list[CollectedSet], made: Made, say: Say) -> None:
+    """Writes the figures on the scores of all labelled candidates."""
+    from vhs.files import as_json
     from vhs.training.evaluation import figures, score_sets
 
+    verifier = _verifier(config)
     with tqdm(
         total=sum(min(config.limit or len(s.prompts), len(s.prompts)) * s.layout.candidates for s in sets),
         desc="candidates",
@@ -263,7 +362,8 @@ def _figures(config: EvaluateConfig, sets: list[CollectedSet], verifier: LlavaVe
             seed=config.seed,
             progress=bar.update,
         )
-    return figures(rows, config.best_of, selection=config.selection, resamples=config.resamples, seed=config.seed)
+    found = figures(rows, config.best_of, selection=config.selection, resamples=config.resamples, seed=config.seed)
+    made.write({made.files[0]: as_json({"config": config.model_dump(mode="json"), **found})})
 
 
 def _verifier(config: EvaluateConfig) -> LlavaVerifier:
@@ -290,14 +390,13 @@ def _verifier(config: EvaluateConfig) -> LlavaVerifier:
     )
 
 
-def _captions(config: EvaluateConfig, sets: list[CollectedSet], verifier: LlavaVerifier, say: Say) -> Captions:
-    """One line per picture: its prompt and what the verifier says; of every prompt the first candidate."""
+def _captions(config: EvaluateConfig, sets: list[CollectedSet], made: Made, say: Say) -> None:
+    """Writes one line per picture: its prompt and what the verifier says; of every prompt the first candidate."""
     import torch
 
-    from vhs.files import write_bytes
     from vhs.training.evaluation import caption
 
-    lines = []
+    verifier, lines = _verifier(config), []
     for data in sets:
         indices = [position * data.layout.candidates for position in range(len(data.prompts))][: config.limit]
         for start in range(0, len(indices), config.micro_batch):
@@ -307,5 +406,4 @@ def _captions(config: EvaluateConfig, sets: list[CollectedSet], verifier: LlavaV
             for index, text in zip(part, said, strict=True):
                 lines.append(json.dumps({"prompt": data.prompt(index).text, "caption": text}, ensure_ascii=False))
                 say(f"{data.prompt(index).text!r}: {text!r}")
-    write_bytes(Path(config.output), "".join(line + "\n" for line in lines).encode())
-    return Captions(Path(config.output), len(lines))
+    made.write({made.files[0]: "".join(line + "\n" for line in lines).encode()})

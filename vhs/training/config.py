@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from vhs.config.run import DeviceKey, Keys, Number
 from vhs.config.yamlfile import combination_error
+from vhs.paths import expanded
 
 Feature = Annotated[str, Field(pattern=r"^(hidden_\d+|latent|clip)$")]
 Dtype = Literal["bfloat16", "float16", "float32"]
@@ -34,6 +35,9 @@ class TrainConfig(Keys):
     """Share of the distinct prompts that is held out for the evaluation loss; 0: none."""
     fraction: Number = Field(1.0, gt=0, le=1)
     """Share of the training prompts that is used; smaller shares are inside larger ones."""
+    decontaminate: bool = True
+    """Leave out training prompts that are GenEval's own (or GenEval 2's, where data/geneval2_data.jsonl is there); they
+    are listed in `left_out.jsonl`."""
     feature: Feature = "hidden_7"
     """What the verifier reads."""
     labels: str = "labels.jsonl"
@@ -117,7 +121,9 @@ class TrainConfig(Keys):
     log_every: int = Field(10, ge=1)
     """Steps between lines of the log."""
     cont: bool = False
-    """Go on from the last saved state; false starts over."""
+    """Go on from the last saved state; false: an unfinished training in the folder is an error."""
+    overwrite: bool = False
+    """Replace the training in the folder, whatever it is; the old one is kept until the new one is finished."""
     tracker: Literal["tensorboard", "wandb", "none"] = "tensorboard"
     """Where curves are written besides log.jsonl."""
 
@@ -139,7 +145,7 @@ class TrainConfig(Keys):
 
     @property
     def folder(self) -> Path:
-        return Path(self.output_path) / self.name
+        return expanded(self.output_path) / self.name
 
     @property
     def block(self) -> int | None:
@@ -165,6 +171,8 @@ class EvaluateConfig(DeviceKey):
     """Collected sets with labels."""
     output: str = Field(min_length=1)
     """JSON file of the figures, or JSONL file of the captions."""
+    overwrite: bool = False
+    """Make the file again, whatever another evaluation has written there."""
     feature: Feature = "hidden_7"
     """What the verifier reads."""
     labels: str = "labels.jsonl"
@@ -215,12 +223,14 @@ class EvaluateConfig(DeviceKey):
         return self
 
     def each(self) -> dict[str, EvaluateConfig]:
-        """A configuration per feature of `verifiers`, of its verifier alone."""
+        """A configuration per feature of `verifiers`, of its verifier alone: for `a.json` into `a.<feature>.json`."""
         from vhs.training.data.normalization import statistics_paths
 
         out = {}
         for feature, verifier in self.verifiers.items():
+            output = Path(self.output)
             keys = {"verifiers": {}, "verifier": verifier, "feature": feature, "statistics": None}
+            keys["output"] = str(output.with_name(f"{output.stem}.{feature}{output.suffix}"))
             if self.statistics and feature.startswith("hidden_"):
                 mean, variance = statistics_paths(self.statistics, feature)
                 keys |= {"normalization_mean_path": str(mean), "normalization_variance_path": str(variance)}

@@ -18,6 +18,7 @@ from vhs.errors import ConfigError
 from vhs.training.config import TrainConfig
 from vhs.training.data.labels import read_captions, read_labels, read_more_labels
 from vhs.training.data.store import CollectedSet
+from vhs.training.decontaminate import Overlap, overlaps
 from vhs.training.losses import Loss
 from vhs.verifiers.conversation import IMAGE_INDEX, build_inputs, chat_text, check_prompt, tokenize
 from vhs.verifiers.score import answer_ids
@@ -74,6 +75,8 @@ class TrainingData:
         answers: tuple[int, int] | None,
     ) -> None:
         self.sets, self.texts, self.feature, self.answers = sets, texts, feature, answers
+        self.left_out: list[Overlap] = []
+        """Prompts that an evaluation asks as well, whose samples are not here."""
         self.samples = list(samples)
         self._text = torch.tensor([s.text for s in samples], dtype=torch.long)
         self._label = torch.tensor([s.label for s in samples], dtype=torch.bool)
@@ -139,15 +142,17 @@ def load_data(config: TrainConfig, tokenizer: Any) -> tuple[TrainingData, Traini
     sets = [CollectedSet(folder) for folder in config.data]
     held_out = [CollectedSet(folder) for folder in config.eval_data]
     check_shapes([*sets, *held_out], config.feature)
-    everything = _samples(sets, config)
+    everything, left_out = _decontaminated(_samples(sets, config), config)
     kept, evaluated = _split(everything, config)
     if held_out:
         kept, evaluated = kept + evaluated, _samples(held_out, config)
     kept = _fraction(kept, config)
-    kept += _more(sets, kept, evaluated, config)
+    more, also_left_out = _decontaminated(_more(sets, kept, evaluated, config), config)
+    kept += more
     if len(kept) < config.batch_size:
         raise ConfigError(f"batch_size: {config.batch_size} samples a step, but there are only {len(kept)} to train on")
     train = _tabulated(sets, kept, config, tokenizer)
+    train.left_out = list(dict.fromkeys([*left_out, *also_left_out]))
     if not evaluated:
         return train, None
     return train, _tabulated(held_out or sets, evaluated, config, tokenizer)
@@ -190,6 +195,23 @@ def _samples(sets: Sequence[CollectedSet], config: TrainConfig) -> list[_Raw]:
             f"{config.labels}: all {len(rows)} labels are {only}; a verifier needs candidates of both verdicts"
         )
     return rows
+
+
+def _decontaminated(rows: list[_Raw], config: TrainConfig) -> tuple[list[_Raw], list[Overlap]]:
+    """The rows whose prompts no evaluation asks, and the others' prompts. Raises ConfigError where none is left."""
+    if not config.decontaminate:
+        return rows, []
+    # stage 1 learns captions of pictures, stage 2 (other prompts too) verdicts on prompts
+    asked = [row.prompt if config.stage == "align" else row.text for row in rows]
+    found = overlaps(asked)
+    known = {one.prompt for one in found}
+    kept = [row for row, text in zip(rows, asked, strict=True) if text not in known]
+    if rows and not kept:
+        raise ConfigError(
+            f"decontaminate: all {len(rows)} samples are of prompts of {found[0].file}, first {found[0].prompt!r}; "
+            "other prompts are needed, or decontaminate: false"
+        )
+    return kept, found
 
 
 def _rank(text: str, seed: int) -> bytes:

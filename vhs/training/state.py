@@ -16,12 +16,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 
-from vhs.errors import ConfigError, RunError
-from vhs.files import read_json, write_bytes, write_json
+from vhs.checkpoints.boundary import loading
+from vhs.errors import ConfigError
+from vhs.files import write_bytes, write_json
 from vhs.training.config import TrainConfig
-
-FREE = frozenset({"name", "output_path", "cont", "tracker", "micro_batch", "gradient_checkpointing"})
-"""Keys that may differ between a training run and its continuation: they change where and how fast it runs."""
+from vhs.training.folder import close_training, decide_training, open_training, read_state, replace_state
 
 
 @dataclass
@@ -49,33 +48,30 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
         # accelerate's own would add gradients of different processes in bfloat16 as well
         policy = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, output_dtype=torch.float32)
         accelerator.state.fsdp_plugin.mixed_precision_policy = policy
-    if config.tracker != "none":
-        accelerator.init_trackers(
-            "curves", config={k: v for k, v in config.model_dump().items() if isinstance(v, (int, float, str, bool))}
-        )
     return accelerator
 
 
-def begin(accelerator: Accelerator, model: torch.nn.Module, optimizer: Any, config: TrainConfig) -> Record:
-    """The record to resume from, with model and optimiser restored, or a fresh one.
+def begin(
+    accelerator: Accelerator, model: torch.nn.Module, optimizer: Any, config: TrainConfig, now: dict[str, Any]
+) -> Record:
+    """Opens the folder and returns the record to go on from, with model and optimiser restored, or a fresh one.
 
-    Raises RunError when the state is that of another training run, naming the key.
+    `now` is what train.json will say. Raises RunError for a folder that this training may not go into.
     """
     folder = config.folder
-    if not config.cont:
-        if accelerator.is_main_process:
-            for name in ("state", "state.partial", "checkpoint"):
-                shutil.rmtree(folder / name, ignore_errors=True)
-            for name in ("log.jsonl", "train.json"):
-                (folder / name).unlink(missing_ok=True)
-        accelerator.wait_for_everyone()
-        return Record()
-    saved = _read(folder)
-    if saved is None:
-        return Record()
-    _check_same(saved["config"], config, folder)
-    accelerator.load_state(str(folder / "state"))
-    record = Record(**saved["record"])
+    opening = decide_training(config, now)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        open_training(opening, folder, now)
+    accelerator.wait_for_everyone()
+    if config.tracker != "none":
+        kept = {key: value for key, value in config.model_dump().items() if isinstance(value, (int, float, str, bool))}
+        accelerator.init_trackers("curves", config=kept)
+    saved = read_state(folder)
+    record = Record() if saved is None else Record(**saved["record"])
+    if saved is not None:
+        with loading("saved state", folder / "state", "remove it to start over"):
+            accelerator.load_state(str(folder / "state"))
     if accelerator.is_main_process:
         _cut_log(folder / "log.jsonl", record.step)
     accelerator.wait_for_everyone()
@@ -96,13 +92,7 @@ def save_state(accelerator: Accelerator, config: TrainConfig, record: Record) ->
     if accelerator.is_main_process:
         content = {"record": asdict(record), "config": config.model_dump(mode="json")}
         (partial / "record.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        # a folder cannot be replaced in one step; `_read` finishes what is stopped between the two renames
-        old = folder / "state.old"
-        shutil.rmtree(old, ignore_errors=True)
-        if (folder / "state").exists():
-            (folder / "state").rename(old)
-        partial.rename(folder / "state")
-        shutil.rmtree(old, ignore_errors=True)
+        replace_state(folder)
     accelerator.wait_for_everyone()
 
 
@@ -115,29 +105,6 @@ def _without_warnings(name: str) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def saved_step(folder: Path) -> int | None:
-    """The step of the saved state, if there is one."""
-    saved = _read(folder)
-    return None if saved is None else saved["record"]["step"]
-
-
-def _read(folder: Path) -> dict | None:
-    if not (folder / "state").exists() and (folder / "state.old").exists():
-        (folder / "state.old").rename(folder / "state")  # stopped between the two renames of `save_state`
-    path = folder / "state" / "record.json"
-    return read_json(path) if path.exists() else None
-
-
-def _check_same(before: dict, config: TrainConfig, folder: Path) -> None:
-    now = config.model_dump(mode="json")
-    for key in now:
-        if key not in FREE and before.get(key) != now[key]:
-            raise RunError(
-                f"{folder}: its state was made with {key}: {before.get(key)!r}, now {now[key]!r}; "
-                "use cont: false or another name"
-            )
 
 
 def log(accelerator: Accelerator, config: TrainConfig, figures: dict[str, Any]) -> None:
@@ -161,19 +128,21 @@ def _cut_log(path: Path, step: int) -> None:
         write_bytes(path, "".join(lines).encode())
 
 
-def finish(accelerator: Accelerator, config: TrainConfig, record: Record, seconds: float) -> None:
-    """Writes train.json and closes the trackers."""
-    if accelerator.is_main_process:
-        import transformers
-
-        content = {
-            "config": config.model_dump(mode="json"),
-            **asdict(record),
-            "processes": accelerator.num_processes,
-            "seconds": round(seconds, 1),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        }
-        write_json(config.folder / "train.json", content)
+def finish(accelerator: Accelerator, config: TrainConfig, now: dict[str, Any], record: Record, seconds: float) -> None:
+    """Writes train.json, closes the trackers, and deletes the training that this one has replaced."""
     if config.tracker != "none":
         accelerator.end_training()
+    if not accelerator.is_main_process:
+        return
+    import transformers
+
+    content = {
+        **now,
+        **asdict(record),
+        "processes": accelerator.num_processes,
+        "seconds": round(seconds, 1),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    write_json(config.folder / "train.json", content)
+    close_training(config.folder)

@@ -2,6 +2,7 @@
 
     <output_path>/<name>/checkpoint/   the verifier: of the best evaluation loss, or of the end without evaluation
                         /state/        what `cont: true` resumes from
+                        /left_out.jsonl  prompts that are not trained on, since evaluations ask them
                         /log.jsonl     loss, learning rate and norm of the gradient; evaluations
                         /train.json    the configuration and how it ended
 
@@ -12,12 +13,13 @@ the whole batch, over all processes and accumulation steps, so its gradient does
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,15 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
 
 from vhs.errors import RunError
+from vhs.files import read_json, write_bytes
+from vhs.folders import locked
 from vhs.metrics import within_prompt_auc
+from vhs.processes import current_process
 from vhs.training import state
 from vhs.training.config import TrainConfig
 from vhs.training.data.store import CollectedSet
 from vhs.training.dataset import Batch, TrainingData, check_shapes, load_data, order
+from vhs.training.folder import close_training, decide_training, describe, recover, saved_step
 from vhs.training.losses import Loss, balanced_weights
 from vhs.training.model import (
     build_preprocessing,
@@ -88,8 +94,10 @@ def build_loss(config: TrainConfig, labels: torch.Tensor) -> Loss:
 class Trainer:
     """One stage of training, ready to run. Everything that can be refused is refused before weights are loaded."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, manifest: dict[str, Any] | None = None) -> None:
+        """`manifest` is `folder.describe(config)`, where it is known already."""
         self.config = config
+        self.manifest = manifest or describe(config)
         sets = [CollectedSet(folder) for folder in config.data]
         shape = check_shapes(sets, config.feature)
         self.generator_record = sets[0].layout.generator_record(config.feature)
@@ -194,7 +202,7 @@ class Trainer:
             raise RunError(f"step {step}: the loss of {self.train_data.name(sample)} is not finite; {self._kept()}")
 
     def _kept(self) -> str:
-        saved = state.saved_step(self.config.folder)
+        saved = saved_step(self.config.folder)
         return "nothing was saved yet" if saved is None else f"the state of step {saved} and the checkpoint are kept"
 
     # -------------------------------------------------------------------------------------------------- evaluation
@@ -240,9 +248,13 @@ class Trainer:
     # ------------------------------------------------------------------------------------------------------ the run
 
     def run(self, progress: Progress = lambda step, steps, figures: None) -> Result:
-        """Trains from the last saved state (`cont: true`) or from the start, to the end."""
+        """Trains from the last saved state (`cont: true`) or from the start, to the end.
+
+        Raises RunError for a folder that this training may not go into.
+        """
         config, accelerator, began = self.config, self.accelerator, time.perf_counter()
-        record = state.begin(accelerator, self.model, self.optimizer, config)
+        record = state.begin(accelerator, self.model, self.optimizer, config, self.manifest)
+        left_out = self._list_left_out()
         eval_every, save_every = config.eval_every or self.steps_per_epoch, config.save_every or self.steps_per_epoch
         running, since = torch.zeros((), device=accelerator.device), 0
         for step in range(record.step, self.steps):
@@ -266,8 +278,17 @@ class Trainer:
         result = Result(
             config.folder / "checkpoint", self.steps, record.best_step, record.best, time.perf_counter() - began
         )
-        state.finish(accelerator, config, record, result.seconds)
+        state.finish(accelerator, config, {**self.manifest, "left_out": left_out}, record, result.seconds)
         return result
+
+    def _list_left_out(self) -> dict[str, int]:
+        """Lists the prompts that evaluations ask as well; returns how many of them are equal, and equal in words."""
+        found = self.train_data.left_out
+        if found and self.accelerator.is_main_process:
+            lines = (json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in found)
+            write_bytes(self.config.folder / "left_out.jsonl", "".join(lines).encode())
+        kinds = [one.kind for one in found]
+        return {"exact": kinds.count("exact"), "normalised": kinds.count("normalised")}
 
     def _evaluated(self, record: state.Record, progress: Progress) -> None:
         figures = self.evaluate()
@@ -295,6 +316,36 @@ def _synchronised(accelerator: Accelerator, model: torch.nn.Module, last: bool) 
     return nullcontext() if last else accelerator.no_sync(model)
 
 
-def train(config: TrainConfig, progress: Progress = lambda step, steps, figures: None) -> Result:
-    """Trains one stage, from its configuration to its checkpoint."""
-    return Trainer(config).run(progress)
+def train(
+    config: TrainConfig,
+    progress: Progress = lambda step, steps, figures: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Result:
+    """Trains one stage, from its configuration to its checkpoint; a training that is finished already is left as it is.
+
+    Raises RunError, before anything is loaded or written, for a folder that holds something else.
+    """
+    process = current_process()
+    with locked(config.folder, "training") if process.first else nullcontext():
+        if process.first:
+            recover(config.folder)
+        process.wait()
+        manifest = describe(config)
+        if decide_training(config, manifest) == "done":
+            say(f"{config.folder}: already done; overwrite=true makes it again")
+            return _result_of(config)
+        trainer = Trainer(config, manifest)
+        held = f", {len(trainer.eval_data)} held out" if trainer.eval_data else ""
+        out = len(trainer.train_data.left_out)
+        left_out = f", {out} prompts of evaluations left out" if out else ""
+        say(f"{len(trainer.train_data)} samples{held}{left_out}; {trainer.steps} steps of {config.batch_size}")
+        return trainer.run(progress)
+
+
+def _result_of(config: TrainConfig) -> Result:
+    """How a finished training ended, from its train.json."""
+    if current_process().first:
+        close_training(config.folder)
+    ended = read_json(config.folder / "train.json")
+    figures = (ended["step"], ended["best_step"], ended["best"], ended["seconds"])
+    return Result(config.folder / "checkpoint", *figures)

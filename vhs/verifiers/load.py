@@ -237,15 +237,21 @@ def resolve_llava(
         source,
         vision_tower,
         config,
-        find_tower(config.tower, (config.folder, config.folder.parent))
-        if config is not None and config.tower
-        else None,
+        _tower(config, vision_tower),
         statistics,
         find_model("tokenizer_path", str(tokenizer_path), VERIFIER_FILES) if tokenizer_path else None,
         find_model("lora_weights", str(lora_weights), ADAPTER_FILES) if lora_weights else None,
         use_generation_prompt,
         resize_vocabulary,
     )
+
+
+def _tower(config: VerifierConfig | None, vision_tower: str | None) -> Source | None:
+    """The CLIP model of a verifier that reads pictures: its checkpoint's, or the registry's as long as that is not
+    here."""
+    if config is not None:
+        return find_tower(config.tower, (config.folder, config.folder.parent)) if config.tower else None
+    return find_tower(vision_tower) if vision_tower and parse_tower(vision_tower)[0] == "image" else None
 
 
 def find_tower(name: str, beside: Sequence[Path] = ()) -> Source:

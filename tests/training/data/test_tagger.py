@@ -99,21 +99,32 @@ def test_what_is_rejected_is_told_and_the_rest_is_kept():
 def metadata_task(tmp_path: Path, **changes) -> MetadataTask:
     (tmp_path / "prompts.txt").write_text("a photo of a cat\na cat dreaming of a dog\na photo of two dogs\n")
     (tmp_path / "names.txt").write_text("\n".join(NAMES))
-    values = {
+    return MetadataTask(**(metadata_keys(tmp_path) | changes))
+
+
+def metadata_keys(tmp_path: Path) -> dict[str, str]:
+    return {
         "task": "metadata",
         "annotation": str(tmp_path / "prompts.txt"),
         "output": str(tmp_path / "out.json"),
         "object_names": str(tmp_path / "names.txt"),
     }
-    return MetadataTask(**(values | changes))
+
+
+def with_records(tmp_path: Path) -> bytes:
+    """A finished file of records, of another prompt; its bytes."""
+    (tmp_path / "prompts.txt").write_text("a photo of a dog\n")
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    run_label(MetadataTask(**metadata_keys(tmp_path)), print)
+    return (tmp_path / "out.json").read_bytes()
 
 
 def test_rules_stop_or_skip(tmp_path):
-    (tmp_path / "out.json").write_text("old")
+    before = with_records(tmp_path)
     with pytest.raises(PromptError, match="'a cat dreaming of a dog': not of GenEval's shape"):
-        run_label(metadata_task(tmp_path), print)
-    assert (tmp_path / "out.json").read_text() == "old"
-    done = run_label(metadata_task(tmp_path, on_error="skip"), print)
+        run_label(metadata_task(tmp_path, overwrite=True), print)
+    assert (tmp_path / "out.json").read_bytes() == before
+    done = run_label(metadata_task(tmp_path, on_error="skip", overwrite=True), print)
     records = json.loads((tmp_path / "out.json").read_text())
     assert [record["tag"] for record in records] == ["single_object", "counting"] and done.rejected == 1
     assert json.loads((tmp_path / "out.json.rejected.jsonl").read_text())["prompt"] == "a cat dreaming of a dog"
@@ -121,11 +132,12 @@ def test_rules_stop_or_skip(tmp_path):
 
 def test_a_real_llm_that_gives_no_tag(tmp_path, language_model):
     """Golden A's random LLM answers with noise: refused, and the file there stays."""
-    (tmp_path / "out.json").write_text("old")
-    task = metadata_task(tmp_path, backend="model", model=str(language_model), max_tokens=4, device="cpu")
+    before = with_records(tmp_path)
+    task = metadata_task(tmp_path, backend="model", model=str(language_model), max_tokens=4, device="cpu",
+                         overwrite=True)  # fmt: skip
     with pytest.raises(PromptError, match="'a cat dreaming of a dog': the LLM answered .* which is no tag"):
         run_label(task, print)
-    assert (tmp_path / "out.json").read_text() == "old"
+    assert (tmp_path / "out.json").read_bytes() == before
 
 
 def test_llava(tmp_path):

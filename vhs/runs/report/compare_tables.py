@@ -28,7 +28,7 @@ def as_text(comparison: Comparison) -> str:
     """The tables and the test, for a terminal."""
     parts = [_scope(comparison)]
     if comparison.rates:
-        parts += [_aligned(rate_rows(comparison)), _aligned(difference_rows(comparison))]
+        parts += [aligned(rate_rows(comparison)), aligned(difference_rows(comparison))]
         parts += ["\n".join(map(test_sentence, comparison.differences))]
     return "\n\n".join(parts)
 
@@ -36,15 +36,15 @@ def as_text(comparison: Comparison) -> str:
 def as_markdown(comparison: Comparison) -> str:
     """Two tables."""
     tables = [rate_rows(comparison), difference_rows(comparison)] if comparison.rates else []
-    sentences = [_markdown_text(test_sentence(one)) for one in comparison.differences]
-    return "\n\n".join([_markdown_text(_scope(comparison)), *map(_markdown_table, tables), *sentences]) + "\n"
+    sentences = [markdown_text(test_sentence(one)) for one in comparison.differences]
+    return "\n\n".join([markdown_text(_scope(comparison)), *map(markdown_table, tables), *sentences]) + "\n"
 
 
 def as_latex(comparison: Comparison) -> str:
     """Two tabulars that need booktabs."""
     if not comparison.rates:
         return f"% {_scope(comparison)}\n"
-    return "\n\n".join(map(_tabular, (rate_rows(comparison), difference_rows(comparison)))) + "\n"
+    return "\n\n".join(map(tabular, (rate_rows(comparison), difference_rows(comparison)))) + "\n"
 
 
 def as_csv(comparison: Comparison) -> str:
@@ -113,7 +113,8 @@ def _blank(value: float | None) -> float | str:
     return "" if value is None else value
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """For a terminal: the first column to the left, the others to the right, a line under the header."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -128,18 +129,24 @@ def _table(rows: Sequence[Sequence[str]], escape: Callable[[str], str], between:
     return [between.join(map(escape, row)) + end for row in rows]
 
 
-def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {line} |" for line in _table(rows, _markdown_text, " | ", "")]
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Header and rows as Markdown."""
+    lines = [f"| {line} |" for line in _table(rows, markdown_text, " | ", "")]
     return "\n".join([lines[0], "|---" + "|---:" * (len(rows[0]) - 1) + "|", *lines[1:]])
 
 
-def _markdown_text(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it stands."""
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>|" else letter for letter in text)
 
 
-def _tabular(rows: Sequence[Sequence[str]]) -> str:
+def tabular(rows: Sequence[Sequence[str]], rules: int | None = None) -> str:
+    """Header and rows as LaTeX that needs booktabs: a rule after every `rules` rows, or before the last two."""
     head, *body = _table(rows, latex_text, " & ", r" \\")
-    middle = [head, r"\midrule", *body[:-2], r"\midrule", *body[-2:]]
+    cuts = range(rules, len(body), rules) if rules else [len(body) - 2]
+    middle = [head, r"\midrule"]
+    for start, line in enumerate(body):
+        middle += [r"\midrule"] * (start in cuts) + [line]
     columns = "l" + "r" * (len(rows[0]) - 1)
     return "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *middle, r"\bottomrule", r"\end{tabular}"])
 

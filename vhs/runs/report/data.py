@@ -47,12 +47,21 @@ class RunData:
         return self.root / _picture(self.config, prompt_id, candidate)
 
 
+def run_folders(root: str | Path) -> list[Path]:
+    """The folders of the runs that `root` stands for: itself, or one per seed where `root` holds those."""
+    root = Path(root)
+    seeds = sorted(file.parent for file in root.glob(f"{root.name}_seed_*/run.json"))
+    return seeds if seeds and not (root / "run.json").is_file() else [root]
+
+
 def read_run(root: str | Path) -> RunData:
     """Raises RunError, naming the folder or file, for what is no run and for a run without a complete prompt."""
     root = Path(root)
     if not root.is_dir():
         raise RunError(f"{root}: no such folder; give the folder of a run, such as outputs/tiny")
     if not (root / "run.json").is_file():
+        if run_folders(root) != [root]:
+            raise RunError(f"{root}: holds one run per seed; give one of them, such as {run_folders(root)[0]}")
         raise RunError(f"{root}: no run.json in it, so it is no run of this project; give the folder of a run")
     manifest = read_json(root / "run.json")
     try:

@@ -38,6 +38,21 @@ class System:
 
 
 @dataclass(frozen=True)
+class OverSeeds:
+    """A system's rate of right picks over its seeds, from 0 to 1.
+
+    `mean` of the seeds' rates and their standard deviation (of a sample; None for one seed), the 95 % interval over
+    prompts and seeds, and each seed's rate in the order of the system.
+    """
+
+    mean: float
+    deviation: float | None
+    low: float
+    high: float
+    by_seed: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Difference:
     """What `second` has over `first`, on the same prompts and seeds.
 
@@ -72,19 +87,15 @@ class Comparison:
 
 def compare_runs(runs: Sequence[RunData]) -> Comparison:
     """Systems in the order in which they were given, each against the first. Raises RunError for other prompts."""
-    prompts = common_prompts(runs)
+    prompts, known_prompts = common_prompts(runs), judged_prompts(runs)
     grouped = systems(runs)
-    judged_prompts = [
-        prompt for prompt in prompts if all(_pick(run, prompt.id).get("correct") is not None for run in runs)
-    ]
-    tags = [_pick(runs[0], prompt.id)["tag"] for prompt in judged_prompts]
-    order = [tag for tag in (*TAGS, *dict.fromkeys(tags)) if tag in tags]
-    rows = [*dict.fromkeys(order), OVER_TAGS, OVER_PROMPTS] if tags else []
+    tags = _tags(runs[0], known_prompts)
+    rows = table_rows(tags)
     counts = {name: tags.count(name) or len(tags) for name in rows}
     partial = any(run.partial for run in runs)
     if not tags:
         return Comparison(grouped, prompts, counts, {}, [], partial)
-    verdicts = [_verdicts(system, judged_prompts) for system in grouped]
+    verdicts = [_verdicts(system, known_prompts) for system in grouped]
     draws = prompt_draws(tags)
     seeds = seed_draws(grouped)
     drawn = [_rates(one, tags, draws, luck) for one, luck in zip(verdicts, seeds, strict=True)]
@@ -106,6 +117,43 @@ def compare_runs(runs: Sequence[RunData]) -> Comparison:
     return Comparison(grouped, prompts, counts, rates, differences, partial)
 
 
+def over_seeds(system: System) -> dict[str, OverSeeds]:
+    """Row of the table (tags in GenEval's order, then OVER_TAGS, OVER_PROMPTS) -> the system's rate over its seeds.
+
+    Empty where no pick was judged. One seed's tags have Wilson's interval, as in its own summary. Raises RunError for
+    runs over different prompts.
+    """
+    prompts = judged_prompts(system.runs)
+    if not prompts:
+        return {}
+    verdicts, tags = _verdicts(system, prompts), _tags(system.runs[0], prompts)
+    drawn = _rates(verdicts, tags, prompt_draws(tags), seed_draws([system])[0])
+    by_seed = _rates(verdicts, tags, np.ones((1, len(tags))), np.eye(len(verdicts)) * len(verdicts))
+    exact = _tag_rates(verdicts[0], tags) if len(verdicts) == 1 else {}
+    found = {}
+    for name in table_rows(tags):
+        rates = by_seed[name]
+        low, high = exact[name][1:] if name in exact else np.quantile(drawn[name], [0.025, 0.975])
+        deviation = float(rates.std(ddof=1)) if len(rates) > 1 else None
+        found[name] = OverSeeds(float(rates.mean()), deviation, float(low), float(high), tuple(rates.tolist()))
+    return found
+
+
+def judged_prompts(runs: Sequence[RunData]) -> list[Prompt]:
+    """The prompts that every run has completed and whose pick is judged in all. Raises RunError as `common_prompts`."""
+    return [
+        prompt
+        for prompt in common_prompts(runs)
+        if all(_pick(run, prompt.id).get("correct") is not None for run in runs)
+    ]
+
+
+def table_rows(tags: Sequence[str]) -> list[str]:
+    """The rows of a table over prompts of these tags."""
+    order = [tag for tag in (*TAGS, *dict.fromkeys(tags)) if tag in tags]
+    return [*dict.fromkeys(order), OVER_TAGS, OVER_PROMPTS] if tags else []
+
+
 def common_prompts(runs: Sequence[RunData]) -> list[Prompt]:
     """The prompts that every run has completed. Raises RunError, naming the run, where they are not the same ones."""
     first, *others = runs
@@ -124,7 +172,7 @@ def common_prompts(runs: Sequence[RunData]) -> list[Prompt]:
                 )
     shared = set.intersection(*({prompt.id for prompt in run.table.prompts} for run in runs))
     if not shared:
-        raise RunError(f"{others[-1].root}: no complete prompt in common with {first.root}; finish the runs first")
+        raise RunError(f"{runs[-1].root}: no complete prompt in common with {first.root}; finish the runs first")
     return [prompt for prompt in first.table.prompts if prompt.id in shared]
 
 
@@ -167,6 +215,10 @@ def seed_draws(grouped: Sequence[System], resamples: int = RESAMPLES, seed: int 
 
 def _pick(run: RunData, prompt_id: int) -> Mapping[str, Any]:
     return run.table.rows[prompt_id][run.table.winners[prompt_id]]
+
+
+def _tags(run: RunData, prompts: Sequence[Prompt]) -> list[str]:
+    return [_pick(run, prompt.id)["tag"] for prompt in prompts]
 
 
 def _verdicts(system: System, prompts: Sequence[Prompt]) -> np.ndarray:

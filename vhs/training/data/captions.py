@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vhs.processes import Process
 from vhs.records import Detection
-from vhs.training.data.labels import Progress, line_of, write_rows
+from vhs.training.data.labels import Progress, line_of, write_parts, write_rows
 from vhs.training.data.store import CollectedSet
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from vhs.geneval.evaluate import GenEval
+    from vhs.training.made import Made
 
 Captioner = Callable[[Sequence["Image"]], list[str]]
+Answers = Callable[[Sequence[str]], list[str]]
+"""Messages to an LLM in, its answers out."""
+
+REFINE = (
+    "Rewrite the image caption below as one concise English sentence. Keep every object, colour, number and relation "
+    "that it names; leave out names of brands and people, prices, and whatever a picture cannot show. Output only the "
+    "sentence in plain text, without line breaks. The caption is: {caption}"
+)
+"""How captions are refined before they become prompts. The paper says that Gemma does it and gives no wording."""
 WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten"}
 
 
@@ -29,6 +41,7 @@ def write_captions(
     batch: int = 16,
     process: Process = Process(),
     progress: Progress = lambda done: None,
+    made: Made | None = None,
 ) -> None:
     """Captions every picture of a set; pictures that get an empty caption get no line. See `labels.write_rows`."""
 
@@ -36,7 +49,24 @@ def write_captions(
         captions = captioner([data.picture(index) for index in indices])
         return [line_of(data, index, caption=text) for index, text in zip(indices, captions, strict=True) if text]
 
-    write_rows(data, range(len(data)), lines, file, source=source, batch=batch, process=process, progress=progress)
+    write_rows(
+        data, range(len(data)), lines, file, source=source, batch=batch, process=process, progress=progress, made=made
+    )
+
+
+def write_refined(texts: Sequence[str], answers: Answers, path: Path, question: str = REFINE, **options: Any) -> None:
+    """Puts captions into better words: a prompt file with a line per text, the original beside the new one. A text
+    that gets an empty answer stays as it is; `options` are `labels.write_parts`'s."""
+
+    def lines(indices: Sequence[int]) -> list[str]:
+        asked = [question.replace("{caption}", texts[index]) for index in indices]
+        said = [" ".join(answer.split()) for answer in answers(asked)]
+        rows = [
+            {"prompt": new or texts[index], "caption": texts[index]} for index, new in zip(indices, said, strict=True)
+        ]
+        return [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+
+    write_parts(path, range(len(texts)), lines, **options)
 
 
 def detector_captioner(judge: GenEval, min_score: float | None = None) -> Captioner:

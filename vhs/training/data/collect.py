@@ -19,11 +19,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vhs.errors import RunError
-from vhs.pictures import encode
+from vhs.pictures import BYTES_PER_PIXEL, encode
 from vhs.processes import Process
 from vhs.records import Prefix, Prompt
 from vhs.seeding import candidate_seed
-from vhs.training.data.store import Layout, begin, shard_path, write_shard
+from vhs.training.data.store import (
+    Layout,
+    close_set,
+    decide_set,
+    missing_shards,
+    open_set,
+    write_shard,
+)
 from vhs.training.data.tasks import CollectConfig
 
 if TYPE_CHECKING:
@@ -32,8 +39,6 @@ if TYPE_CHECKING:
     from vhs.generators.base import Generator, GeneratorInfo
 
 GIB = 1024**3
-PICTURE_BYTES_PER_PIXEL = {"png": 2.0, "jpg": 0.4}
-"""A rule of thumb for the estimate of disk space: photographs compress to about this much."""
 Tower = Callable[[Sequence["Image"]], torch.Tensor]
 
 
@@ -94,14 +99,17 @@ def plan(
 def bytes_per_sample(layout: Layout, image_size: tuple[int, int]) -> int:
     """Exact for features, a rule of thumb for pictures."""
     each = torch.empty((), dtype=getattr(torch, layout.dtype)).element_size()
-    picture = PICTURE_BYTES_PER_PIXEL.get(layout.pictures or "", 0.0) * prod(image_size)
+    picture = BYTES_PER_PIXEL.get(layout.pictures or "", 0.0) * prod(image_size)
     return sum(prod(shape) for shape in layout.features.values()) * each + int(picture)
 
 
-def check_disk(folder: Path, layout: Layout, image_size: tuple[int, int], reserve_gib: float) -> str:
-    """One line about the space that the rest of the set needs. Raises RunError when the disk has less."""
+def check_disk(
+    folder: Path, layout: Layout, image_size: tuple[int, int], reserve_gib: float, replaces: bool = False
+) -> str:
+    """One line about the space that the rest of the set needs, or all of it where it `replaces` one. Raises RunError
+    when the disk has less."""
     each = bytes_per_sample(layout, image_size)
-    waiting = [shard for shard in range(layout.shards) if not shard_path(folder, shard).exists()]
+    waiting = range(layout.shards) if replaces else missing_shards(folder, layout)
     samples = sum(len(layout.prompts_of(shard)) for shard in waiting) * layout.candidates
     place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(place).free
@@ -137,9 +145,14 @@ def collect(
     `tower` maps pictures to features (N, tokens, width) where `config.clip` asks for them; `progress` is told the
     samples of each finished prompt. Raises RunError for a feature that is not finite, naming the sample.
     """
-    folder = Path(config.output)
+    folder = config.folder
     report, started = Report(), time.perf_counter()
-    todo = set(begin(folder, layout, prompts, process.first))
+    opening = decide_set(folder, layout, prompts, config.overwrite)
+    process.wait()
+    if process.first:
+        open_set(opening, folder, layout, prompts)
+    process.wait()
+    todo = set(missing_shards(folder, layout))
     process.wait()
     pending: list[Future[Path]] = []
     with ThreadPoolExecutor(max_workers=1) as writer:
@@ -161,6 +174,9 @@ def collect(
             pending.append(writer.submit(write_shard, folder, shard, tensors, pictures))
         report.bytes_written += sum(future.result().stat().st_size for future in pending)
     report.total_s = time.perf_counter() - started
+    process.wait()
+    if process.first and not missing_shards(folder, layout):
+        close_set(folder)
     return report
 
 

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from vhs.checkpoints.hashes import content_hash, file_hash
+from vhs.config.run import Keys
 from vhs.device import resolve_device, resolve_dtype
 from vhs.errors import ConfigError, PromptError
-from vhs.files import write_bytes
-from vhs.paths import find
+from vhs.files import as_json, read_json_object
+from vhs.paths import expanded, find
+from vhs.pictures import open_picture
 from vhs.processes import current_process
+from vhs.training.data.labels import tidy
 from vhs.training.data.store import CollectedSet
+from vhs.training.data.tagger import paper_prompt
 from vhs.training.data.tasks import CaptionTask, ClipScoreTask, LabelTask, MetadataTask, PromptsTask, VerdictTask
+from vhs.training.made import Made, say_done, sets_hashes
 
 if TYPE_CHECKING:
-    from vhs.geneval.evaluate import GenEval
+    from PIL.Image import Image
+
+    from vhs.geneval.spec import GenEvalSpec
     from vhs.processes import Process
     from vhs.training.data.captions import Captioner
     from vhs.training.data.language import ClipScorer
 
 Say = Callable[[str], None]
+Pair = tuple[Callable[[], "Image"], str]
+"""How a picture is read, and its text."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,7 @@ class CaptionFiles:
 
 @dataclass(frozen=True)
 class ClipScores:
-    """Mean CLIP-Score and number of pairs, with the prompts and with the captions."""
+    """Mean CLIP-Score and number of pairs: of the original pairs, of new pictures with prompts and with captions."""
 
     model: str
     scores: Mapping[str, tuple[float, int]]
@@ -99,7 +112,7 @@ def run_label(config: LabelTask, say: Say) -> Any:
 
 def run_verdicts(config: VerdictTask, say: Say) -> VerdictCounts | None:
     """GenEval's verdict on every picture of the sets; None on other processes than the first."""
-    from vhs.training.data.labels import write_labels
+    from vhs.training.data.labels import count_labels, write_labels
 
     process, sets = current_process(), _sets(config.data)
     for data in sets:
@@ -108,89 +121,221 @@ def run_verdicts(config: VerdictTask, say: Say) -> VerdictCounts | None:
                 f"{data.folder}: GenEval can judge none of its {len(data.prompts)} prompts, since they have no record "
                 "(tag, include); write records with task: metadata and collect with that file as annotation"
             )
-    judge = _judge(config.judge, process)
+    spec = _judge_spec(config.judge, process)
+    judge = cache(spec.load)
     total = {"yes": 0, "no": 0, "unjudged": 0}
     with tqdm(total=sum(map(len, sets)) // process.count, desc="pictures", disable=not process.first) as bar:
         for data in sets:
-            counts = write_labels(
-                data,
-                judge.judge_batch,
-                config.output,
-                source=config.judge,
-                batch=config.batch,
-                process=process,
-                progress=bar.update,
-            )
+            made = _beside(config, data, _flat(spec.describe()))
+            with made.lock() if process.first else nullcontext():
+                if made.done():
+                    _leave(made, say if process.first else None)
+                    counts = count_labels(data, config.output) if process.first else {}
+                else:
+                    counts = write_labels(
+                        data,
+                        judge().judge_batch,
+                        config.output,
+                        source=_source(made),
+                        batch=config.batch,
+                        process=process,
+                        progress=bar.update,
+                        made=made,
+                    )
             total = {key: total[key] + counts.get(key, 0) for key in total}
     return VerdictCounts(**total) if process.first else None
 
 
-def run_captions(config: CaptionTask, say: Say) -> CaptionFiles:
-    """A caption of every picture of the sets."""
+def run_captions(config: CaptionTask, say: Say) -> CaptionFiles | PromptFile:
+    """A caption of every picture of the sets, or the texts of a file in better words."""
     from vhs.training.data.captions import write_captions
 
-    process, sets = current_process(), _sets(config.data)
-    captioner, source = _captioner(config, process)
+    process = current_process()
+    if config.annotation is not None:
+        return _refine(config, process, say if process.first else None)
+    sets = _sets(config.data)
+    load, reads = _captioner(config, process)
     with tqdm(total=sum(map(len, sets)) // process.count, desc="captions", disable=not process.first) as bar:
         for data in sets:
-            write_captions(
-                data, captioner, config.output, source=source, batch=config.batch, process=process, progress=bar.update
-            )
+            made = _beside(config, data, reads)
+            with made.lock() if process.first else nullcontext():
+                if made.done():
+                    _leave(made, say if process.first else None)
+                    continue
+                write_captions(
+                    data,
+                    load(),
+                    config.output,
+                    source=_source(made),
+                    batch=config.batch,
+                    process=process,
+                    progress=bar.update,
+                    made=made,
+                )
     return CaptionFiles(tuple(data.folder / config.output for data in sets))
 
 
-def _captioner(config: CaptionTask, process: Process) -> tuple[Captioner, str]:
-    """What captions pictures, and what the unfinished parts of a file note as its source."""
+def _refine(config: CaptionTask, process: Process, say: Say | None) -> PromptFile:
+    """The texts of a file in the model's words; all processes take part."""
+    from vhs.prompts import read_prompts
+    from vhs.training.data.captions import REFINE, write_refined
+    from vhs.training.data.language import load_text_model
+
+    texts = [prompt.text for prompt in read_prompts(find(config.annotation))]
+    question, device = config.question or REFINE, resolve_device(config.device, process)
+    reads = {"annotation": hashlib.sha256(str(texts).encode()).hexdigest(), "question": question}
+    made = Made.of(config, [expanded(config.output)], reads | _model_hash(config.model))
+    done = PromptFile(made.files[0], len(texts))
+    with made.lock() if process.first else nullcontext():
+        if made.done():
+            _leave(made, say)
+            return done
+        model = load_text_model(
+            config.model, device, resolve_dtype(config.dtype, device), config.max_tokens, config.batch
+        )
+        with tqdm(total=len(texts) // process.count, desc="captions", disable=not process.first) as bar:
+            write_refined(
+                texts,
+                model,
+                made.files[0],
+                question,
+                source=_source(made),
+                batch=config.batch,
+                process=process,
+                progress=bar.update,
+                made=made,
+            )
+    return done
+
+
+def _beside(config: Keys, data: CollectedSet, reads: Mapping[str, str]) -> Made:
+    """A file that is made of one set, inside its folder."""
+    return Made.of(config, [data.folder / config.output], {**sets_hashes([data]), **reads})
+
+
+def _source(made: Made) -> str:
+    """What parts of a file note, so that no others are put beside them."""
+    return hashlib.sha256(as_json({"config": made.config, "reads": made.reads})).hexdigest()
+
+
+def _flat(described: Mapping[str, Any]) -> dict[str, str]:
+    """A judge's description as one text for each key."""
+    return {f"judge: {key}": str(value) for key, value in described.items()}
+
+
+def _leave(made: Made, say: Say | None) -> None:
+    """Leaves a finished file as it is; other processes than the first have nothing to say."""
+    if say is not None:
+        say_done(made, say)
+        tidy(made.files[0], _source(made))
+
+
+def _captioner(config: CaptionTask, process: Process) -> tuple[Callable[[], Captioner], dict[str, str]]:
+    """What loads the captioner of pictures, once, and hashes of what it is made of."""
     if config.backend == "detector":
         from vhs.training.data.captions import detector_captioner
 
-        captioner = detector_captioner(_judge(config.judge, process), config.min_score)
-        return captioner, f"detector {config.judge} {config.min_score}"
-    from vhs.training.data.language import load_picture_model
-    from vhs.training.data.tagger import paper_prompt
-
+        spec = _judge_spec(config.judge, process)
+        return cache(lambda: detector_captioner(spec.load(), config.min_score)), _flat(spec.describe())
     question = config.question or paper_prompt("caption")
-    device = resolve_device(config.device, process)
-    model = load_picture_model(config.model, device, resolve_dtype(config.dtype, device), config.max_tokens)
-    return lambda pictures: model(pictures, question), f"{config.model} {question}"
+
+    def load() -> Captioner:
+        from vhs.training.data.language import load_picture_model
+
+        device = resolve_device(config.device, process)
+        model = load_picture_model(config.model, device, resolve_dtype(config.dtype, device), config.max_tokens)
+        return lambda pictures: model(pictures, question)
+
+    return cache(load), {**_model_hash(config.model), "question": question}
+
+
+def _model_hash(name: str) -> dict[str, str]:
+    """The content of a transformers model that is a folder here; a Hub id stands for itself."""
+    return {"model": content_hash(name)} if Path(name).is_dir() else {}
 
 
 def run_clip_score(config: ClipScoreTask, say: Say) -> ClipScores:
-    """Mean CLIP-Score of the pictures with their prompts and, where there are any, with their captions."""
-    from vhs.training.data.labels import read_captions
+    """Mean CLIP-Score of the original pairs where they are given, and of the collected pictures with their prompts
+    and, where there are any, with their captions: `captions` against `original` is the paper's 73.5 against 70.5."""
+    if config.output is None:
+        return ClipScores(config.model, _mean_scores(config, _sets(config.data)))
+    sets = _sets(config.data)
+    made = Made.of(config, [expanded(config.output)], sets_hashes(sets, {"captions": config.captions}))
+    with made.lock():
+        if made.done():
+            say_done(made, say)
+            scores = read_json_object(made.files[0], ConfigError, "overwrite=true makes it again")
+        else:
+            scores = _mean_scores(config, sets)
+            made.write({made.files[0]: as_json(scores)})
+    return ClipScores(config.model, scores)
+
+
+def _mean_scores(config: ClipScoreTask, sets: Sequence[CollectedSet]) -> dict[str, tuple[float, int]]:
     from vhs.training.data.language import load_clip_scorer
 
-    sets = _sets(config.data)
-    texts: dict[str, list[dict[int, str]]] = {"prompts": [read_captions(data, None) for data in sets]}
-    if config.captions is not None:
-        texts["captions"] = [read_captions(data, config.captions) for data in sets]
+    pairs = _pairs(config, sets)
     scorer = load_clip_scorer(config.model, resolve_device(config.device))
-    scores = {kind: _clip_scores(scorer, sets, said, kind, config) for kind, said in texts.items()}
-    return ClipScores(config.model, {kind: (sum(found) / len(found), len(found)) for kind, found in scores.items()})
+    scores = {kind: _clip_scores(scorer, found, kind, config.batch) for kind, found in pairs.items()}
+    return {kind: (sum(found) / len(found), len(found)) for kind, found in scores.items()}
 
 
-def _clip_scores(
-    scorer: ClipScorer, sets: Sequence[CollectedSet], texts: Sequence[dict[int, str]], kind: str, config: ClipScoreTask
-) -> list[float]:
-    """The score of every picture with its text; `texts` has those of each set, by sample index."""
+def _pairs(config: ClipScoreTask, sets: Sequence[CollectedSet]) -> dict[str, list[Pair]]:
+    """What each mean is over: how a picture is read, and its text."""
+    from vhs.training.data.labels import read_captions
+    from vhs.training.data.prompt_sets import read_llava_pairs
+
+    found: dict[str, list[Pair]] = {}
+    if config.pairs is not None:
+        original = read_llava_pairs(find(config.pairs), find(config.pairs_pictures), config.limit)
+        found["original"] = [(partial(open_picture, path), caption) for path, caption in original]
+    files = {"prompts": None} if config.captions is None else {"prompts": None, "captions": config.captions}
+    for kind, file in files.items():
+        found[kind] = []
+        for data in sets:
+            said = read_captions(data, file)
+            found[kind] += [(partial(data.picture, index), said[index]) for index in sorted(said)[: config.limit]]
+    return found
+
+
+def _clip_scores(scorer: ClipScorer, pairs: Sequence[Pair], kind: str, batch: int) -> list[float]:
     scores: list[float] = []
-    for data, said in zip(sets, texts, strict=True):
-        indices = sorted(said)[: config.limit]
-        for start in tqdm(range(0, len(indices), config.batch), desc=f"{kind}, batches"):
-            part = indices[start : start + config.batch]
-            scores += scorer([data.picture(index) for index in part], [said[index] for index in part])
+    for start in tqdm(range(0, len(pairs), batch), desc=f"{kind}, batches"):
+        part = pairs[start : start + batch]
+        scores += scorer([picture() for picture, _ in part], [text for _, text in part])
     return scores
 
 
 def run_metadata(config: MetadataTask, say: Say) -> RecordCounts:
     """GenEval's record of every prompt: by rules first, then by the model where one is configured."""
     from vhs.geneval.metadata import read_names
-    from vhs.geneval.prompt_parser import PromptParser
     from vhs.prompts import read_prompts
-    from vhs.training.data.tagger import ask_records
 
     names = read_names(find(config.object_names))
     prompts = list(dict.fromkeys(prompt.text for prompt in read_prompts(find(config.annotation))))
+    out = expanded(config.output)
+    files = [out, *([Path(f"{out}.rejected.jsonl")] if config.on_error == "skip" else [])]
+    reads = {"annotation": str(prompts), "object_names": str(names)}
+    reads = {key: hashlib.sha256(text.encode()).hexdigest() for key, text in reads.items()}
+    made = Made.of(config, files, reads | (_model_hash(config.model) if config.backend == "model" else {}))
+    with made.lock():
+        if made.done():
+            say_done(made, say)
+            return RecordCounts(out, **made.facts()["counts"])
+        records, by_rules, rejected = _records(config, prompts, names)
+        counts = {"by_rules": by_rules, "by_model": len(records) - by_rules, "rejected": len(rejected)}
+        contents = {out: _record_list([records[text] for text in prompts if text in records])}
+        made.write(contents | {file: _json_lines(rejected) for file in files[1:]}, counts=counts)
+        return RecordCounts(out, **counts)
+
+
+def _records(
+    config: MetadataTask, prompts: Sequence[str], names: Sequence[str]
+) -> tuple[dict[str, dict[str, Any]], int, list[dict[str, str]]]:
+    """Records by prompt, how many of them rules gave, and the prompts that have none."""
+    from vhs.geneval.prompt_parser import PromptParser
+    from vhs.training.data.tagger import ask_records
+
     parse = PromptParser(names)
     records: dict[str, dict[str, Any]] = {text: record for text in prompts if (record := parse(text))}
     rest = [text for text in prompts if text not in records]
@@ -211,10 +356,7 @@ def run_metadata(config: MetadataTask, say: Say) -> RecordCounts:
     else:
         for text in rest:
             reject(text, PromptError(f"prompt {text!r}: not of GenEval's shape; backend: model asks an LLM"))
-    _write_records(Path(config.output), [records[text] for text in prompts if text in records])
-    if rejected:
-        _write_lines(Path(f"{config.output}.rejected.jsonl"), rejected)
-    return RecordCounts(Path(config.output), by_rules, len(records) - by_rules, len(rejected))
+    return records, by_rules, rejected
 
 
 def run_prompts(config: PromptsTask, say: Say) -> PromptFile:
@@ -222,8 +364,14 @@ def run_prompts(config: PromptsTask, say: Say) -> PromptFile:
     from vhs.training.data.prompt_sets import FORMATS
 
     items = FORMATS[config.format](find(config.source))[: config.limit]
-    _write_records(Path(config.output), [item if isinstance(item, dict) else {"prompt": item} for item in items])
-    return PromptFile(Path(config.output), len(items))
+    out = expanded(config.output)
+    made = Made.of(config, [out], {"source": file_hash(find(config.source))})
+    with made.lock():
+        if made.done():
+            say_done(made, say)
+        else:
+            made.write({out: _record_list([item if isinstance(item, dict) else {"prompt": item} for item in items])})
+    return PromptFile(out, len(items))
 
 
 def _sets(folders: Iterable[str]) -> list[CollectedSet]:
@@ -233,18 +381,18 @@ def _sets(folders: Iterable[str]) -> list[CollectedSet]:
     return sets
 
 
-def _judge(path: str, process: Process) -> GenEval:
+def _judge_spec(path: str, process: Process) -> GenEvalSpec:
     from vhs.geneval.spec import judge_config, resolve_judge
 
     config = judge_config(Path(), path)
-    return resolve_judge(config, resolve_device(config.device, process)).fetched().load()
+    return resolve_judge(config, resolve_device(config.device, process)).fetched()
 
 
-def _write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+def _record_list(records: Sequence[Mapping[str, Any]]) -> bytes:
     """A JSON list, one record per line, as GenEval's own file has it."""
     lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
-    write_bytes(path, f"[\n{lines}\n]\n".encode())
+    return f"[\n{lines}\n]\n".encode()
 
 
-def _write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    write_bytes(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+def _json_lines(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()

@@ -8,14 +8,17 @@ more.jsonl      {"prompt_id", "candidate", "prompt", "correct"}     verdicts on 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from vhs.errors import ConfigError, RunError
 from vhs.files import write_bytes
 from vhs.processes import Process
 from vhs.training.data.store import CollectedSet
+from vhs.training.made import Made
 
 PART = 1000
 """Samples between two saved parts of a file that is being made."""
@@ -109,6 +112,7 @@ def write_labels(
     batch: int = 64,
     process: Process = Process(),
     progress: Progress = lambda done: None,
+    made: Made | None = None,
 ) -> dict[str, int]:
     """Judges the pictures of a set and writes the verdicts. `judge(pictures, metadatas)` gives Verdicts.
 
@@ -123,50 +127,94 @@ def write_labels(
             for index, verdict in zip(indices, verdicts, strict=True)
         ]
 
-    write_rows(data, judged, lines, file, source=source, batch=batch, process=process, progress=progress)
-    if not process.first:
-        return {}
-    yes = sum(read_rows(data, file, "correct", bool).values())
-    return {"yes": yes, "no": len(judged) - yes, "unjudged": len(data) - len(judged)}
+    write_rows(data, judged, lines, file, source=source, batch=batch, process=process, progress=progress, made=made)
+    return count_labels(data, file) if process.first else {}
+
+
+def count_labels(data: CollectedSet, file: str) -> dict[str, int]:
+    """How many samples were judged right, wrong, and not at all."""
+    found = read_rows(data, file, "correct", bool)
+    yes = sum(found.values())
+    return {"yes": yes, "no": len(found) - yes, "unjudged": len(data) - len(found)}
 
 
 def write_rows(
-    data: CollectedSet,
+    data: CollectedSet, indices: Sequence[int], lines: Callable[[Sequence[int]], list[str]], file: str, **options: Any
+) -> None:
+    """Writes a set's `file` with the lines of its samples; `options` are `write_parts`'s."""
+    write_parts(data.folder / file, indices, lines, **options)
+
+
+def write_parts(
+    file: Path,
     indices: Sequence[int],
     lines: Callable[[Sequence[int]], list[str]],
-    file: str,
     *,
     source: str = "",
     batch: int = 64,
     process: Process = Process(),
     progress: Progress = lambda done: None,
+    made: Made | None = None,
 ) -> None:
-    """Writes `file` with the lines of all samples, `batch` at a time, in parts that a stopped run goes on from.
+    """Writes `file` with the lines of all indices, `batch` at a time, in parts that a stopped run goes on from.
 
-    Processes share the parts; the file appears when all are there, in place of an older one. `source` says what the
-    lines come from. Raises RunError when the parts there are of another source.
+    Processes share the parts; the file appears when all are there, in place of an older one, with the record of how it
+    was `made`. `source` says what the lines come from. Raises RunError when the parts there are of another source.
     """
-    parts = data.folder / f"{file}.parts"
+    parts = _parts(file)
+    if process.first:
+        _forget(file)
     note = parts / "source.txt"
     before = note.read_text(encoding="utf-8") if note.exists() else source
-    if before != source:
+    if before != source and not (made and made.overwrite):
         raise RunError(f"{parts}: parts of another run ({before}), now {source}; remove the folder to start over")
     process.wait()
     if process.first:
+        if before != source:
+            _drop(file)
         write_bytes(note, source.encode())
+    process.wait()
     chunks = [indices[start : start + PART] for start in range(0, len(indices), PART)]
     paths = [parts / f"{number:06d}.jsonl" for number in range(len(chunks))]
     for number in process.of(range(len(chunks))):
         if not paths[number].exists():
-            made: list[str] = []
+            said: list[str] = []
             for start in range(0, len(chunks[number]), batch):
-                made += lines(chunks[number][start : start + batch])
-                progress(len(made) - start)
-            write_bytes(paths[number], "".join(made).encode())
+                chunk = chunks[number][start : start + batch]
+                said += lines(chunk)
+                progress(len(chunk))
+            write_bytes(paths[number], "".join(said).encode())
     process.wait()
     if process.first:
-        write_bytes(data.folder / file, b"".join(path.read_bytes() for path in paths))
-        shutil.rmtree(parts)
+        content = b"".join(path.read_bytes() for path in paths)
+        if made is not None:
+            made.write({file: content})
+        else:
+            write_bytes(file, content)
+        _drop(file)
+
+
+def _parts(file: Path) -> Path:
+    return file.with_name(f"{file.name}.parts")
+
+
+def _drop(file: Path) -> None:
+    """Removes the parts of a file, in one step for whoever comes next."""
+    os.rename(_parts(file), file.with_name(f".{file.name}.parts.old"))
+    _forget(file)
+
+
+def tidy(file: Path, source: str) -> None:
+    """Removes what is left of the parts of a finished file, where the writing was stopped at its very end."""
+    note = _parts(file) / "source.txt"
+    if note.exists() and note.read_text(encoding="utf-8") == source:
+        _drop(file)
+    _forget(file)
+
+
+def _forget(file: Path) -> None:
+    """Removes the parts that were dropped."""
+    shutil.rmtree(file.with_name(f".{file.name}.parts.old"), ignore_errors=True)
 
 
 def line_of(data: CollectedSet, index: int, **values: Any) -> str:

@@ -6,6 +6,7 @@ token (N,) or as one pair of numbers (1,): the three shapes that verifiers accep
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,8 @@ from typing import Literal
 import torch
 
 from vhs.errors import ConfigError
+from vhs.files import write_bytes
+from vhs.paths import expanded
 
 Per = Literal["channel", "token", "all"]
 _KEPT = {"channel": 2, "token": 1, "all": None}
@@ -72,11 +75,12 @@ class Moments:
 def statistics_paths(folder: str | Path, feature: str) -> tuple[Path, Path]:
     """Where the mean and variance of a feature are written: `hidden_7` gives the release's `block_7_mean_bf16.pt`."""
     name = feature.replace("hidden_", "block_")
-    return Path(folder) / f"{name}_mean_bf16.pt", Path(folder) / f"{name}_variance_bf16.pt"
+    folder = expanded(folder)
+    return folder / f"{name}_mean_bf16.pt", folder / f"{name}_variance_bf16.pt"
 
 
-def save_statistics(moments: Moments, folder: str | Path, feature: str) -> tuple[Path, Path]:
-    """Writes both statistics as bare bfloat16 tensors, each file whole or not at all. Returns their paths.
+def encode_statistics(moments: Moments, feature: str) -> tuple[bytes, bytes]:
+    """Both statistics as files of bare bfloat16 tensors.
 
     Raises ConfigError for a variance that is zero somewhere: the features there are constant.
     """
@@ -86,10 +90,18 @@ def save_statistics(moments: Moments, folder: str | Path, feature: str) -> tuple
             f"{feature}: the variance is zero in {int((variance <= 0).sum())} places; "
             "too few samples, or features that are not a model's output"
         )
+    return _encoded(mean), _encoded(variance)
+
+
+def save_statistics(moments: Moments, folder: str | Path, feature: str) -> tuple[Path, Path]:
+    """Writes both statistics, each file whole or not at all. Returns their paths; raises as `encode_statistics`."""
     paths = statistics_paths(folder, feature)
-    for path, values in zip(paths, (mean, variance), strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        torch.save(values.to(torch.bfloat16).contiguous(), partial)
-        partial.replace(path)
+    for path, data in zip(paths, encode_statistics(moments, feature), strict=True):
+        write_bytes(path, data)
     return paths
+
+
+def _encoded(values: torch.Tensor) -> bytes:
+    stream = io.BytesIO()
+    torch.save(values.to(torch.bfloat16).contiguous(), stream)
+    return stream.getvalue()

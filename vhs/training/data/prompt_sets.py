@@ -33,22 +33,40 @@ def read_llava(path: str | Path) -> list[Item]:
     metadata file, in order."""
     items: dict[str, Item] = {}
     for where, row in _rows(Path(path)):
-        caption = row.get("blip_caption")
-        if caption is None:
-            turns = row.get("conversations")
-            said = (
-                [t.get("value") for t in turns if isinstance(t, Mapping) and t.get("from") == "gpt"]
-                if isinstance(turns, list)
-                else []
-            )
-            caption = said[0] if said else None
-        if not isinstance(caption, str) or not caption.strip():
-            raise PromptError(
-                f"{where}: no caption; a conversation with an answer 'from': 'gpt', or 'blip_caption', is needed"
-            )
-        text = " ".join(caption.split())
+        text = _llava_caption(row, where)
         items.setdefault(text, text)
     return _some(items, path)
+
+
+def read_llava_pairs(path: Path, pictures: Path, limit: int | None = None) -> list[tuple[Path, str]]:
+    """The first pairs of LLaVA's JSON: the picture's file, which is there, and its caption. Raises PromptError."""
+    found: list[tuple[Path, str]] = []
+    for where, row in _rows(path):
+        if len(found) == limit:
+            break
+        name = row.get("image")
+        if not isinstance(name, str) or not (pictures / name).is_file():
+            raise PromptError(f"{where}: no picture {name!r} in {pictures}; LLaVA's images.zip, unpacked, is needed")
+        found.append((pictures / name, _llava_caption(row, where)))
+    _some(dict(found), path)
+    return found
+
+
+def _llava_caption(row: Mapping[str, Any], where: str) -> str:
+    caption = row.get("blip_caption")
+    if caption is None:
+        turns = row.get("conversations")
+        said = (
+            [t.get("value") for t in turns if isinstance(t, Mapping) and t.get("from") == "gpt"]
+            if isinstance(turns, list)
+            else []
+        )
+        caption = said[0] if said else None
+    if not isinstance(caption, str) or not caption.strip():
+        raise PromptError(
+            f"{where}: no caption; a conversation with an answer 'from': 'gpt', or 'blip_caption', is needed"
+        )
+    return " ".join(caption.split())
 
 
 FORMATS = {"reflect_dit": read_reflect_dit, "llava": read_llava}

@@ -10,18 +10,22 @@ The index is written first and a shard appears whole, so what is missing is alwa
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from vhs.checkpoints.hashes import file_hash, sampled_hash
 from vhs.errors import ConfigError, RunError, first_line
 from vhs.files import read_json_object, write_bytes, write_json
+from vhs.folders import Kind, Opening, decide, move_aside, remove_replaced
+from vhs.paths import expanded
 from vhs.pictures import decode
 from vhs.records import Prompt
 
@@ -36,7 +40,8 @@ PICTURE, OFFSETS = "picture_bytes", "picture_offsets"
 class Layout:
     """What a collected set holds. `features` maps a name (`hidden_7`, `latent`, `clip`) to one sample's shape.
 
-    `settings` is everything else that decides the values; a set is only continued under the same.
+    `settings` is everything else that decides the values; a set is only continued under the same. `content` among them
+    has the hash of every model that was read.
     """
 
     features: Mapping[str, Sequence[int]]
@@ -80,33 +85,74 @@ def shard_path(folder: Path, shard: int) -> Path:
     return folder / "shards" / f"shard_{shard:05d}.safetensors"
 
 
-def begin(folder: Path, layout: Layout, prompts: Sequence[Prompt], first: bool = True) -> list[int]:
-    """Starts or continues a set and returns the shards still to be made; the `first` process writes index and prompts.
+SET = Kind("set", "index.json", ("prompts.jsonl", "shards", ".*.tmp"), "choose another output folder", "overwrite=true")
+"""What collect.py writes into a folder; labels and captions beside it are others'."""
 
-    Raises RunError, naming the difference, when the folder holds a set made with other settings.
-    """
-    index = json.loads(json.dumps(asdict(layout)))
-    lines = "".join(json.dumps({"id": p.id, "prompt": p.text, "metadata": p.metadata}) + "\n" for p in prompts)
-    if (folder / "index.json").exists():
-        _same(folder, index, lines)
-    elif first:
-        write_bytes(folder / "prompts.jsonl", lines.encode())
-        write_json(folder / "index.json", index)
+
+def missing_shards(folder: Path, layout: Layout) -> list[int]:
+    """The shards that are still to be made."""
     return [shard for shard in range(layout.shards) if not shard_path(folder, shard).exists()]
 
 
-def _same(folder: Path, index: dict, lines: str) -> None:
-    old = read_index(folder)
-    settings = {**old.pop("settings")}, {**index.pop("settings")}
-    for was, now in ((old, index), settings):
+def decide_set(folder: Path, layout: Layout, prompts: Sequence[Prompt], overwrite: bool = False) -> Opening:
+    """What becomes of a folder that this set is to be written to, by the table of `vhs.folders`. Raises RunError,
+    naming the difference, where it holds a set made with other settings."""
+
+    def left() -> str | None:
+        missing = missing_shards(folder, layout)
+        return f"{len(missing)} of {layout.shards} shards are missing" if missing else None
+
+    former = read_index(folder) if (folder / "index.json").exists() else None
+    differences = () if former is None or overwrite else _differences(folder, former, layout, prompts)
+    return decide(folder, SET, former, differences, left, overwrite=overwrite)
+
+
+def open_set(opening: Opening, folder: Path, layout: Layout, prompts: Sequence[Prompt]) -> None:
+    """Makes the folder ready, index.json first. For one process, before the others write."""
+    if opening == "replace":
+        move_aside(folder)
+    if opening in ("start", "replace"):
+        write_json(folder / "index.json", _as_json(layout))
+    if not (folder / "prompts.jsonl").exists():
+        write_bytes(folder / "prompts.jsonl", _prompt_lines(prompts).encode())
+    for draft in (folder / "shards").glob(".*.tmp"):
+        draft.unlink()
+
+
+def close_set(folder: Path) -> None:
+    """Deletes the set that a finished one has replaced."""
+    remove_replaced(folder, SET)
+
+
+def begin(folder: Path, layout: Layout, prompts: Sequence[Prompt]) -> list[int]:
+    """Starts or continues a set, in one process, and returns the shards still to be made."""
+    open_set(decide_set(folder, layout, prompts), folder, layout, prompts)
+    return missing_shards(folder, layout)
+
+
+def _as_json(layout: Layout) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(layout)))
+
+
+def _prompt_lines(prompts: Sequence[Prompt]) -> str:
+    return "".join(json.dumps({"id": p.id, "prompt": p.text, "metadata": p.metadata}) + "\n" for p in prompts)
+
+
+def _differences(folder: Path, old: dict, layout: Layout, prompts: Sequence[Prompt]) -> Iterator[str]:
+    """What a set in the folder has otherwise than this one, as `key: old, now new`."""
+    new = _as_json(layout)
+    settings = {**old.pop("settings", {})}, {**new.pop("settings")}
+    contents = [side.pop("content", {}) for side in settings]
+    for was, now in ((old, new), settings):
         for key in sorted(was.keys() | now.keys()):
             if was.get(key) != now.get(key):
-                raise RunError(
-                    f"{folder}: holds a set with {key}: {was.get(key)!r}, now {now.get(key)!r}; "
-                    "choose another output folder, or remove this one"
-                )
-    if (folder / "prompts.jsonl").read_text(encoding="utf-8") != lines:
-        raise RunError(f"{folder}: holds a set of other prompts; choose another output folder, or remove this one")
+                yield f"{key}: {was.get(key)!r}, now {now.get(key)!r}"
+    for key in sorted(contents[0].keys() & contents[1].keys()):
+        if contents[0][key] != contents[1][key]:
+            yield f"{key} has other content than before"
+    file = folder / "prompts.jsonl"
+    if file.exists() and file.read_text(encoding="utf-8") != _prompt_lines(prompts):
+        yield "it is of other prompts"
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -147,7 +193,7 @@ class CollectedSet:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = expanded(folder)
         self.layout = Layout(**read_index(self.folder))
         self.prompts = _read_prompts(self.folder, self.layout)
         missing = [s for s in range(self.layout.shards) if not shard_path(self.folder, s).exists()]
@@ -160,6 +206,15 @@ class CollectedSet:
 
     def __len__(self) -> int:
         return self.layout.samples
+
+    def fingerprint(self) -> str:
+        """A hash of the set's content: its index, its prompts and its shards, of large ones at some places."""
+        digest = hashlib.sha256()
+        for file in (self.folder / "index.json", self.folder / "prompts.jsonl"):
+            digest.update(file_hash(file).encode())
+        for shard in range(self.layout.shards):
+            digest.update(sampled_hash(shard_path(self.folder, shard)).encode())
+        return digest.hexdigest()
 
     def name(self, index: int) -> str:
         """What messages call a sample."""

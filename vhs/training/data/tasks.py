@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from vhs.config.run import DeviceKey, Keys, Number
 from vhs.config.yamlfile import build, combination_error, nearest, read_values
 from vhs.errors import ConfigError
+from vhs.paths import expanded
 from vhs.training.config import Dtype, Feature
 
 
@@ -51,6 +52,12 @@ class CollectConfig(Keys):
     """Space that must remain free on the disk, GiB; otherwise nothing is collected."""
     require_records: bool = False
     """The pictures will be judged: every prompt must have GenEval's record, or nothing is collected."""
+    overwrite: bool = False
+    """Replace the set in the folder, whatever it is; the old one is kept until the new one is finished."""
+
+    @property
+    def folder(self) -> Path:
+        return expanded(self.output)
 
     @model_validator(mode="after")
     def _keeps_something(self) -> CollectConfig:
@@ -74,6 +81,8 @@ class NormalizeConfig(Keys):
     """Feature to measure."""
     output: str = Field(min_length=1)
     """Folder of the two files, `block_<l>_mean_bf16.pt` and `block_<l>_variance_bf16.pt`."""
+    overwrite: bool = False
+    """Make the files again, whatever another configuration has written there."""
     samples: int | None = Field(None, ge=1)
     """Only the first samples of the sets; absent: all."""
     per: Literal["channel", "token", "all"] = "channel"
@@ -90,28 +99,34 @@ class VerdictTask(Keys):
     """Run configuration (YAML) that names detector, classes and colour classifier."""
     output: str = "labels.jsonl"
     """File inside each set."""
+    overwrite: bool = False
+    """Make the file again, whatever another configuration has written there."""
     batch: int = Field(64, ge=1)
     """Pictures judged together."""
 
 
 class CaptionTask(DeviceKey):
-    """label.py: a caption of every collected picture, for stage 1."""
+    """label.py: a caption of every collected picture, for stage 1; or captions of a file in better words."""
 
     task: Literal["captions"]
-    data: list[str] = Field(min_length=1)
+    data: list[str] = []
     """Collected sets with pictures."""
+    annotation: str | None = None
+    """Prompt file whose texts are put into better words, instead of sets; `output` is then a JSONL prompt file."""
     backend: Literal["model", "detector"] = "model"
     """`model`: an image-text model is asked the paper's caption prompt. `detector`: GenEval's detector and colours."""
     model: str = "google/gemma-3-4b-it"
-    """Image-text-to-text model of transformers: Hub id or folder."""
+    """Image-text-to-text model of transformers (for texts any model with a chat template): Hub id or folder."""
     question: str | None = None
-    """What the model is asked; absent: the paper's caption prompt."""
+    """What the model is asked; absent: the paper's caption prompt, or for texts one of this project, with {caption}."""
     judge: str | None = None
     """Run configuration (YAML) of the detector backend."""
     min_score: Number | None = Field(None, ge=0, lt=1)
     """Detections below this score are not mentioned; absent: GenEval's threshold."""
     output: str = "captions.jsonl"
     """File inside each set."""
+    overwrite: bool = False
+    """Make the file again, whatever another configuration has written there."""
     batch: int = Field(16, ge=1)
     """Pictures captioned together."""
     max_tokens: int = Field(96, ge=1)
@@ -120,26 +135,46 @@ class CaptionTask(DeviceKey):
     """Precision of the model; `auto` is float32 on the CPU and bfloat16 elsewhere."""
 
     @model_validator(mode="after")
-    def _has_a_judge(self) -> CaptionTask:
+    def _combinations(self) -> CaptionTask:
+        if bool(self.data) == (self.annotation is not None):
+            raise combination_error("data", "sets with pictures (data) or a file of texts (annotation); give one")
+        if self.annotation is not None and self.backend != "model":
+            raise combination_error("backend", "texts are rewritten by a model; leave it out")
+        if self.annotation is not None and self.question is not None and "{caption}" not in self.question:
+            raise combination_error("question", "{caption} is needed in it, where the text goes")
         if self.backend == "detector" and self.judge is None:
             raise combination_error("judge", "missing; backend: detector needs the run configuration of a detector")
         return self
 
 
 class ClipScoreTask(DeviceKey):
-    """label.py: CLIP-Score of pictures with their captions, and with their prompts."""
+    """label.py: CLIP-Score of collected pictures with their captions and prompts, and of the original pairs."""
 
     task: Literal["clip_score"]
     data: list[str] = Field(min_length=1)
     """Collected sets with pictures."""
     captions: str | None = "captions.jsonl"
     """File of captions inside each set; null: prompts only."""
+    pairs: str | None = None
+    """LLaVA's JSON of the original pairs (`image` and a conversation), which the new ones are compared with."""
+    pairs_pictures: str | None = None
+    """Folder of the pictures that it names."""
+    output: str | None = None
+    """JSON file of the means and numbers of pairs; absent: they are only printed."""
+    overwrite: bool = False
+    """Make the file again, whatever another configuration has written there."""
     model: str = "openai/clip-vit-base-patch32"
     """CLIP model with both towers: Hub id or folder."""
     limit: int | None = Field(None, ge=1)
-    """Only the first samples of each set; absent: all."""
+    """Only the first samples of each set, and the first original pairs; absent: all."""
     batch: int = Field(64, ge=1)
     """Pairs scored together."""
+
+    @model_validator(mode="after")
+    def _pairs_with_pictures(self) -> ClipScoreTask:
+        if (self.pairs is None) != (self.pairs_pictures is None):
+            raise combination_error("pairs", "the file of pairs and the folder of its pictures; give both or neither")
+        return self
 
 
 class MetadataTask(DeviceKey):
@@ -150,6 +185,8 @@ class MetadataTask(DeviceKey):
     """Prompt file."""
     output: str = Field(min_length=1)
     """JSON file of the records, in GenEval's form."""
+    overwrite: bool = False
+    """Make the file again, whatever another configuration has written there."""
     object_names: str = "data/object_names.txt"
     """The detector's class names, one per line."""
     backend: Literal["rules", "model"] = "rules"
@@ -176,6 +213,8 @@ class PromptsTask(Keys):
     """`reflect_dit`: CSV, JSON or JSONL rows with `prompt`. `llava`: the 558k caption JSON."""
     output: str = Field(min_length=1)
     """JSON prompt file to write."""
+    overwrite: bool = False
+    """Make the file again, whatever another configuration has written there."""
     limit: int | None = Field(None, ge=1)
     """Only the first distinct prompts; absent: all."""
 

@@ -1,0 +1,121 @@
+"""Models of an architecture with random weights, in this project's classes: costs without a download.
+
+On the meta device they have no weights at all, for shapes, FLOPs and bytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from vhs.checkpoints.boundary import quiet
+from vhs.checkpoints.bounds import read_config
+from vhs.config.run import RunConfig
+from vhs.errors import ConfigError
+from vhs.generators.architecture import SHIPPED, read_generator_info, shipped_architecture
+from vhs.generators.base import GeneratorInfo
+from vhs.generators.loading import random_pipeline
+from vhs.generators.sana_sprint import SanaSprint
+from vhs.generators.settings import GeneratorSettings
+from vhs.paths import PROJECT, find
+from vhs.verifiers.clip import ClipReader, ClipTower, Preprocessing
+from vhs.verifiers.connector import build_connector
+from vhs.verifiers.hidden import HiddenReader, Statistics
+from vhs.verifiers.latent import LatentReader
+from vhs.verifiers.llava import LlavaVerifier, build_llm, restore_rotary
+from vhs.verifiers.load import load_tokenizer
+
+if TYPE_CHECKING:
+    from vhs.verifiers.base import Reader
+
+TOKENIZERS = PROJECT / "ckpts" / "tiny"
+"""The tiny world's tokenizers stand in for the published ones: 98 tokens of a question instead of about 110."""
+
+
+def random_generator(config: RunConfig, device: str, dtype: str) -> SanaSprint:
+    """SANA-Sprint of the sizes in `config.ckpt`. Raises ConfigError for another generator, or unknown sizes."""
+    from transformers import AutoTokenizer
+
+    folder = shipped_architecture(config.ckpt) or find(config.ckpt)
+    if config.generator != "Sana-Sprint" or not (folder / "model_index.json").is_file():
+        known = ", ".join(name for name in SHIPPED if "Sprint" in name)
+        raise ConfigError(
+            f"ckpt: {config.ckpt}: random weights are made for SANA-Sprint, from a folder of its JSON files or {known}"
+        )
+    settings = GeneratorSettings.of(config, device, dtype)
+    info = read_generator_info(folder, settings)
+    tokenizer = AutoTokenizer.from_pretrained(
+        str(TOKENIZERS / "sana_sprint" / "tokenizer"), local_files_only=True, trust_remote_code=False
+    )
+    torch.manual_seed(0)
+    with quiet():
+        return SanaSprint(random_pipeline(folder, device, dtype, tokenizer), info, settings)
+
+
+def random_verifier(
+    reads: str, architecture: str, tower: str | None, info: GeneratorInfo, micro_batch: int | None
+) -> LlavaVerifier:
+    """A verifier that reads `hidden_<block>`, `latent` or `clip` of the generator `info`, on its device.
+
+    `architecture` and `tower` are names of vhs/verifiers/architectures or config.json files.
+    """
+    raw, device, dtype = _read(architecture), torch.device(info.device), getattr(torch, info.dtype)
+    torch.manual_seed(1)
+    reader = _reader(reads, tower, info, device, dtype)
+    with torch.device("meta"):
+        connector = build_connector(raw["mm_projector_type"], reader.width, raw["hidden_size"])
+    llm = filled(build_llm(raw), device, dtype)
+    if device.type != "meta":
+        restore_rotary(llm)
+    tokenizer = load_tokenizer(TOKENIZERS / "verifier_hidden_7")
+    tokenizer.model_max_length = llm.config.max_position_embeddings
+    return LlavaVerifier(llm, filled(connector, device, dtype), tokenizer, reader, False, micro_batch)
+
+
+def _read(name: str) -> dict[str, Any]:
+    from vhs.verifiers import architectures
+
+    shipped = Path(architectures.__file__).parent / f"{name}.json"
+    return read_config(shipped if shipped.is_file() else find(name))
+
+
+def _reader(reads: str, tower: str | None, info: GeneratorInfo, device: torch.device, dtype: torch.dtype) -> Reader:
+    if reads == "latent":
+        return LatentReader(info.latent_shape[0])
+    if reads.startswith("hidden_"):
+        block = int(reads.removeprefix("hidden_"))
+        info.require_block(block, "verifiers")
+        mean, variance = (torch.full((1, info.width), value, device=device, dtype=dtype) for value in (0.0, 1.0))
+        return HiddenReader(info.width, block, Statistics(mean, variance, "random weights"))
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    config = CLIPVisionConfig(**_read(tower))
+    with torch.device("meta"):
+        model = CLIPVisionModel(config)
+    side = config.image_size
+    preprocessing = Preprocessing(side, (side, side), (0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
+    return ClipReader(ClipTower(filled(model, device, dtype)), preprocessing)
+
+
+def filled(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """A model that was built on the meta device, with random matrices, unit scales and no biases, for inference.
+
+    The numbers are such that activations stay finite in any precision.
+    """
+    model = model.to(dtype).eval().requires_grad_(False)
+    if device.type == "meta":
+        return model
+    buffers = dict(model.named_buffers())
+    model.to_empty(device=device)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1:
+            parameter.normal_(std=0.02)
+        else:
+            parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+    for name, buffer in model.named_buffers():
+        if buffers[name].dtype == torch.long:  # positions
+            buffer.copy_(torch.arange(buffer.numel(), device=device).view_as(buffer))
+    return model
