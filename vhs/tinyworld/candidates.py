@@ -40,7 +40,7 @@ from vhs.training.data.store import CollectedSet
 from vhs.training.data.tasks import CollectConfig
 
 STAGE = "candidates"
-HELD_OUT_PROMPTS, PER_PROMPT = 1200, 8
+PER_PROMPT = 8
 OTHER_PROMPTS = 2
 CLIP = str(recipe.CKPTS / "clip_vision")
 
@@ -161,7 +161,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     world = WORLDS[args.world]
     if args.held_out:
-        name, seed, prompts = "held_out", 177, sample_prompts(HELD_OUT_PROMPTS, seed=6, split="test")
+        name, seed, prompts = "held_out", 177, sample_prompts(world.held_out_prompts, seed=6, split="test")
     else:
         share = slice(args.part * world.prompts // args.parts, (args.part + 1) * world.prompts // args.parts)
         prompts = sample_prompts(world.prompts, seed=5, split="train", tags=tuple(TAG_WEIGHTS))[share]

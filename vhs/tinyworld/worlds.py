@@ -56,6 +56,8 @@ class World:
     """Whose hidden states are collected, beside final latents and CLIP features."""
     prompts: int
     """Of the training candidates, 8 each."""
+    held_out_prompts: int
+    """To evaluate on, 8 candidates each."""
     block: int
     """Which its shipped verifier of hidden states reads."""
     statistics: Path
@@ -92,14 +94,16 @@ SANA = World(
     text_encoder=sana.text_encoder, text_to_latent=sana.TextToLatent, make_tokenizer=gemma_tokenizer, foretells=True,
     taught=False, batches={"autoencoder": 32, "student": 64},
     steps={"autoencoder": 1600, "student": 1000}, compiles=True, peak=8e-4, shards=24,
-    run="configs/tiny.yaml", blocks=(1, 5, 7, 9, 19), prompts=5200, block=7, statistics=recipe.CKPTS / "normalization",
+    run="configs/tiny.yaml", blocks=(1, 5, 7, 9, 19), prompts=5200,
+    held_out_prompts=1200, block=7, statistics=recipe.CKPTS / "normalization",
 )  # fmt: skip
 PIXART = World(
     name="pixart", prefix="pixart/", folder=recipe.CKPTS / "pixart_dmd", autoencoder=pixart.autoencoder,
     text_encoder=pixart.text_encoder, text_to_latent=pixart.TextToLatent, make_tokenizer=t5_tokenizer, foretells=False,
     taught=True, batches={"autoencoder": 16, "student": 32},
     steps={"autoencoder": 1500, "student": 1100}, compiles=False, peak=2e-3, shards=28,
-    run="configs/tiny_pixart.yaml", blocks=tuple(range(pixart.BLOCKS)), prompts=1500, block=5,
+    run="configs/tiny_pixart.yaml", blocks=tuple(range(pixart.BLOCKS)), prompts=1000,
+    held_out_prompts=300, block=5,
     statistics=recipe.CKPTS / "pixart_normalization",
 )  # fmt: skip
 WORLDS = {world.name: world for world in (SANA, PIXART)}

@@ -53,24 +53,24 @@ def choose(found: Mapping[str, dict[str, Any]], margin: float, resamples: int = 
 
 
 def table(choice: dict[str, Any]) -> str:
-    """The choice as lines for a terminal, in percent."""
+    """The choice as lines for a terminal: rates in percent with intervals, a line per feature, cheapest first."""
 
     def ci(value: dict[str, float]) -> str:
         return f"{100 * value['mean']:5.1f} [{100 * value['low']:.1f}, {100 * value['high']:.1f}]"
 
     rows = choice["features"]
-    last = rows[0]["best_of"][-1]
-    heading = f"best of {last['n']}"
+    curve = rows[0]["best_of"]
+    heads = [*(f"best of {row['n']}" for row in curve), "behind the best", "AUC"]
     lines = [
-        f"one candidate {ci(rows[0]['best_of'][0]['verifier'])}, a perfect pick of {last['n']} {ci(last['oracle'])}",
-        f"{'feature':12s}{heading:>22s}{'behind the best':>22s}{'AUC':>8s}",
+        f"a perfect pick of {curve[-1]['n']}: {ci(curve[-1]['oracle'])}",
+        f"{'feature':12s}" + "".join(f"{head:>21s}" for head in heads),
     ]
     for row in rows:
+        auc = row["within_prompt_auc"]
+        cells = [*(ci(point["verifier"]) for point in row["best_of"]), ci(row["behind"])]
+        cells.append(f"{auc['mean']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]")
         mark = "  <- chosen" if row["feature"] == choice["chosen"] else ""
-        lines.append(
-            f"{row['feature']:12s}{ci(row['best_of'][-1]['verifier']):>22s}{ci(row['behind']):>22s}"
-            f"{row['within_prompt_auc']['mean']:8.3f}{mark}"
-        )
+        lines.append(f"{row['feature']:12s}" + "".join(f"{cell:>21s}" for cell in cells) + mark)
     sure = next(row["behind"]["high"] for row in rows if row["feature"] == choice["chosen"]) <= choice["margin"]
     lines.append(
         f"{choice['chosen']} is the cheapest within {100 * choice['margin']:g} points of {choice['best']}"
