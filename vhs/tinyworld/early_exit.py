@@ -13,6 +13,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from vhs import metrics
 from vhs.bootstrap import Interval, bootstrap
 from vhs.config.run import load_config
-from vhs.generators.diffusers_pipeline import DiffusersPipeline
+from vhs.generators.diffusers_pipeline import DiffusersPipeline, PipelineText
 from vhs.measure.flops import counted
 from vhs.records import Prompt
 from vhs.resolve import resolve
@@ -31,38 +32,56 @@ RUN = "configs/tiny_teacher.yaml"
 SEED = 9100
 
 
-def exits(generator: DiffusersPipeline) -> list[DiffusersPipeline]:
-    """The same generator, stopped in each of its steps."""
-    steps = range(1, generator.info.steps + 1)
-    return [
-        DiffusersPipeline(generator.pipeline, generator.description, replace(generator.settings, hidden_step=step))
-        for step in steps
-    ]
+def generate(
+    generator: DiffusersPipeline, noise: torch.Tensor, text: PipelineText, block: int
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Final latents, and what `block` returned in each step, of the conditional half: one pass for all exits."""
+    states: list[torch.Tensor] = []
+    module = generator.network.get_submodule(generator.info.path(block))
+    hook = module.register_forward_hook(lambda module, inputs, output: states.append(output.chunk(2)[1]))
+    try:
+        return generator.generate(noise, text), states
+    finally:
+        hook.remove()
 
 
-def measure(prompts: Sequence[Prompt], candidates: int, steps: int) -> dict[str, object]:
+def measure(prompts: Sequence[Prompt], candidates: int, steps: int) -> dict[str, Any]:
     """Groups and verdicts of all candidates, and per step their scores and the FLOPs of one candidate until there."""
-    sigmas = [1 - step / steps for step in range(steps)]
-    run = resolve(
-        load_config(RUN, [f"num_inference_steps={steps}", "hidden_step=1", f"pipeline_arguments={{sigmas: {sigmas}}}"])
-    )
+    run = resolve(load_config(RUN, overrides(candidates, steps)))
     generator, verifier, judge = run.models.load_generator(), run.models.load_verifier(), run.judges[0].load()
-    stopped = exits(generator)
-    groups, verdicts, scores = [], [], [[] for _ in stopped]
+    groups, verdicts, scores = [], [], [[] for _ in range(steps)]
     for prompt, text in zip(tqdm(prompts, desc="prompts"), generator.encode([p.text for p in prompts]), strict=True):
         noise = generator.noise([candidate_seed(SEED, prompt.id, i) for i in range(candidates)])
-        for column, one in zip(scores, stopped, strict=True):
-            column += verifier.score(prompt.text, one.prefix(noise, text, verifier.block).hidden).score.tolist()
-        images = generator.decode(generator.generate(noise, text))
+        latents, states = generate(generator, noise, text, verifier.block)
+        for column, state in zip(scores, states, strict=True):
+            column += verifier.score(prompt.text, state).score.tolist()
         groups += [prompt.id] * candidates
-        verdicts += [verdict.correct for verdict in judge.judge_batch(images, [prompt.metadata] * candidates)]
-    one, text = generator.noise([0]), generator.encode([prompts[0].text])[0]
-    costs = [counted(lambda at=at: at.prefix(one, text, verifier.block)) for at in stopped]
-    whole = counted(lambda: generator.generate(one, text))
+        verdicts += [
+            verdict.correct for verdict in judge.judge_batch(generator.decode(latents), [prompt.metadata] * candidates)
+        ]
+    text = generator.encode([prompts[0].text])[0]
+    costs = [cost(generator, text, verifier.block, step) for step in range(1, steps + 1)]
+    whole = counted(lambda: generator.generate(generator.noise([0]), text))
     return {"groups": groups, "verdicts": verdicts, "scores": scores, "costs": costs, "whole": whole}
 
 
-def rows(found: dict, candidates: int) -> list[dict[str, object]]:
+def overrides(candidates: int, steps: int) -> list[str]:
+    """Keys of the run: equal steps, all candidates of a prompt at once."""
+    sigmas = [1 - step / steps for step in range(steps)]
+    return [
+        f"num_inference_steps={steps}", f"pipeline_arguments={{sigmas: {sigmas}}}", f"num_samples={candidates}",
+        f"micro_batch={candidates}",
+    ]  # fmt: skip
+
+
+def cost(generator: DiffusersPipeline, text: PipelineText, block: int, step: int) -> int:
+    """FLOPs of one candidate until the block of this step."""
+    settings = replace(generator.settings, hidden_step=step)
+    stopped = DiffusersPipeline(generator.pipeline, generator.description, settings)
+    return counted(lambda: stopped.prefix(generator.noise([0]), text, block))
+
+
+def rows(found: dict[str, Any], candidates: int) -> list[dict[str, Any]]:
     """Per step: a candidate's share of a picture's FLOPs, what best-of-N costs in pictures, and its figures."""
     groups, verdicts = found["groups"], found["verdicts"]
     out = []
@@ -82,7 +101,7 @@ def percent(value: Interval) -> str:
     return f"{100 * value.mean:.1f} [{100 * value.low:.1f}, {100 * value.high:.1f}]"
 
 
-def table(found: dict, candidates: int) -> str:
+def table(found: dict[str, Any], candidates: int) -> str:
     """Markdown."""
     groups, verdicts = found["groups"], found["verdicts"]
     single = metrics.best_of_n(groups, [0.0] * len(groups), verdicts, 1)
