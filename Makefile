@@ -7,7 +7,8 @@ PY := $(VENV)/bin/python
 
 .PHONY: help demo test test-all test-mmdet lint install clean
 help:
-	@echo "make demo      the tiny world end to end: best-of-8 in dev, the same in prod, and what the early exit saved"
+	@echo "make demo      the tiny world end to end: best-of-8 in dev, the same in prod, and what the early exit saved;"
+	@echo "               WORLD=pixart: in the second tiny world"
 	@echo "make test      every test that is not marked slow"
 	@echo "make test-all  every test"
 	@echo "make test-mmdet  our detector against mmdet 3.3 itself, in .venv-mmdet (5 GB, two minutes to install)"
@@ -35,11 +36,13 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.run | $(PY)
 
 install: $(VENV)/.dev
 
+WORLD ?= sana
+DEMO := $(if $(filter sana,$(WORLD)),tiny,tiny_$(WORLD))
 demo: $(VENV)/.run
 	@echo "dev: every candidate is finished, decoded and judged, so that the verifier's pick can be held against the others"
 	@echo "prod: the same choice, but only the winner is finished: what the method itself costs"
-	$(PY) inference_scripts/run.py --config configs/tiny.yaml --config configs/tiny_prod.yaml
-	$(PY) inference_scripts/compare.py outputs/tiny outputs/tiny_prod
+	$(PY) inference_scripts/run.py --config configs/$(DEMO).yaml --config configs/$(DEMO)_prod.yaml
+	$(PY) inference_scripts/compare.py outputs/$(DEMO) outputs/$(DEMO)_prod
 
 # One test process per core with one thread each: two threads that share two cores with other processes wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
