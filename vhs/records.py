@@ -48,10 +48,22 @@ class Prompt:
 
 @dataclass(frozen=True)
 class TextEmbedding:
-    """One encoded prompt: `embeds` (1, T, D) and `mask` (1, T), on the generator's device."""
+    """One encoded prompt: `embeds` (1, T, D) and `mask` (1, T), on the generator's device; or one for each of N
+    candidates, (N, T, D) and (N, T)."""
 
     embeds: torch.Tensor
     mask: torch.Tensor
+
+    def rows(self, piece: slice) -> TextEmbedding:
+        """The texts of a slice of the candidates; a text that all of them share stays one."""
+        return self if len(self.embeds) == 1 else TextEmbedding(self.embeds[piece], self.mask[piece])
+
+    @classmethod
+    def of_each(cls, texts: Sequence[TextEmbedding]) -> TextEmbedding:
+        """One text for each candidate, of as many tokens each."""
+        import torch
+
+        return cls(torch.cat([text.embeds for text in texts]), torch.cat([text.mask for text in texts]))
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,15 @@ class Prefix:
         noise = None if self.noise is None else self.noise[indices]
         return Prefix(self.hidden[indices], self.latents[indices], self.text, self.block, noise)
 
+    def joined(self, others: Sequence[Prefix]) -> Prefix:
+        """This and other candidates of the same prompt, stopped at the same block, as one."""
+        import torch
+
+        parts = (self, *others)
+        noise = None if self.noise is None else torch.cat([part.noise for part in parts])
+        hidden, latents = (torch.cat([getattr(part, name) for part in parts]) for name in ("hidden", "latents"))
+        return Prefix(hidden, latents, self.text, self.block, noise)
+
 
 @dataclass(frozen=True)
 class Score:
@@ -95,6 +116,11 @@ class Score:
 
     def __len__(self) -> int:
         return len(self.score)
+
+    def __getitem__(self, part: slice) -> Score:
+        """Consecutive candidates."""
+        columns = (self.p_yes, self.p_no, self.correct, self.score)
+        return Score(*(None if column is None else column[part] for column in columns))
 
     @classmethod
     def plain(cls, values: Sequence[float] | torch.Tensor) -> Score:

@@ -29,6 +29,7 @@ from vhs.folders import Kind, Opening, decide, drop_drafts, move_aside, remove_r
 from vhs.paths import expanded
 from vhs.pictures import decode
 from vhs.records import Prompt
+from vhs.training.data.features import read, read_dtype, require_finite
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -239,6 +240,8 @@ class CollectedSet:
                 f"{shard_path(self.folder, missing[0]).name}; finish collect.py with the same configuration"
             )
         self._maps: dict[int, dict[str, torch.Tensor]] = {}
+        self.own: dict[str, str] = {}
+        """Files of labels and captions by key, where the set has its own (a GeneratedSet may)."""
 
     def __len__(self) -> int:
         return self.layout.samples
@@ -269,18 +272,14 @@ class CollectedSet:
         return tuple(self.layout.features[feature])
 
     def gather(self, feature: str, indices: Sequence[int]) -> torch.Tensor:
-        """Features (B, ...) of the samples, in their stored dtype, as a copy in memory. Raises ConfigError, naming the
-        sample, for one that is not finite."""
+        """Features (B, ...) of the samples, in their stored dtype (float32 of those in 8 bits), as a copy in memory.
+        Raises ConfigError, naming the sample, for one that is not finite."""
         shape = self.require(feature)
         rows = [self._row(index) for index in indices]
-        out = torch.empty((len(rows), *shape), dtype=getattr(torch, self.layout.dtype))
+        out = torch.empty((len(rows), *shape), dtype=read_dtype(self.layout.dtype))
         for position, (shard, row) in enumerate(rows):
-            out[position] = self._map(shard)[feature][row]
-        # a sum is NaN or infinite as soon as one of its terms is: one pass without a tensor of booleans
-        finite = torch.isfinite(out.flatten(1).sum(dim=1, dtype=torch.float32))
-        if not finite.all():
-            bad = indices[int((~finite).nonzero()[0])]
-            raise ConfigError(f"{self.name(bad)}: {feature} is NaN or infinite; collect this set again")
+            out[position] = read(self._map(shard), feature, row)
+        require_finite(out, feature, lambda row: self.name(indices[row]), "collect this set again")
         return out
 
     def picture(self, index: int) -> Image:
