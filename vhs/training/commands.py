@@ -213,7 +213,7 @@ def run_train(config: TrainConfig, say: Say) -> Result:
     from vhs.training.trainer import train
 
     process = current_process()
-    with tqdm(desc=config.name, disable=not process.first) as bar:
+    with tqdm(desc=config.name, disable=not process.first, delay=0.5) as bar:
 
         def progress(step: int, steps: int, figures: dict[str, float]) -> None:
             bar.total, bar.n = steps, step
