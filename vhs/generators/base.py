@@ -37,6 +37,11 @@ class GeneratorInfo:
     paths: tuple[str, ...] = ()
     block: int | None = None
 
+    @property
+    def parameters(self) -> int:
+        """About how many the network has: 16 width^2 a block, the matrices of attention, cross-attention and MLP."""
+        return 16 * self.blocks * self.width**2
+
     def path(self, block: int) -> str:
         """The path of modules that a block is."""
         return self.paths[block] if self.paths else f"transformer_blocks.{block}"

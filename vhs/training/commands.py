@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from vhs.generators import GeneratorSpec
+    from vhs.processes import Process
     from vhs.records import Prompt
     from vhs.training.data.collect import Report
     from vhs.training.data.normalization import Moments
@@ -61,7 +62,7 @@ def run_collect(config: CollectConfig, say: Say) -> Report | AlreadyDone | None:
     from vhs.training.data.collect import plan
     from vhs.training.data.generated import generator_settings, resolve_generation
 
-    process = current_process()
+    process = current_process(config.timeout)
     spec, run = resolve_generation(config, process)
     prompts = read_prompts(find(config.annotation))[: config.limit]
     records = _check_records(prompts, config)
@@ -84,7 +85,7 @@ def _collect(
     from vhs.training.data.collect import check_disk, collect
     from vhs.training.data.store import close_set, decide_set
 
-    process = current_process()
+    process = current_process(config.timeout)
     opening = decide_set(config.folder, layout, prompts, config.overwrite)
     if opening == "done":
         if process.first:
@@ -144,7 +145,7 @@ def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
     from vhs.training.dataset import check_shapes
     from vhs.training.made import Made, say_done, sets_hashes
 
-    process, sets = current_process(), [open_source(named) for named in config.data]
+    process, sets = current_process(config.timeout), [open_source(named) for named in config.data]
     check_shapes(sets, config.feature)
     paths = statistics_paths(config.output, config.feature)
     made = Made.of(config, paths, sets_hashes(sets))
@@ -162,8 +163,6 @@ def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
 
 def _moments(config: NormalizeConfig, sets: list[CollectedSet], process: Process) -> Moments:
     """Mean and variance of the feature over all processes' samples."""
-    from accelerate.utils import gather_object
-
     from vhs.training.data.normalization import Moments
 
     parts = [(data, part) for data in sets for part in _parts(len(data))]
@@ -176,9 +175,22 @@ def _moments(config: NormalizeConfig, sets: list[CollectedSet], process: Process
             _measure(moments, data, part, config.feature)
             bar.update(len(part))
     whole = Moments(config.per)
-    for one in gather_object([moments.cpu()]) if process.count > 1 else [moments.cpu()]:
+    for one in _gathered(moments.cpu(), process, config.timeout):
         whole.merge(one)
     return whole
+
+
+def _gathered(moments: Any, process: Process, timeout: float) -> list[Any]:
+    """The moments of every process, in their order."""
+    if process.count == 1:
+        return [moments]
+    from accelerate.utils import gather_object
+
+    from vhs.training.state import exchange_tensors
+
+    process.wait()  # an exchange of tensors would give up on a process that is merely slower
+    exchange_tensors(timeout)
+    return gather_object([moments])
 
 
 def _parts(samples: int) -> Iterator[range]:
@@ -212,7 +224,7 @@ def run_train(config: TrainConfig, say: Say) -> Result:
     """Trains one stage; one that is finished already is left as it is."""
     from vhs.training.trainer import train
 
-    process = current_process()
+    process = current_process(config.timeout)
     with tqdm(desc=config.name, disable=not process.first, delay=0.5) as bar:
 
         def progress(step: int, steps: int, figures: dict[str, float]) -> None:
@@ -247,11 +259,25 @@ class Captions:
         return f"{self.count} captions: {self.path}"
 
 
-def run_evaluate(config: EvaluateConfig, say: Say) -> Evaluation | Captions:
-    """Figures on a verifier's scores, or its captions, into a file."""
+@dataclass(frozen=True)
+class Choice:
+    """Several features' figures and the chosen one, as they are in the configured file."""
+
+    choice: dict[str, Any]
+
+    def line(self) -> str:
+        from vhs.training.choice import table
+
+        return table(self.choice)
+
+
+def run_evaluate(config: EvaluateConfig, say: Say) -> Evaluation | Captions | Choice:
+    """Figures on a verifier's scores, or its captions, or a choice among several features, into a file."""
     from vhs.training.data.store import CollectedSet
     from vhs.training.made import Made, say_done, sets_hashes, statistics_hashes
 
+    if config.verifiers:
+        return _choose(config, say)
     sets = [CollectedSet(folder) for folder in config.data]
     for data in sets:
         data.require(config.feature)
@@ -267,6 +293,28 @@ def run_evaluate(config: EvaluateConfig, say: Say) -> Evaluation | Captions:
         else:
             evaluate(config, sets, made, say)
         return _evaluated(config, made.files[0])
+
+
+def _choose(config: EvaluateConfig, say: Say) -> Choice:
+    """Every feature's verifier evaluated into a file of its own beside the configured one, then the choice."""
+    from vhs.checkpoints.hashes import file_hash
+    from vhs.files import as_json
+    from vhs.training.choice import choose
+    from vhs.training.data.store import CollectedSet
+    from vhs.training.made import Made
+
+    for data in map(CollectedSet, config.data):
+        for feature in config.verifiers:
+            data.require(feature)
+    each = config.each()
+    found = {feature: run_evaluate(one, say).figures for feature, one in each.items()}
+    choice = choose(found, config.margin, config.resamples, config.seed)
+    reads = {feature: file_hash(expanded(one.output)) for feature, one in each.items()}
+    made = Made.of(config, [expanded(config.output)], reads)
+    with made.lock():
+        if not made.done():
+            made.write({made.files[0]: as_json({"config": config.model_dump(mode="json"), **choice})})
+    return Choice(choice)
 
 
 def _verifier_hash(config: EvaluateConfig) -> str:
