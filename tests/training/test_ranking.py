@@ -99,5 +99,5 @@ def test_a_checkpoint_states_its_temperature_and_a_run_asks_for_it(config):
     assert torch.equal(calibrated.correct, plain.correct) and not torch.allclose(calibrated.p_yes, plain.p_yes)
     raw = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({k: v for k, v in raw.items() if k != "vhs_temperature"}))
-    with pytest.raises(ConfigError, match="states no vhs_temperature"):
+    with pytest.raises(ConfigError, match="states no temperature"):
         load_verifier(folder, calibrated=True)
