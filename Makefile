@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 VENV ?= .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help demo tables test test-all test-mmdet lint install clean
+.PHONY: help demo tables test test-all test-mmdet lint mutate install clean
 help:
 	@echo "make demo      the tiny world end to end: best-of-8 in dev, the same in prod, and what the early exit saved"
 	@echo "make tables    the paper's tables on the tiny world, into docs/results/tiny.md; goes on where it stopped"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-all  every test"
 	@echo "make test-mmdet  our detector against mmdet 3.3 itself, in .venv-mmdet (5 GB, two minutes to install)"
 	@echo "make lint      ruff over the whole tree: format and rules"
+	@echo "make mutate    mutants of ten modules against their tests, and the share that was killed (hours on two cores)"
 	@echo "make install   .venv with requirements-dev.txt"
 	@echo "make clean     remove the runs in outputs/ and what a build leaves; keep what was trained or collected"
 
@@ -58,6 +59,13 @@ test-all: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
+
+# mutmut works on a copy, in mutants/; what it has done stays, so the same command goes on. MUTANTS="vhs.select*" picks.
+MUTANTS ?=
+mutate: $(VENV)/.dev requirements-mutate.txt
+	@$(PIP) -r requirements-mutate.txt
+	OMP_NUM_THREADS=1 $(PY) -m mutmut run $(MUTANTS)
+	$(PY) tests/mutants.py
 
 # mmdet 3.3 and today's torch share no wheels of mmcv: mmcv-lite and --no-deps, see requirements-mmdet.txt.
 # It wants numpy 1, which Python 3.13 has no wheels of.

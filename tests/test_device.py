@@ -49,3 +49,12 @@ def test_a_gpu_beyond_the_last_is_one_line(gpus) -> None:
 def test_precision_follows_the_device() -> None:
     assert [resolve_dtype("auto", device) for device in ("cpu", "cuda:1")] == ["float32", "bfloat16"]
     assert resolve_dtype("float16", "cpu") == "float16"
+
+
+def test_a_gpu_without_bfloat16_is_one_line(gpus, monkeypatch) -> None:
+    gpus(1)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "Tesla T4")
+    with pytest.raises(ConfigError, match="dtype: bfloat16: Tesla T4 does not compute in it; set dtype: float16"):
+        resolve_dtype("auto", "cuda")
+    assert resolve_dtype("float16", "cuda") == "float16"

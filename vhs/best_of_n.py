@@ -10,17 +10,21 @@ A verifier says what it reads, and no stage runs that nobody reads:
 
 Where `selection` keeps several, they are finished and decoded in one batch. In a cascade the verifier keeps `keep`
 candidates; those are finished and decoded, and a second verifier, which reads pictures, chooses among them.
+
+In prod candidates stream through in micro-batches wherever a verifier scores each by itself: only the states of the
+best are kept, so memory does not grow with N (vhs/streaming.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never, overload
 
 from vhs import result as look
-from vhs.choosing import score_and_choose
+from vhs.choosing import choose, require_finite, score_and_choose
 from vhs.config.run import RunConfig, load_config
 from vhs.config.selection import rule_of
 from vhs.errors import RunError
@@ -29,6 +33,8 @@ from vhs.resolve import resolve_models
 from vhs.seeding import candidate_seed
 from vhs.select import Rule
 from vhs.stages import StageTimes
+from vhs.streaming import Best, Stop, rows
+from vhs.verifiers.base import ask
 
 if TYPE_CHECKING:
     import pandas
@@ -41,7 +47,9 @@ if TYPE_CHECKING:
 
 NoiseSource = Callable[[Prompt, int], "torch.Tensor"]
 DAMAGED = "the generator overflows at this precision, or its weights are damaged: try dtype: float32"
-PicturesOf = Callable[[list[int]], "dict[int, Image]"]
+Draw = Callable[[Sequence[int]], "torch.Tensor"]
+States = Callable[[Sequence[int]], Any]
+"""The states of some candidates."""
 
 
 @dataclass(repr=False)
@@ -130,6 +138,8 @@ class BestOfN:
         tie: str = "first",
         reranker: Verifier | None = None,
         keep: int = 1,
+        stop_when: float | None = None,
+        min_samples: int = 1,
         times: StageTimes | None = None,
     ) -> None:
         """Keywords are the configuration's keys; `mode` is `generation_mode`, `reranker` and `keep` are a cascade's
@@ -147,6 +157,7 @@ class BestOfN:
         self.tie = tie
         self.reranker = reranker
         self.keep = keep
+        self.stop = None if stop_when is None else Stop(stop_when, min_samples)
         self.times = times or StageTimes()
 
     @classmethod
@@ -181,6 +192,8 @@ class BestOfN:
             tie=config.tie,
             reranker=reranker,
             keep=config.rerank.keep if config.rerank else 1,
+            stop_when=config.stop_when,
+            min_samples=config.min_samples,
             **keywords,
         )
 
@@ -209,11 +222,18 @@ class BestOfN:
             return [self(one, num_samples, seed, candidates, noise) for one in numbered]
         prompt = Prompt(0, prompt) if isinstance(prompt, str) else prompt
         count, seed = num_samples or self.num_samples, self.seed if seed is None else seed
-        draws = (noise or self._seeded(seed))(prompt, count)
         with self.times.stage("encode"):
             text = self.generator.encode([prompt.text])[0]
-        features, pictures_of = self._candidates(prompt, draws, text)
-        score, chosen = self._choose(prompt, features, count, seed)
+        draw = self._draw(prompt, count, seed, noise)
+        if self._streams() and not (candidates or self.mode == "dev"):
+            score, chosen, states = self._streamed(prompt, count, seed, draw, text)
+        else:
+            score, chosen, states = self._at_once(prompt, count, seed, draw, text)
+        count = count if score is None else len(score)
+
+        def pictures_of(wanted: list[int]) -> dict[int, Image]:
+            return self._pictures(prompt, wanted, states(wanted), text)
+
         everyone = list(range(count)) if candidates or self.mode == "dev" else None
         second = None
         if self.reranker is not None:
@@ -226,36 +246,92 @@ class BestOfN:
             prompt, count, chosen, images, score, second, lambda: self(prompt, count, seed, True, noise).images
         )
 
-    def _seeded(self, seed: int) -> NoiseSource:
-        return lambda prompt, count: self.generator.noise([candidate_seed(seed, prompt.id, i) for i in range(count)])
+    def _draw(self, prompt: Prompt, count: int, seed: int, noise: NoiseSource | None) -> Draw:
+        """What draws the noise of some of `count` candidates: their own seeds', or rows of what `noise` has drawn."""
+        given = cache(lambda: noise(prompt, count))
 
-    def _candidates(self, prompt: Prompt, draws: torch.Tensor, text: TextEmbedding) -> tuple[Any, PicturesOf]:
-        """What the verifier reads of N candidates, and what makes the pictures of some of them from there."""
-        count = len(draws)
+        def draw(wanted: Sequence[int]) -> torch.Tensor:
+            with self.times.stage("noise", len(wanted)):
+                if noise is not None:
+                    return given()[list(wanted)]
+                return self.generator.noise([candidate_seed(seed, prompt.id, index) for index in wanted])
+
+        return draw
+
+    def _streams(self) -> bool:
+        """Whether candidates can go through the verifier a micro-batch at a time, with the states of the best kept."""
+        rule = self.rule.name if self.reranker is None else "top_k"
+        return getattr(self.verifier, "independent", False) and rule in ("argmax", "top_k")
+
+    def _streamed(
+        self, prompt: Prompt, count: int, seed: int, draw: Draw, text: TextEmbedding
+    ) -> tuple[Score, Selection, States]:
+        """Scores, picks, and the states of the picks, from micro-batches of candidates one after the other."""
+        rule = self._first_rule(count)
+        best = Best(rule.k, self.tie, self.stop)
+        done, ended = 0, False
+        while done < count and not ended:
+            sizes = (self.generator.micro_batch, self.verifier.micro_batch)
+            which = list(range(done, min(count, done + (count if None in sizes else max(sizes)))))
+            features, states = self._made(prompt, which, draw, text)
+            with self.times.stage("score", len(which)):
+                score = ask(self.verifier, prompt, features)
+                require_finite(prompt, score, done)
+                ended = best.add(score, states)
+            done += len(which)
+            del features, states
+        score = best.score
+        return score, choose(prompt, score, rule, self.tie, candidate_seed(seed, prompt.id, -1)), best.states
+
+    def _at_once(
+        self, prompt: Prompt, count: int, seed: int, draw: Draw, text: TextEmbedding
+    ) -> tuple[Score | None, Selection, States]:
+        """The same with the states of all candidates, for a verifier that compares them or where all are shown."""
+        features, states = self._made(prompt, list(range(count)), draw, text)
+        score, chosen = self._choose(prompt, features, count, seed)
+        return score, chosen, states if callable(states) else lambda wanted: rows(states, wanted)
+
+    def _made(self, prompt: Prompt, which: list[int], draw: Draw, text: TextEmbedding) -> tuple[Any, Any]:
+        """(what the verifier reads of some candidates, their states: what their pictures are made from)."""
         match self.verifier.reads if self.verifier else "nothing":
             case "hidden":
-                with self.times.stage("prefix", count):
+                draws = draw(which)
+                with self.times.stage("prefix", len(which)):
                     prefix = self.generator.prefix(draws, text, self.verifier.block)
-                return prefix.hidden, lambda wanted: self._decode(prompt, wanted, self._finish(prefix[wanted]))
+                return prefix.hidden, prefix
             case "latent":
-                latents = self._generate(draws, text)
-                return latents, lambda wanted: self._decode(prompt, wanted, latents[wanted])
+                latents = self._generate(draw(which), text)
+                return latents, latents
             case "image":
-                decoded = self._decode(prompt, list(range(count)), self._generate(draws, text))
-                return list(decoded.values()), lambda wanted: {index: decoded[index] for index in wanted}
+                pictures = list(self._decode(prompt, which, self._generate(draw(which), text)).values())
+                return pictures, pictures
             case "nothing":
-                return count, lambda wanted: self._decode(prompt, wanted, self._generate(draws[wanted], text))
+                return len(which), draw
             case unknown:
                 assert_never(unknown)
+
+    def _pictures(self, prompt: Prompt, which: list[int], states: Any, text: TextEmbedding) -> dict[int, Image]:
+        """Pictures by candidate from their states."""
+        match self.verifier.reads if self.verifier else "nothing":
+            case "hidden":
+                states = self._finish(states)
+            case "image":
+                return dict(zip(which, states, strict=True))
+            case "nothing":
+                states = self._generate(states, text)
+        return self._decode(prompt, which, states)
+
+    def _first_rule(self, count: int) -> Rule:
+        """How the verifier's scores choose: the picks, or those that a cascade's second verifier is shown."""
+        return self.rule if self.reranker is None else Rule("top_k", min(self.keep, count))
 
     def _choose(self, prompt: Prompt, features: Any, count: int, seed: int) -> tuple[Score | None, Selection]:
         """Scores of the candidates and the picks, or those that the first verifier of a cascade keeps."""
         if self.verifier is None:
             return None, Selection(0)
-        rule = self.rule if self.reranker is None else Rule("top_k", min(self.keep, count))
         with self.times.stage("score", count):
             return score_and_choose(
-                self.verifier, prompt, features, rule, self.tie, candidate_seed(seed, prompt.id, -1)
+                self.verifier, prompt, features, self._first_rule(count), self.tie, candidate_seed(seed, prompt.id, -1)
             )
 
     def _rerank(

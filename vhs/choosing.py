@@ -56,9 +56,9 @@ def choose(prompt: Prompt, score: Score, rule: Rule = Rule(), tie: str = "first"
     return Selection(kept[0], select.argmax(values, tie).tied, tuple(kept[1:]))
 
 
-def require_finite(prompt: Prompt, score: Score) -> None:
-    """Raises RunError, naming prompt and candidate, for a score that is NaN or infinite."""
-    for index, value in enumerate(score.score.tolist()):
+def require_finite(prompt: Prompt, score: Score, first: int = 0) -> None:
+    """Raises RunError, naming prompt and candidate (`first` is the first's number), for a score that is not finite."""
+    for index, value in enumerate(score.score.tolist(), start=first):
         if not math.isfinite(value):
             raise RunError(
                 f"prompt {prompt.id} ({prompt.text!r}): candidate {index} has score {value:g}; the verifier or the "

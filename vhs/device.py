@@ -27,7 +27,16 @@ def resolve_device(device: str, process: Process = Process()) -> str:
 
 
 def resolve_dtype(dtype: str, device: str) -> str:
-    """`auto` is float32 on the CPU and bfloat16 elsewhere."""
-    if dtype != "auto":
-        return dtype
-    return "float32" if device == "cpu" else "bfloat16"
+    """`auto` is float32 on the CPU and bfloat16 elsewhere.
+
+    Raises ConfigError for bfloat16 on a GPU that does not compute in it.
+    """
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "bfloat16"
+    if dtype == "bfloat16" and device.startswith("cuda"):
+        import torch
+
+        if torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
+            name = torch.cuda.get_device_name(device)
+            raise ConfigError(f"dtype: bfloat16: {name} does not compute in it; set dtype: float16 or float32")
+    return dtype

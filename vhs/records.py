@@ -89,6 +89,15 @@ class Prefix:
         noise = None if self.noise is None else self.noise[indices]
         return Prefix(self.hidden[indices], self.latents[indices], self.text, self.block, noise)
 
+    def joined(self, others: Sequence[Prefix]) -> Prefix:
+        """This and other candidates of the same prompt, stopped at the same block, as one."""
+        import torch
+
+        parts = (self, *others)
+        noise = None if self.noise is None else torch.cat([part.noise for part in parts])
+        hidden, latents = (torch.cat([getattr(part, name) for part in parts]) for name in ("hidden", "latents"))
+        return Prefix(hidden, latents, self.text, self.block, noise)
+
 
 @dataclass(frozen=True)
 class Score:
@@ -107,6 +116,11 @@ class Score:
 
     def __len__(self) -> int:
         return len(self.score)
+
+    def __getitem__(self, part: slice) -> Score:
+        """Consecutive candidates."""
+        columns = (self.p_yes, self.p_no, self.correct, self.score)
+        return Score(*(None if column is None else column[part] for column in columns))
 
     @classmethod
     def plain(cls, values: Sequence[float] | torch.Tensor) -> Score:

@@ -134,7 +134,7 @@ class ResolvedRun:
         return self.config.re_eval and not self.config.imgs_path
 
 
-def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all") -> ResolvedRun:
+def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all", hashed: bool = True) -> ResolvedRun:
     """Finds, checks and, where the Hub has it, fetches all that a run needs; loads no model.
 
     With `fetch` `configs`, JSON files of the Hub alone are fetched (the download command's first look), with `nothing`
@@ -162,7 +162,7 @@ def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all
     if fetch == "all" and hasattr(models.verifier, "check_prompts"):
         models.verifier.check_prompts(prompts, models.generator.info.tokens if models.generator else None)
     run = ResolvedRun(config, process, models, annotation, pictures, tuple(prompts), split, judges, skipped)
-    if process.first and fetch == "all":
+    if process.first and fetch == "all" and hashed:
         hashes = {source.key: source.hash() for source in run.sources}
         return replace(run, hashes=hashes | ({"imgs_path": _pictures_hash(run)} if pictures else {}))
     return run
@@ -197,6 +197,8 @@ def resolve_models(config: RunConfig, process: Process = Process(), fetch: Fetch
             "choose one that reads pictures, or latent_verifier: false with generation_mode: dev"
         )
     _require_scores(verifier, config.rule if config.rerank is None else Rule())
+    if config.stop_when is not None:
+        _require_reachable(verifier, config.stop_when)
     reranker = _reranker(config, offline, fetch) if config.rerank else None
     return ResolvedModels(device, dtype, config.micro_batch, generator, verifier, reranker)
 
@@ -231,6 +233,12 @@ def _require_scores(spec: VerifierSpec, rule: Rule) -> None:
         )
     if getattr(spec, "compares", False) and rule.name != "tournament":
         raise ConfigError(f"selection: {spec.name} has no score, it only compares; set selection: {{tournament: 1}}")
+
+
+def _require_reachable(spec: VerifierSpec, stop_when: float) -> None:
+    """A verifier that answers yes or no scores from -1 to 1."""
+    if getattr(spec, "says_yes", True) and not -1 <= stop_when <= 1:
+        raise ConfigError(f"stop_when: {stop_when:g} is outside the verifier's scores, which go from -1 to 1")
 
 
 def _picture_of(folder: Path | None) -> Callable[[int, int], Path] | None:

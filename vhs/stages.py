@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
-STAGES = ("encode", "prefix", "score", "finish", "generate", "decode", "rerank", "judge", "save")
+STAGES = ("encode", "noise", "prefix", "score", "finish", "generate", "decode", "rerank", "judge", "save")
 """Every stage a prompt can go through, in order; `prefix` and `finish` together, or `generate` alone; `rerank` in a
 cascade."""
 

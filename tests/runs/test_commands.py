@@ -66,7 +66,7 @@ def test_a_dry_run_of_a_published_file_says_what_is_not_here_yet(command, monkey
     ("arguments", "message"),
     [
         (["--config", "none.yaml"], "error: none.yaml: cannot be read"),
-        (["num_sample=3"], "error: command line: num_sample: unknown key; did you mean num_samples?"),
+        (["num_sample=3"], "error: command line: num_sample: unknown key; did you mean num_samples, "),
         (["latent_verifier_name=sana_hiden", "latent_verifier_path=null"], "did you mean"),
         (["annotation=none.json"], "error: none.json: cannot be read"),
         (["ckpt=nowhere"], "nowhere"),

@@ -18,6 +18,7 @@ from vhs.config import selection
 from vhs.config.selection import OneRerank, SelectionKey
 from vhs.config.yamlfile import build, combination_error, load
 from vhs.paths import find
+from vhs.processes import TIMEOUT
 from vhs.select import Rule
 
 Where = Literal["file", "folder", "hub"]
@@ -121,6 +122,9 @@ class GeneratorKeys(Keys):
     """Text tokens that the transformer sees; absent: the pipeline's default (SANA's is 300)."""
     text_softcapping: bool = key(False)
     """`false`: Gemma-2 without attention soft-capping, as the release ran it; `true`: as its configuration says."""
+    compile: bool = key(False, results=False)
+    """`Sana-Sprint`: `true`: the blocks up to the verifier's and those after it are compiled by `torch.compile`, which
+    takes minutes at the first prompt and changes results by rounding."""
     sana_lora_weights: str | None = key(None, path="hub")
     """LoRA adapter of the generator: a folder, a file, or a Hub id."""
     hidden_step: int | None = key(None, ge=1, unit="denoising step, from 1")
@@ -197,6 +201,13 @@ class JudgeKeys(Keys):
     """open_clip architecture (with OpenAI's weights), or `local-dir:<folder>`."""
 
 
+class TimeoutKey(Keys):
+    """Several processes."""
+
+    timeout: Number = key(TIMEOUT, gt=0, unit="minutes", results=False)
+    """How long one of several processes may give no sign of life before it ends all of them (docs/processes.md)."""
+
+
 class DeviceKey(Keys):
     """Device."""
 
@@ -216,7 +227,7 @@ class DeviceKeys(DeviceKey):
     """`model`: text encoder and autoencoder wait in main memory while they are not needed."""
 
 
-class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
+class RunConfig(TimeoutKey, DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
     """The run."""
 
     name: str = key(
@@ -240,6 +251,13 @@ class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
     """Vision-language model of `geneval2` and `vqa_score`, instead of the registry's (Qwen3-VL-8B-Instruct)."""
     num_samples: int = key(8, ge=1, le=65536, unit="candidates per prompt")
     """The N of best-of-N."""
+    stop_when: Number | None = key(None)
+    """A prompt ends with the first candidate whose score reaches this: adaptive N, in `prod`. Absent: all
+    `num_samples` are made."""
+    min_samples: int = key(1, ge=1, unit="candidates per prompt")
+    """With `stop_when`: a prompt has at least so many."""
+    max_samples: int | None = key(None, ge=1, le=65536, unit="candidates per prompt")
+    """With `stop_when`: a prompt has at most so many; takes the place of `num_samples`."""
     budget_ms: Number | None = key(None, gt=0, unit="milliseconds", results=False)
     """The largest N is taken instead with which a prompt, from its text to the decoded winner, lasts at most this long
     here in `prod`. It is measured when the run begins; run.json has it as `num_samples`."""
@@ -276,8 +294,18 @@ class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
     imgs_path: str | None = key(None, path="folder")
     """Score and judge pictures instead of generating: a run's folder, or `<prompt id>/samples/` with `img_00000.png`,
     ... or `0000.png`, ... as `geneval.py --export` and GenEval have them."""
+    launcher: Literal["processes", "ray"] = key("processes", results=False)
+    """Who hands out the prompts. `processes`: every process that `torchrun` or `accelerate launch` started takes a
+    fixed share, and the only one takes all; `ray`: Ray, on this machine or on a cluster (docs/processes.md)."""
     intermediate_benchmarking: bool = key(False, results=False)
     """`true`: wait for the GPU after every stage, so that `timings.json` splits a prompt's time exactly."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _most(cls, values: Any) -> Any:
+        """`max_samples` is the number of candidates that everything else knows."""
+        most = values.get("max_samples") if isinstance(values, dict) else None
+        return values if most is None else {**values, "num_samples": most}
 
     @model_validator(mode="after")
     def _combinations(self) -> RunConfig:
@@ -319,6 +347,8 @@ def load_config(path: str | Path, overrides: Iterable[str] | Mapping[str, Any] =
 def _sana_sprint_alone(config: RunConfig) -> Iterable[tuple[str, str]]:
     """What `generator: Sana-Sprint` does not have."""
     if config.generator != "Sana-Sprint":
+        if config.compile:
+            yield "compile", "true is for generator: Sana-Sprint; set compile: false"
         return
     if config.num_inference_steps > 8:
         yield "num_inference_steps", f"{config.num_inference_steps} is not one of 1 to 8, SANA-Sprint's"

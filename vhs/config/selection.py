@@ -64,6 +64,7 @@ def conflicts(config: RunConfig) -> Iterable[tuple[str, str]]:
         if config.imgs_path:
             yield "rerank", "finishes what the first verifier keeps; pictures on disk are finished: name one verifier"
         count = config.rerank.keep
+    yield from _stop_conflicts(config)
     if rule.k > count:
         yield "selection", f"{rule.name}: {rule.k} of {count} candidates; 1 to {count} can be kept"
     if rule.name == "tournament" and not plays(count, rule.k):
@@ -73,3 +74,26 @@ def conflicts(config: RunConfig) -> Iterable[tuple[str, str]]:
         )
     if rule.k > 1 and not config.latent_verifier:
         yield "selection", f"{rule.name} needs scores, but latent_verifier is false"
+
+
+def _stop_conflicts(config: RunConfig) -> Iterable[tuple[str, str]]:
+    """What an adaptive number of candidates does not go with."""
+    if config.stop_when is None:
+        given = {"min_samples": config.min_samples != 1, "max_samples": config.max_samples is not None}
+        for name in (name for name, there in given.items() if there):
+            yield name, "bounds the candidates of stop_when, which is not given"
+        return
+    least = max(config.rule.k, config.rerank.keep if config.rerank else 1)
+    if not config.latent_verifier or config.ensemble or not config.generates:
+        yield (
+            "stop_when",
+            "needs candidates that are made and scored one by one: one verifier, no ensemble or imgs_path",
+        )
+    if config.generation_mode == "dev":
+        yield "stop_when", "saves candidates in prod; generation_mode: dev shows all of them"
+    if config.rule.name not in ("argmax", "top_k"):
+        yield "stop_when", f"goes with selection: argmax or top_k, not {config.rule.name}, which needs all candidates"
+    if not least <= config.min_samples <= config.num_samples:
+        yield "min_samples", f"{config.min_samples} is out of range; {least} to {config.num_samples} is right here"
+    if config.budget_ms is not None:
+        yield "stop_when", "and budget_ms both settle the number of candidates; give one of them"

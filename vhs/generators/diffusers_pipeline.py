@@ -73,6 +73,11 @@ class PipelinePrefix(Prefix):
             self.hidden[indices], self.latents[indices], self.text, self.block, noise, self.state[indices]
         )
 
+    def joined(self, others: Sequence[PipelinePrefix]) -> PipelinePrefix:
+        """This and other candidates of the same prompt, stopped at the same block, as one."""
+        whole, state = super().joined(others), replay.State.cat([self.state, *(other.state for other in others)])
+        return PipelinePrefix(whole.hidden, whole.latents, whole.text, whole.block, whole.noise, state)
+
 
 class DiffusersPipeline(MicroBatched):
     """A text-to-image pipeline stopped at a block of any denoising step, and finished from there.

@@ -17,10 +17,12 @@ from vhs.generators.architecture import read_generator_info
 from vhs.generators.base import GeneratorInfo
 from vhs.generators.capture import resumed, stopped_after
 from vhs.generators.files import WEIGHTS
+from vhs.generators.halves import Call, Halves
 from vhs.generators.loading import load_pipeline
 from vhs.generators.lora import PATTERNS as LORA_FILES
 from vhs.generators.lora import add_lora, lora_file
 from vhs.generators.settings import GeneratorSettings
+from vhs.generators.shared_rows import share_text
 from vhs.records import Prefix, TextEmbedding
 from vhs.seeding import seeded_noise
 
@@ -57,6 +59,8 @@ class SanaSprint(MicroBatched):
         guidance = settings.guidance_scale
         self._guidance = gemma.pipeline_default("guidance_scale") if guidance is None else guidance
         super().__init__(settings.micro_batch)
+        self._halves = Halves(self.transformer) if settings.compile else None
+        share_text(self.transformer)
         self._place()
 
     @classmethod
@@ -103,11 +107,10 @@ class SanaSprint(MicroBatched):
         hidden, latents = [], []
         for piece in self._candidates.over(len(draws)):
             with self._candidates:
-                entering = self._run(draws[piece], text.rows(piece), until=step)
-                with stopped_after(self.transformer.transformer_blocks[block]) as captured:
-                    self._velocity(entering, text.rows(piece), step)
+                part = text.rows(piece)
+                entering = self._run(draws[piece], part, until=step)
                 latents.append(entering)
-                hidden.append(captured.output)
+                hidden.append(self._stopped(entering, part, step, block))
         rest = draws[:, step + 1 :].to(self.device)
         return Prefix(torch.cat(hidden), torch.cat(latents), text, block, rest if rest.shape[1] else None)
 
@@ -119,6 +122,8 @@ class SanaSprint(MicroBatched):
         *earlier, last = sorted(blocks)
         seen: dict[int, list[torch.Tensor]] = {block: [] for block in earlier}
         with ExitStack() as hooks:
+            hooks.callback(setattr, self, "_halves", self._halves)
+            self._halves = None  # a compiled pass calls no hooks
             for block, kept in seen.items():
                 hook = self.transformer.transformer_blocks[block].register_forward_hook(
                     lambda module, inputs, output, kept=kept: kept.append(output)
@@ -137,8 +142,7 @@ class SanaSprint(MicroBatched):
         for piece in self._candidates.over(len(prefix)):
             with self._candidates:
                 text = prefix.text.rows(piece)
-                with resumed(self.transformer, prefix.block, prefix.hidden[piece]):
-                    data = self._denoise(prefix.latents[piece], text, step)
+                data = self._resumed(prefix, piece, text, step)
                 left = None if prefix.noise is None else prefix.noise[piece]
                 finished.append(self._remaining(data, left, text, step + 1) / self._sigma)
         return torch.cat(finished)
@@ -208,25 +212,60 @@ class SanaSprint(MicroBatched):
             data = self._denoise(latents, text, step)
         return data
 
+    def _stopped(self, latents: torch.Tensor, text: TextEmbedding, step: int, block: int) -> torch.Tensor:
+        """The output (N, tokens, width) of `block` in `step`, where the pass ends."""
+        if self._halves is not None:
+            return self._halves.before(self._call(latents, text, step), block)
+        with stopped_after(self.transformer.transformer_blocks[block]) as captured:
+            self._velocity(latents, text, step)
+        return captured.output
+
+    def _resumed(self, prefix: Prefix, piece: slice, text: TextEmbedding, step: int) -> torch.Tensor:
+        """The data (N, C, h, w) of the captured step, from the captured state on."""
+        latents = prefix.latents[piece]
+        if self._halves is not None:
+            call = self._call(latents, text, step)
+            return self._data(latents, self._halves.after(prefix.hidden[piece], call, prefix.block), step)
+        with resumed(self.transformer, prefix.block, prefix.hidden[piece]):
+            return self._denoise(latents, text, step)
+
     def _denoise(self, latents: torch.Tensor, text: TextEmbedding, step: int) -> torch.Tensor:
         """The data (N, C, h, w) float32 that the network sees in `latents` at the start of `step`."""
+        return self._data(latents, self._velocity(latents, text, step), step)
+
+    def _data(self, latents: torch.Tensor, output: torch.Tensor, step: int) -> torch.Tensor:
+        """The data in `latents` at the start of `step`, by the network's `output` for them."""
         seen, s = self._seen(latents, step)
-        velocity = scm.trig_velocity(self._velocity(latents, text, step), seen, s, self._sigma)
+        velocity = scm.trig_velocity(output, seen, s, self._sigma)
         return scm.denoised(latents, velocity, self._times[step])
 
     def _velocity(self, latents: torch.Tensor, text: TextEmbedding, step: int) -> torch.Tensor:
         """One forward of the transformer, (N, C, h, w) in its own dtype."""
+        call = self._call(latents, text, step)
+        if self._halves is not None:
+            last = self.info.blocks - 1
+            return self._halves.after(self._halves.before(call, last), call, last)
+        return self.transformer(
+            call.seen,
+            encoder_hidden_states=call.text,
+            encoder_attention_mask=call.mask,
+            guidance=call.guidance,
+            timestep=call.time,
+            return_dict=False,
+        )[0]
+
+    def _call(self, latents: torch.Tensor, text: TextEmbedding, step: int) -> Call:
+        """The transformer's arguments for `latents` at the start of `step`; a text that all share is one row, repeated."""
         count, dtype = len(latents), self.transformer.dtype
         seen, s = self._seen(latents, step)
         guidance = torch.full((count,), self._guidance, device=self.device).to(dtype)
-        return self.transformer(
+        return Call(
             seen,
-            encoder_hidden_states=text.embeds.expand(count, -1, -1).to(dtype),
-            encoder_attention_mask=text.mask.expand(count, -1),
-            guidance=guidance * self.transformer.config.guidance_embeds_scale,
-            timestep=s.expand(count),
-            return_dict=False,
-        )[0]
+            text.embeds.to(dtype).expand(count, -1, -1),
+            text.mask.expand(count, -1),
+            guidance * self.transformer.config.guidance_embeds_scale,
+            s.expand(count),
+        )
 
     def _seen(self, latents: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The transformer's input (N, C, h, w) and flow time (scalar), in its dtype.

@@ -29,6 +29,7 @@ class GeneratorSettings:
     text_softcapping: bool = False
     use_resolution_binning: bool | None = False
     micro_batch: int | None = None
+    compile: bool = False
     offload: str = "none"
     device: str = "cpu"
     dtype: str = "float32"

@@ -12,6 +12,7 @@ from vhs.config.run import GeneratorKeys
 from vhs.generators.architecture import CONFIG_FILES, read_generator_info, shipped_architecture
 from vhs.generators.base import Generator, GeneratorInfo
 from vhs.generators.files import WEIGHTS, check_weight_files
+from vhs.generators.halves import require_compiler
 from vhs.generators.lora import PATTERNS as LORA_FILES
 from vhs.generators.lora import lora_file
 from vhs.generators.settings import GeneratorSettings
@@ -64,6 +65,8 @@ def resolve_generator(keys: GeneratorKeys, device: str, dtype: str, offline: boo
         from vhs.generators.pipeline_spec import resolve_pipeline
 
         return resolve_pipeline(keys, device, dtype, offline)
+    if keys.compile:
+        require_compiler(device)
     source = find_model("ckpt", keys.ckpt, WEIGHTS)
     settings = GeneratorSettings.of(keys, device, dtype)
     described_in = _described_in(source, offline)

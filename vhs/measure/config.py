@@ -31,6 +31,8 @@ class BenchConfig(DeviceKeys):
     """One model alone instead of best-of-N, with random weights: a forward pass at the size that the run has for it."""
     random_weights: bool = False
     """Models of the architectures with random weights, made on the device: cost does not depend on weights."""
+    compile: bool = False
+    """Compile the generator, as the run's key of the same name."""
     prompt: str = "a photo of a red circle and a blue star"
     """The prompt that is generated."""
     warmup: int = Field(1, ge=1)
@@ -56,6 +58,7 @@ class BenchConfig(DeviceKeys):
     def of_run(self, label: str | None = None) -> RunConfig:
         """The run's configuration, with a verifier or without. Raises ConfigError."""
         shared = {"device": self.device, "dtype": self.dtype, "micro_batch": self.micro_batch, "offload": self.offload}
+        shared["compile"] = self.compile
         config = load_config(self.run).changed(**shared, generation_mode="prod", num_samples=1, latent_verifier=False)
         if label is None:
             return config

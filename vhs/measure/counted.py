@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,58 +37,71 @@ class CountedStage:
     tensors: int
 
 
-@dataclass
 class Counting:
-    """The stages of one prompt as they are counted."""
+    """Adds up the stages of one prompt as they run."""
 
-    verifier: LlavaVerifier
-    memory: LiveMemory
-    stages: list[CountedStage] = field(default_factory=list)
+    def __init__(self, verifier: LlavaVerifier, memory: LiveMemory) -> None:
+        self.parts, self.memory = parts_of(verifier), memory
+        self.stages: dict[str, CountedStage] = {}
 
     @contextmanager
-    def stage(self, name: str, needs: str | None = None, rest: str | None = None) -> Iterator[None]:
-        """Counts what runs inside the context; `rest` names FLOPs outside the verifier's parts (default: the stage)."""
+    def stage(self, name: str, needs: str | None = None, rest: str | None = None, times: int = 1) -> Iterator[None]:
+        """Counts what runs inside the context as if it ran `times` times, one after the other; `rest` names FLOPs
+        outside the verifier's parts (default: the stage)."""
         self.memory.restart()
         flops: Counter[str] = Counter()
-        with counting(flops, rest or name, parts_of(self.verifier)):
+        with counting(flops, rest or name, self.parts):
             yield
-        self.stages.append(CountedStage(name, needs, flops, self.memory.peak))
+        flops = Counter({part: times * count for part, count in flops.items()})
+        before = self.stages.get(name, CountedStage(name, needs, Counter(), 0))
+        peak = max(before.tensors, self.memory.peak)
+        self.stages[name] = CountedStage(name, needs, before.flops + flops, peak)
 
 
 @torch.no_grad()
 def count_prompt(generator: SanaSprint, verifier: LlavaVerifier, candidates: int) -> list[CountedStage]:
     """The stages of best-of-`candidates` in prod, of models on the meta device, in micro-batches as a run has them.
 
-    The order of work is `BestOfN`'s, without what needs numbers: choosing, and pictures made of pixels.
+    The order of work is `BestOfN`'s, without what needs numbers: choosing, and pictures made of pixels. Whole
+    micro-batches cost the same, so one of them is counted, beside the state that is kept of those before it.
     """
+    at_once = min(candidates, verifier.micro_batch or candidates)
+    whole, left = divmod(candidates, at_once)
     with LiveMemory() as memory:
         counted = Counting(verifier, memory)
         with counted.stage("text", "text_encoder"):
             text = _text(generator)
-        noise = generator.noise(list(range(candidates)))
+        state = None
+        for size_of, times in ((at_once, 1), (at_once, whole - 1), (left, 1)):
+            if size_of and times:
+                state = _candidates(counted, generator, verifier, text, size_of, times)
         if verifier.reads == "hidden":
-            with counted.stage("prefix"):
-                prefix = generator.prefix(noise, text, verifier.block)
-            with counted.stage("score", rest="LLM"):
-                _score(verifier, prefix.hidden.split(verifier.micro_batch or candidates))
             with counted.stage("suffix"):
-                latents = generator.finish(prefix[[0]])
-            del prefix
-        else:
-            with counted.stage("blocks"):
-                latents = generator.generate(noise, text)
-            if verifier.reads == "latent":
-                with counted.stage("score", rest="LLM"):
-                    _score(verifier, latents.split(verifier.micro_batch or candidates))
-        if verifier.reads == "image":
+                state = generator.finish(state)
+        if verifier.reads != "image":
             with counted.stage("decode", "autoencoder"):
-                _decode(generator, latents)
-            with counted.stage("score", rest="LLM"):
-                _score(verifier, torch.empty(candidates, device="meta").split(verifier.micro_batch or candidates))
-        else:
-            with counted.stage("decode", "autoencoder"):
-                _decode(generator, latents[:1])
-    return counted.stages
+                _decode(generator, state)
+    return list(counted.stages.values())
+
+
+def _candidates(
+    counted: Counting, generator: SanaSprint, verifier: LlavaVerifier, text: TextEmbedding, count: int, times: int
+) -> Any:
+    """One micro-batch through the generator and the verifier; returns the state of its best candidate."""
+    noise = generator.noise(list(range(count)))
+    if verifier.reads == "hidden":
+        with counted.stage("prefix", times=times):
+            states = generator.prefix(noise, text, verifier.block)
+        read = states.hidden
+    else:
+        with counted.stage("blocks", times=times):
+            states = read = generator.generate(noise, text)
+    if verifier.reads == "image":
+        with counted.stage("decode", "autoencoder", times=times):
+            _decode(generator, states)
+    with counted.stage("score", rest="LLM", times=times):
+        _score(verifier, read)
+    return states[[0]]
 
 
 def weights(generator: SanaSprint, verifier: LlavaVerifier) -> dict[str, int]:
@@ -120,10 +133,8 @@ def _text(generator: SanaSprint) -> TextEmbedding:
     return TextEmbedding(embeds, torch.ones(1, kept, dtype=torch.long, device="meta"))
 
 
-def _score(verifier: LlavaVerifier, pieces: Any) -> None:
-    question = counted_question(QUESTION_TOKENS)
-    for piece in pieces:
-        next_token_logits(verifier.llm, verifier.connector(_read(verifier, piece)), question)
+def _score(verifier: LlavaVerifier, read: torch.Tensor) -> None:
+    next_token_logits(verifier.llm, verifier.connector(_read(verifier, read)), counted_question(QUESTION_TOKENS))
 
 
 def _read(verifier: LlavaVerifier, piece: torch.Tensor) -> torch.Tensor:

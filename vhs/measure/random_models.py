@@ -17,6 +17,7 @@ from vhs.config.run import RunConfig
 from vhs.errors import ConfigError
 from vhs.generators.architecture import SHIPPED, read_generator_info, shipped_architecture
 from vhs.generators.base import GeneratorInfo
+from vhs.generators.halves import require_compiler
 from vhs.generators.loading import random_pipeline
 from vhs.generators.sana_sprint import SanaSprint
 from vhs.generators.settings import GeneratorSettings
@@ -45,6 +46,8 @@ def random_generator(config: RunConfig, device: str, dtype: str) -> SanaSprint:
         raise ConfigError(
             f"ckpt: {config.ckpt}: random weights are made for SANA-Sprint, from a folder of its JSON files or {known}"
         )
+    if config.compile:
+        require_compiler(device)
     settings = GeneratorSettings.of(config, device, dtype)
     info = read_generator_info(folder, settings)
     tokenizer = AutoTokenizer.from_pretrained(

@@ -60,7 +60,10 @@ class RunFolder:
 
     def rows(self, prompt_id: int) -> list[dict[str, Any]]:
         """The records of every candidate of a finished prompt, by candidate."""
-        rows = [read_json(self.row(prompt_id, candidate)) for candidate in range(self.config.num_samples)]
+        count = self.config.num_samples
+        if self.config.stop_when is not None:  # a prompt may have ended before
+            count = len(list((self.prompt(prompt_id) / "samples").glob("[0-9]*_metadata.json")))
+        rows = [read_json(self.row(prompt_id, candidate)) for candidate in range(count)]
         for candidate, row in enumerate(rows):  # a run that was moved names its pictures where they are
             row["filename"] = str(self.picture(prompt_id, candidate))
         return rows

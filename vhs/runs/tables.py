@@ -25,6 +25,16 @@ class Run:
     winners: Mapping[int, int]
 
     @property
+    def spent(self) -> int:
+        """Candidates that were made, over all prompts."""
+        return sum(len(rows) for rows in self.rows.values())
+
+    @property
+    def ended_early(self) -> bool:
+        """A prompt ended before its last candidate (`stop_when`)."""
+        return self.spent < self.num_samples * len(self.rows)
+
+    @property
     def judged(self) -> list[Prompt]:
         """Prompts whose winner has GenEval's verdict."""
         return [prompt for prompt in self.prompts if "correct" in self.rows[prompt.id][self.winners[prompt.id]]]
@@ -69,6 +79,7 @@ def summary(run: Run) -> dict[str, Any]:
             "judged_prompts": len(run.judged),
             "candidates_per_prompt": run.num_samples,
             "judged_pictures": sum("correct" in row for rows in run.rows.values() for row in rows),
+            **({"candidates_spent": run.spent} if run.ended_early else {}),
         },
         "tags": {tag: _cells({name: one.tags[tag] for name, one in table.items()}) for tag in tags},
         "overall": {
@@ -79,6 +90,15 @@ def summary(run: Run) -> dict[str, Any]:
 
 def closing_table(run: Run) -> str:
     """The table that ends a run, in % with 95 % intervals over prompts, or one line on the scores without GenEval."""
+    return "\n\n".join([_verdicts(run), *([_spent(run)] if run.ended_early else [])])
+
+
+def _spent(run: Run) -> str:
+    mean = run.spent / len(run.rows)
+    return f"candidates spent: {run.spent}, {mean:.2f} per prompt on average, of {run.num_samples} at most"
+
+
+def _verdicts(run: Run) -> str:
     table = columns(run)
     if table:
         return format_table({(COLUMNS | SEVERAL)[name]: table[name] for name in table})

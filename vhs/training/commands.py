@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from vhs.generators import GeneratorSpec
+    from vhs.processes import Process
     from vhs.records import Prompt
     from vhs.training.data.collect import Report
     from vhs.training.data.normalization import Moments
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-NORMALIZE_BATCH = 256
+NORMALIZE_BATCH = 32
+"""Samples that are measured at once, in float64."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def run_collect(config: CollectConfig, say: Say) -> Report | AlreadyDone | None:
     from vhs.training.data.collect import plan
     from vhs.training.data.generated import generator_settings, resolve_generation
 
-    process = current_process()
+    process = current_process(config.timeout)
     spec, run = resolve_generation(config, process)
     prompts = read_prompts(find(config.annotation))[: config.limit]
     records = _check_records(prompts, config)
@@ -83,7 +85,7 @@ def _collect(
     from vhs.training.data.collect import check_disk, collect
     from vhs.training.data.store import close_set, decide_set
 
-    process = current_process()
+    process = current_process(config.timeout)
     opening = decide_set(config.folder, layout, prompts, config.overwrite)
     if opening == "done":
         if process.first:
@@ -143,7 +145,7 @@ def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
     from vhs.training.dataset import check_shapes
     from vhs.training.made import Made, say_done, sets_hashes
 
-    process, sets = current_process(), [open_source(named) for named in config.data]
+    process, sets = current_process(config.timeout), [open_source(named) for named in config.data]
     check_shapes(sets, config.feature)
     paths = statistics_paths(config.output, config.feature)
     made = Made.of(config, paths, sets_hashes(sets))
@@ -161,8 +163,6 @@ def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
 
 def _moments(config: NormalizeConfig, sets: list[CollectedSet], process: Process) -> Moments:
     """Mean and variance of the feature over all processes' samples."""
-    from accelerate.utils import gather_object
-
     from vhs.training.data.normalization import Moments
 
     parts = [(data, part) for data in sets for part in _parts(len(data))]
@@ -175,9 +175,22 @@ def _moments(config: NormalizeConfig, sets: list[CollectedSet], process: Process
             _measure(moments, data, part, config.feature)
             bar.update(len(part))
     whole = Moments(config.per)
-    for one in gather_object([moments]) if process.count > 1 else [moments]:
+    for one in _gathered(moments.cpu(), process, config.timeout):
         whole.merge(one)
     return whole
+
+
+def _gathered(moments: Any, process: Process, timeout: float) -> list[Any]:
+    """The moments of every process, in their order."""
+    if process.count == 1:
+        return [moments]
+    from accelerate.utils import gather_object
+
+    from vhs.training.state import exchange_tensors
+
+    process.wait()  # an exchange of tensors would give up on a process that is merely slower
+    exchange_tensors(timeout)
+    return gather_object([moments])
 
 
 def _parts(samples: int) -> Iterator[range]:
@@ -211,8 +224,8 @@ def run_train(config: TrainConfig, say: Say) -> Result:
     """Trains one stage; one that is finished already is left as it is."""
     from vhs.training.trainer import train
 
-    process = current_process()
-    with tqdm(desc=config.name, disable=not process.first) as bar:
+    process = current_process(config.timeout)
+    with tqdm(desc=config.name, disable=not process.first, delay=0.5) as bar:
 
         def progress(step: int, steps: int, figures: dict[str, float]) -> None:
             bar.total, bar.n = steps, step

@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from vhs.config.run import DeviceKey, Keys, Number
+from vhs.config.run import DeviceKey, Keys, Number, TimeoutKey
 from vhs.config.yamlfile import combination_error
 from vhs.paths import expanded
 
 Feature = Annotated[str, Field(pattern=r"^(hidden_\d+|latent|clip)$")]
+Weight = Annotated[Number, Field(gt=0)]
 Dtype = Literal["bfloat16", "float16", "float32"]
 
 
@@ -49,7 +50,7 @@ def _sources(value: Any) -> Any:
 Sources = Annotated[list[str | Generated], BeforeValidator(_sources)]
 
 
-class TrainConfig(Keys):
+class TrainConfig(TimeoutKey):
     """train.py: one training stage."""
 
     stage: Literal["align", "finetune"]
@@ -109,7 +110,7 @@ class TrainConfig(Keys):
     # loss (finetune)
     loss: Literal["cross_entropy", "weighted_cross_entropy", "focal"] = "weighted_cross_entropy"
     """Loss on the answer's token."""
-    weights: Literal["data"] | Annotated[list[Number], Field(min_length=2, max_length=2)] = [0.37, 0.63]
+    weights: Literal["data"] | Annotated[list[Weight], Field(min_length=2, max_length=2)] = [0.37, 0.63]
     """[yes, no] weights of weighted_cross_entropy; `data`: each answer's is the other's share of the labels."""
     alpha: Number = Field(0.37, gt=0, lt=1)
     """Focal weight of yes; no has 1 - alpha."""

@@ -16,7 +16,6 @@ import torch
 
 from vhs.errors import ConfigError
 from vhs.training.config import TrainConfig
-from vhs.training.data.features import finite_rows
 from vhs.training.data.generated import open_source
 from vhs.training.data.labels import read_captions, read_labels, read_more_labels
 from vhs.training.data.store import CollectedSet
@@ -131,10 +130,6 @@ class TrainingData:
         which = torch.as_tensor(positions)
         text, label = self._text[which], self._label[which]
         features = self._features(positions)
-        finite = finite_rows(features)
-        if not finite.all():
-            bad = positions[int((~finite).nonzero()[0])]
-            raise ConfigError(f"{self.name(bad)}: {self.feature} is NaN or infinite; collect this set again")
         counts = self.texts.counts[text]
         rows = torch.arange(len(which)).repeat_interleave(counts)
         steps = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
@@ -282,14 +277,19 @@ def _more(sets: Sequence[CollectedSet], kept: list[_Raw], evaluated: list[_Raw],
     """The training samples again, with verdicts on other prompts; none is about a prompt that is evaluated on."""
     if config.stage != "finetune" or config.more_labels is None:
         return []
-    own = {(row.source, row.index): row.prompt for row in kept}
+    own = {(row.source, row.index): row for row in kept}
     kept_apart = {row.text for row in evaluated}
-    return [
-        _Raw(source, index, own[source, index], text, label)
-        for source, data in enumerate(sets)
-        for index, text, label in read_more_labels(data, config.more_labels)
-        if (source, index) in own and text not in kept_apart
-    ]
+    found = []
+    for source, data in enumerate(sets):
+        for index, text, label in read_more_labels(data, config.more_labels):
+            row = own.get((source, index))
+            if row is None or text in kept_apart:
+                continue
+            if text == row.prompt and label != row.label:
+                where = f"{data.folder / config.more_labels}: {data.name(index)}"
+                raise ConfigError(f"{where} has another verdict on its own prompt than in {config.labels}")
+            found.append(_Raw(source, index, row.prompt, text, label))
+    return found
 
 
 def _tabulated(sets: Sequence[CollectedSet], rows: list[_Raw], config: TrainConfig, tokenizer: Any) -> TrainingData:

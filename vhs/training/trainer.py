@@ -309,10 +309,9 @@ class Trainer:
                 state.save_state(accelerator, config, record)
         if self.eval_data is None and record.best_step != self.steps:
             self._keep(record, {})
-        result = Result(
-            config.folder / "checkpoint", self.steps, record.best_step, record.best, time.perf_counter() - began
-        )
-        state.finish(accelerator, config, {**self.manifest, "left_out": left_out}, record, result.seconds)
+        seconds = round(time.perf_counter() - began, 1)
+        result = Result(config.folder / "checkpoint", self.steps, record.best_step, record.best, seconds)
+        state.finish(accelerator, config, {**self.manifest, "left_out": left_out}, record, seconds)
         return result
 
     def _list_left_out(self) -> dict[str, int]:
@@ -360,7 +359,7 @@ def train(
 
     Raises RunError, before anything is loaded or written, for a folder that holds something else.
     """
-    process = current_process()
+    process = current_process(config.timeout)
     with locked(config.folder, "training") if process.first else nullcontext():
         if process.first:
             recover(config.folder)

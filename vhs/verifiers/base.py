@@ -22,7 +22,8 @@ class Verifier(Protocol):
 
     `block` is the transformer block whose output is read (hidden only); `width` the channels of a token (hidden,
     latent); `micro_batch` how many candidates go through one forward pass (None: all), which changes no score but by
-    rounding.
+    rounding. One that has `independent` set to true scores a candidate whatever the others are: it may be given the
+    candidates of a prompt in several calls.
     """
 
     reads: Reads

@@ -25,7 +25,8 @@ from vhs.verifiers.checkpoint import (
 )
 from vhs.verifiers.connector import build_connector
 from vhs.verifiers.conversation import IMAGE_INDEX, build_inputs, check_length
-from vhs.verifiers.score import answer_ids, says_yes, score_logits
+from vhs.verifiers.score import answer_ids, answers, as_score, says_yes
+from vhs.verifiers.shared_text import SharedText
 
 VOCABULARY_MULTIPLE = 64
 _PICTURE_KEYS = {"swap", "hidden_dim", "flatten_vae_output", "freeze_mm_mlp_adapter", "image_aspect_ratio", "s2",
@@ -148,7 +149,9 @@ def embed_inputs(
 def _splice(llm: nn.Module, tokens: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
     """(N, T + len(ids) - 1, D): the same text around each of N pictures."""
     place = ids.index(IMAGE_INDEX)
-    text = torch.tensor([*ids[:place], *ids[place + 1 :]], device=tokens.device)
+    text = torch.tensor(
+        [*ids[:place], *ids[place + 1 :]], dtype=torch.long, device=tokens.device
+    )  # none: a picture alone
     embedded = llm.get_input_embeddings()(text).to(tokens.dtype).expand(len(tokens), -1, -1)
     return torch.cat([embedded[:, :place], tokens, embedded[:, place:]], dim=1)
 
@@ -184,6 +187,8 @@ def _causal_mask(llm: nn.Module, mask: torch.Tensor | None) -> torch.Tensor | di
 class LlavaVerifier:
     """LLM, connector and a reader of the generator's features, as one `base.Verifier`."""
 
+    independent = True
+
     def __init__(
         self,
         llm: nn.Module,
@@ -198,6 +203,7 @@ class LlavaVerifier:
         self.use_generation_prompt = use_generation_prompt
         self.temperature = temperature
         self._batches = MicroBatches(micro_batch, "candidates to score")
+        self._shared = SharedText(llm) if SharedText.pays(llm, self.device) else None
         self._yes, self._no = answer_ids(tokenizer)
         self._affirms = says_yes(tokenizer)
         self.limit = min(tokenizer.model_max_length, llm.config.max_position_embeddings)
@@ -248,14 +254,18 @@ class LlavaVerifier:
         parts = []
         for piece in self._batches.over(count):
             with self._batches:
-                parts.append(self._score(prompt, ids, features[piece]))
-        return Score.cat(parts)
+                parts.append(self._answers(prompt, ids, features[piece]))
+        probabilities, tokens = (torch.cat(column) for column in zip(*parts, strict=True))
+        return as_score(probabilities, tokens, self._affirms)
 
-    def _score(self, prompt: str, ids: list[int], features: Any) -> Score:
+    def _answers(self, prompt: str, ids: list[int], features: Any) -> tuple[torch.Tensor, torch.Tensor]:
         tokens = self.image_features(features)
         check_length(ids, tokens.shape[1], self.limit, prompt)
-        logits = next_token_logits(self.llm, tokens, ids)
-        return score_logits(logits, self._yes, self._no, self._affirms, self.temperature)
+        if self._shared is not None:
+            logits = self._shared.next_token_logits(tokens, ids)
+        else:
+            logits = next_token_logits(self.llm, tokens, ids)
+        return answers(logits, self._yes, self._no, self.temperature)
 
     def answer_logits(self, ids: Sequence[int] | Sequence[Sequence[int]], features: Any) -> torch.Tensor:
         """`answer_logits` of this verifier's parts, for `features` as the generator gave them."""

@@ -46,6 +46,7 @@ class ImageVerifier:
 
     reads: Reads = "image"
     block = width = None
+    independent = True
 
     def __init__(self, clip: Clip, micro_batch: int | None = None) -> None:
         self.clip, self.micro_batch = clip, micro_batch

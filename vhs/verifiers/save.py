@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vhs.files import writing
 from vhs.verifiers.checkpoint import CONNECTOR_PREFIX, GENERATOR_RECORD, MODEL_TYPES, TEMPERATURE, parse_tower
 from vhs.verifiers.conversation import IMAGE_MARKER
 
@@ -56,21 +57,22 @@ def save_verifier(
     """
     folder = Path(folder)
     partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     config = _llm_fields(llm, dtype) | _picture_fields(
         vision_tower, projector_type, width, swap, normalize, select_layer, select_feature
     )
     own = ({GENERATOR_RECORD: dict(generator)} if generator else {}) | (
         {TEMPERATURE: temperature} if temperature else {}
     )
-    _write_json(partial / "config.json", config | own)
-    _save_tensors(partial / "model.safetensors", llm, connector, dtype)
-    _save_tokenizer(partial, tokenizer)
-    folder.mkdir(exist_ok=True)
-    for file in sorted(partial.iterdir(), key=lambda file: file.name == "config.json"):
-        file.replace(folder / file.name)
-    partial.rmdir()
+    with writing(folder):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _write_json(partial / "config.json", config | own)
+        _save_tensors(partial / "model.safetensors", llm, connector, dtype)
+        _save_tokenizer(partial, tokenizer)
+        folder.mkdir(exist_ok=True)
+        for file in sorted(partial.iterdir(), key=lambda file: file.name == "config.json"):
+            file.replace(folder / file.name)
+        partial.rmdir()
     return folder
 
 

@@ -146,6 +146,7 @@ class VlmVerifier:
 
     reads: Reads = "image"
     block = width = None
+    independent = True
 
     def __init__(
         self,

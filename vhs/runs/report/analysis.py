@@ -37,11 +37,15 @@ class Judged:
 
 def judged(run: Run) -> Judged:
     """Empty arrays where the run judged winners only, or had no verifier."""
-    rows = [rows for rows in map(run.rows.get, (prompt.id for prompt in run.prompts)) if all(map(_known, rows))]
+    rows = [rows for rows in map(run.rows.get, (prompt.id for prompt in run.prompts)) if _whole(rows, run.num_samples)]
     shape = (len(rows), run.num_samples)
     scores = np.array([[row["score"] for row in one] for one in rows], dtype=np.float64).reshape(shape)
     right = np.array([[row["correct"] for row in one] for one in rows], dtype=bool).reshape(shape)
     return Judged(scores, right, [one[0]["tag"] for one in rows])
+
+
+def _whole(rows: Sequence[Mapping[str, Any]], count: int) -> bool:
+    return len(rows) == count and all(map(_known, rows))
 
 
 def _known(row: Mapping[str, Any]) -> bool:

@@ -73,7 +73,7 @@ def read_run(root: str | Path) -> RunData:
     if not folders:
         raise RunError(f"{root}: no prompt of this run is complete; go on with cont=true")
     prompts = [_prompt(folder) for folder in folders]
-    rows = {int(folder.name): _rows(folder, count) for folder in folders}
+    rows = {int(folder.name): _rows(folder, count, config.get("stop_when") is not None) for folder in folders}
     winners = {int(folder.name): _winner(folder) for folder in folders}
     boxes = {int(folder.name): _boxes(folder) for folder in folders}
     return RunData(root, manifest, Run(mode, count, prompts, rows, winners), expected, boxes, _timings(root))
@@ -93,8 +93,10 @@ def _prompt(folder: Path) -> Prompt:
     return Prompt(int(folder.name), record["prompt"].strip(), record if "include" in record else None)
 
 
-def _rows(folder: Path, count: int) -> list[dict[str, Any]]:
-    return [read_json(folder / "samples" / f"{index:05d}_metadata.json") for index in range(count)]
+def _rows(folder: Path, count: int, adaptive: bool) -> list[dict[str, Any]]:
+    """A row per candidate; with `stop_when` a prompt may have ended before its last."""
+    files = [folder / "samples" / f"{index:05d}_metadata.json" for index in range(count)]
+    return [read_json(file) for file in files if not adaptive or file.is_file()]
 
 
 def _winner(folder: Path) -> int:

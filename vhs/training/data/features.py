@@ -7,10 +7,12 @@ with the maximum over a channel's tokens (or pixels). What is read is v s in flo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 
 import torch
+
+from vhs.errors import ConfigError
 
 STORED = {
     "bfloat16": torch.bfloat16,
@@ -55,6 +57,13 @@ def finite_rows(values: torch.Tensor) -> torch.Tensor:
     """Which of the samples (n, ...) have no NaN and no infinity, (n,) bool. A sum is not finite as soon as one of its
     terms is not: one pass over the values, and no tensor of as many booleans."""
     return torch.isfinite(values.flatten(1).sum(dim=1, dtype=torch.float32))
+
+
+def require_finite(values: torch.Tensor, feature: str, name: Callable[[int], str], remedy: str) -> None:
+    """Raises ConfigError, naming the first sample (n, ...) with a NaN or an infinity by `name(row)`."""
+    finite = finite_rows(values)
+    if not finite.all():
+        raise ConfigError(f"{name(int((~finite).nonzero()[0]))}: {feature} is NaN or infinite; {remedy}")
 
 
 def _pooled(dimensions: int) -> tuple[int, ...]:

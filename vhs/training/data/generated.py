@@ -23,7 +23,7 @@ from vhs.prompts import read_prompts
 from vhs.records import Prompt, TextEmbedding
 from vhs.training.config import Generated
 from vhs.training.data.collect import plan
-from vhs.training.data.features import LARGEST, STORED
+from vhs.training.data.features import LARGEST, STORED, require_finite
 from vhs.training.data.passes import noise_of, text_of
 from vhs.training.data.store import CollectedSet, Layout
 from vhs.training.data.tasks import CollectConfig
@@ -120,8 +120,11 @@ class GeneratedSet:
         self.require(feature)
         pairs = [(self.prompt(index), index % self.layout.candidates) for index in indices]
         if self._generator.mixes_prompts:
-            return self._made(feature, pairs)
-        return torch.cat([self._made(feature, [pair]) for pair in pairs])
+            values = self._made(feature, pairs)
+        else:
+            values = torch.cat([self._made(feature, [pair]) for pair in pairs])
+        require_finite(values, feature, lambda row: self.name(indices[row]), "try dtype: float32 in the run's file")
+        return values
 
     def _made(self, feature: str, pairs: Sequence[tuple[Prompt, int]]) -> torch.Tensor:
         noise = noise_of(self._generator, pairs, self.config.seed)

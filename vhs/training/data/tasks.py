@@ -8,14 +8,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vhs.config.run import DeviceKey, Keys, Number
+from vhs.config.run import DeviceKey, Keys, Number, TimeoutKey
 from vhs.config.yamlfile import build, combination_error, nearest, read_values
 from vhs.errors import ConfigError
 from vhs.paths import expanded
 from vhs.training.config import Dtype, Feature, Sources
 
 
-class CollectConfig(Keys):
+class CollectConfig(TimeoutKey):
     """collect.py: K variants of every prompt, and what is kept of them."""
 
     run: str = Field(min_length=1)
@@ -72,7 +72,7 @@ class CollectConfig(Keys):
         return self
 
 
-class NormalizeConfig(Keys):
+class NormalizeConfig(TimeoutKey):
     """normalize.py: mean and variance of one feature."""
 
     data: Sources = Field(min_length=1)
@@ -89,7 +89,7 @@ class NormalizeConfig(Keys):
     """One pair of numbers per channel (1, C), per token (N,), or for all (1,)."""
 
 
-class VerdictTask(Keys):
+class VerdictTask(TimeoutKey):
     """label.py: GenEval's verdict on every collected picture."""
 
     task: Literal["verdicts"]
@@ -105,7 +105,7 @@ class VerdictTask(Keys):
     """Pictures judged together."""
 
 
-class CaptionTask(DeviceKey):
+class CaptionTask(TimeoutKey, DeviceKey):
     """label.py: a caption of every collected picture, for stage 1; or captions of a file in better words."""
 
     task: Literal["captions"]

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# All that only a GPU can show, within 15 minutes and without a download: full-size models with random weights.
+#
+#     bash scripts/gpu.sh [folder for the pages, default docs/benchmarks]
+#
+# Every page is written as soon as it is measured, so an interrupted run keeps what it has. PYTHON names the interpreter.
+set -u
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python}
+pages=${1:-docs/benchmarks}
+gpu=$($python -c "import torch; print(torch.cuda.get_device_name().replace(' ', '-').lower())") || {
+    echo "scripts/gpu.sh needs a CUDA device" >&2
+    exit 2
+}
+day=$(date +%Y-%m-%d)
+drafts=$(mktemp -d)
+bench="$python -m vhs benchmark run --config configs/bench/sana_sprint_1.6b.yaml --random-weights device=cuda"
+
+# page <theme> <seconds> <command>: one page, whatever became of the others. The last path on the line before the last
+# of the output is the page that the command wrote.
+page() {
+    local theme=$1 limit=$2 log="$drafts/$1.log"
+    shift 2
+    mkdir -p "$drafts/$theme" "$pages"
+    if timeout "$limit" "$@" "output_path=$drafts/$theme" > "$log" 2> "$log.err"; then
+        cp "$drafts/$theme"/*.md "$pages/${theme}_${gpu}_${day}.md"
+        tail -n 1 "$log"
+    else
+        echo "$theme: ended with $? ($(tail -n 1 "$log.err"))" >&2
+    fi
+}
+
+# 1 and 3: utilisation, and hidden states against CLIP in latency, FLOPs and memory. 2: best-of-4 and best-of-32.
+page latency 240 $bench "num_samples=[1,4,32]"
+page compiled 240 $bench "num_samples=[4,32]" compile=true "verifiers={hidden_7: {architecture: hidden_7_qwen2.5-0.5b}}"
+# 4: memory at N = 2,048 against N = 32.
+page memory 120 $bench "num_samples=[32,2048]" repeats=1 "verifiers={hidden_7: {architecture: hidden_7_qwen2.5-0.5b}}"
+page budget 120 $bench --budget 550ms 1100ms 1650ms
+page profile 60 $bench --profile "$drafts/traces" "num_samples=[32]" "verifiers={hidden_7: {architecture: hidden_7_qwen2.5-0.5b}}"
+
+# Tests that need CUDA, and a run in several processes over NCCL where there are several GPUs.
+timeout 120 $python -m pytest -q -m cuda tests || echo "tests marked cuda: see above" >&2
+if [ "$($python -c 'import torch; print(torch.cuda.device_count())')" -gt 1 ]; then
+    timeout 120 $python -m accelerate.commands.launch --multi_gpu -m vhs run --config configs/tiny_prod.yaml device=cuda \
+        name=gpu_nccl "output_path=$drafts" || echo "NCCL: failed" >&2
+fi
+ls "$pages"

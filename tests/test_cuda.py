@@ -1,0 +1,24 @@
+"""What only a CUDA device can show: the method's numbers there, compiled and not. `python -m pytest -m cuda`."""
+
+import pytest
+import torch
+
+from tests.conftest import GOLDEN_D
+from vhs.generators.sana_sprint import SanaSprint
+
+pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+FOLDER = GOLDEN_D / "sana-sprint-tiny"
+
+
+def latents(device: str, compile: bool = False) -> torch.Tensor:
+    generator = SanaSprint.from_pretrained(FOLDER, image_width=64, image_height=64, device=device, compile=compile)
+    text, noise = generator.encode(["a photo of a red ring"])[0], generator.noise([1, 2, 3])
+    return generator.finish(generator.prefix(noise, text, 7)).cpu()
+
+
+def test_a_gpu_computes_what_the_cpu_does() -> None:
+    assert torch.allclose(latents("cuda"), latents("cpu"), atol=1e-3)
+
+
+def test_compiled_it_is_the_same_but_for_rounding() -> None:
+    assert torch.allclose(latents("cuda", compile=True), latents("cuda"), atol=1e-3)
