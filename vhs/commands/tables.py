@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vhs.errors import ConfigError
+from vhs.paper import FORMATS
 
 
 def tables(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -21,8 +22,6 @@ def tables(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     Tables are main, layers, losses, llm, table5, table6, table7, figure5 and all. A row is a file of configs/paper (the
     tiny world's: configs/tiny_tables) and runs over several seeds; --run goes on where it was interrupted.
     """
-    from vhs.paper.formats import FORMATS
-
     parser.add_argument("--table", required=True, help="a table's name, or all")
     parser.add_argument("--world", choices=("paper", "tiny"), default="paper", help="whose rows (default: %(default)s)")
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="some of its rows alone")
