@@ -171,7 +171,8 @@ def multiples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
 
 def test_a_budget_in_multiples_is_measured_once_and_kept(multiples: Table, tmp_path: Path) -> None:
     row = rows_of(multiples, Asked("tiny"))[0]
-    assert row.unmeasured and row.multiple == 2.75 and "N is measured first" in plan.as_text(plan.plan([row]))
+    planned = plan.as_text([plan.Planned(row, row.missing(), None)])
+    assert row.unmeasured and row.multiple == 2.75 and "its N is measured first: what 2.75 times" in planned
     begun = []
 
     def carry_out(config) -> str:
