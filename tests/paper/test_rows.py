@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from vhs.config.run import load_config
 from vhs.errors import ConfigError
 from vhs.paper import plan
 from vhs.paper.published import COLUMNS, OVER_TAGS, choose, read_tables
-from vhs.paper.rows import WORLDS, Asked, rows_of
+from vhs.paper.rows import WORLDS, Asked, rows_to_run
 
 ROOT = Path(__file__).parents[2]
 TABLES = read_tables()
@@ -47,13 +48,17 @@ def test_a_header_states_command_figures_and_hours(name: str) -> None:
     assert f"GPU hours: {each * 553 * len(config.seeds) / 3.6e6:.2f}, an estimate: 553 prompts x " in text
 
 
-@pytest.mark.parametrize("table", list(TABLES))
-def test_a_row_resolves_or_names_the_training_of_its_weights(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_row_resolves_or_names_the_training_of_its_weights(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    for one in plan.plan(rows_of(TABLES[table], Asked(seeds=1, overrides=("output_path=outputs/none",)))):
+    record = {"tag": "single_object", "include": [{"class": "cat", "count": 1}], "prompt": "a photo of a cat"}
+    (tmp_path / "one.json").write_text(json.dumps([record]))
+    asked = Asked(seeds=1, overrides=(f"output_path={tmp_path}", f"annotation={tmp_path / 'one.json'}"))
+    planned = plan.plan(rows_to_run(list(TABLES.values()), asked))
+    assert len(planned) == len(FILES)
+    for one in planned:
         said = " ".join(plan.weights(one.row))
         if one.blocked is None:
-            assert said.startswith("Weights: published.") and one.prompts == 553, one.row.name
+            assert said.startswith("Weights: published.") and one.prompts == 1, one.row.name
             continue
         assert "no such folder" in one.blocked and not said.startswith("Weights: published."), one.row.name
         for training in re.findall(r"configs/train/\S+\.yaml", said):

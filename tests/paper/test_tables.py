@@ -6,6 +6,7 @@ import csv
 import io
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from vhs.commands import main
 from vhs.errors import RunError
 from vhs.files import read_json, write_json
 from vhs.paper import plan, rows
+from vhs.paper.budgets import candidates
 from vhs.paper.build import build
 from vhs.paper.formats import rendered
 from vhs.paper.published import Published, Table
@@ -153,22 +155,56 @@ def test_missing_runs_are_made_and_a_row_that_cannot_run_keeps_none_waiting(worl
         world("blunt")
         return "done"
 
-    plan.make(lambda: rows_of(SHOWN, Asked()), carry_out, said.append)
+    plan.make(rows_of(SHOWN, Asked()), carry_out, lambda row: 0, said.append)
     assert made == ["sharp", "blunt"] and said == ["sharp cannot run: sharp: no such thing\n  Weights: yours.", "done"]
 
 
-def test_budgets_of_the_tiny_world_are_multiples_of_the_single_candidates_time(tmp_path: Path, monkeypatch) -> None:
+@pytest.fixture
+def multiples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
+    """A table of the tiny world with one row, whose budget is 2.75 times a single candidate's time."""
     monkeypatch.setitem(rows.WORLDS, "tiny", tmp_path)
     keys = {**KEYS, "output_path": str(tmp_path / "out"), "generation_mode": "dev"}
-    (tmp_path / "sharp.yaml").write_text(yaml.safe_dump({**keys, "name": "sharp"}))
-    (tmp_path / f"{rows.SINGLE}.yaml").write_text(yaml.safe_dump({**keys, "name": rows.SINGLE}))
-    table = replace(SHOWN, rows=SHOWN.rows[:1])
-    assert rows_of(table, Asked("tiny"))[0].unmeasured
-    assert [row.name for row in rows.rows_to_run([table], Asked("tiny"))] == [rows.SINGLE, "sharp"]
-    root = make_run(tmp_path / "out" / rows.SINGLE, f"{rows.SINGLE}_seed_1", 6, 4, seed=1)
-    write_json(root / "summary.json", {})
-    row = rows_of(table, Asked("tiny"))[0]
-    assert row.config.budget_ms == pytest.approx(2.75 * 210) and not row.unmeasured  # the made run's stages, in ms
+    for name in ("sharp", rows.SINGLE):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({**keys, "name": name}))
+    return replace(SHOWN, rows=SHOWN.rows[:1])
+
+
+def test_a_budget_in_multiples_is_measured_once_and_kept(multiples: Table, tmp_path: Path) -> None:
+    row = rows_of(multiples, Asked("tiny"))[0]
+    planned = plan.as_text([plan.Planned(row, row.missing(), None)])
+    assert row.unmeasured and row.multiple == 2.75 and "its N is measured first: what 2.75 times" in planned
+    begun = []
+
+    def carry_out(config) -> str:
+        begun.append(config.num_samples)
+        make_run(tmp_path / "out" / "sharp", "sharp_seed_1", 6, config.num_samples, seed=1, done=2)
+        return ""
+
+    plan.make([row], carry_out, lambda row: 3, begun.append)
+    again = rows_of(multiples, Asked("tiny"))[0]
+    assert begun[0] == 3 == again.config.num_samples and not again.unmeasured
+    assert [one.num_samples for one in again.missing()] == [3, 3]
+
+
+def test_the_number_of_candidates_is_what_fits_beside_a_single_one(run_keys, tmp_path: Path, monkeypatch) -> None:
+    """With times of 10 ms for a single candidate and of 4 ms + 6 ms each with the verifier, 2.75 times buy three."""
+    monkeypatch.setitem(rows.WORLDS, "tiny", tmp_path)
+    (tmp_path / "sharp.yaml").write_text(yaml.safe_dump({**run_keys, "name": "sharp"}))
+    alone = {"num_samples": 1, "latent_verifier": False, "name": rows.SINGLE}
+    (tmp_path / f"{rows.SINGLE}.yaml").write_text(yaml.safe_dump({**run_keys, **alone}))
+    calls = []
+
+    def latency(work, device, repeats):
+        calls.append(work())
+        count = calls[-1].num_samples
+        return SimpleNamespace(median=10.0 if calls[-1].score is None else 4.0 + 6.0 * count)
+
+    monkeypatch.setattr("vhs.paper.budgets.latency", latency)
+    monkeypatch.setattr("vhs.measure.budget.latency", latency)
+    asked, said = Asked("tiny"), []
+    row = rows_of(replace(SHOWN, rows=SHOWN.rows[:1]), asked)[0]
+    assert candidates(row, rows.single(asked), said.append) == 3
+    assert said == ["sharp: 2.75 times a single candidate's 10 ms buys 3 candidates (22 ms)"]
 
 
 @pytest.mark.parametrize(

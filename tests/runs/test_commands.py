@@ -55,6 +55,7 @@ def test_a_dry_run_tells_what_would_happen_and_loads_nothing(
 
 def test_a_dry_run_of_a_published_file_says_what_is_not_here_yet(command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("vhs.runs.price.memory", lambda run: "counted in tests/runs/test_price.py")
     published = next(file for file in (ROOT / "configs").glob("config_hidden*"))
     code, out, _ = command("run", "--config", str(published), "--dry-run")
     assert code == 0 and "prompts: 553\ncandidates: 17696 (32 per prompt)\njudged prompts: 0" in out

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vhs.errors import ConfigError
+from vhs.paper import FORMATS
 
 
 def tables(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -21,8 +22,6 @@ def tables(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     Tables are main, layers, losses, llm, table5, table6, table7, figure5 and all. A row is a file of configs/paper (the
     tiny world's: configs/tiny_tables) and runs over several seeds; --run goes on where it was interrupted.
     """
-    from vhs.paper.formats import FORMATS
-
     parser.add_argument("--table", required=True, help="a table's name, or all")
     parser.add_argument("--world", choices=("paper", "tiny"), default="paper", help="whose rows (default: %(default)s)")
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="some of its rows alone")
@@ -43,10 +42,11 @@ def tables(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 def _answer(args: argparse.Namespace) -> None:
     from vhs.files import write_bytes
     from vhs.paper import plan
+    from vhs.paper.budgets import candidates
     from vhs.paper.build import build_all
     from vhs.paper.formats import rendered
     from vhs.paper.published import choose, read_tables
-    from vhs.paper.rows import Asked, rows_of, rows_to_run
+    from vhs.paper.rows import Asked, rows_of, rows_to_run, single
     from vhs.runs import runner
 
     chosen = choose(args.table, args.rows, read_tables())
@@ -54,7 +54,12 @@ def _answer(args: argparse.Namespace) -> None:
     if args.plan:
         return print(plan.as_text(plan.plan(rows_to_run(chosen, asked))))
     if args.run:
-        plan.make(lambda: rows_to_run(chosen, asked), lambda config: runner.run(config, say=_say), _say)
+        plan.make(
+            rows_to_run(chosen, asked),
+            lambda config: runner.run(config, say=_say),
+            lambda row: candidates(row, single(asked), _say),
+            _say,
+        )
     built = build_all([(table, rows_of(table, asked)) for table in chosen], compared=args.world == "paper")
     fmt = args.out.suffix.removeprefix(".") if args.out else "txt"
     text = rendered(built, fmt)

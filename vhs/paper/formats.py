@@ -13,7 +13,6 @@ from vhs.runs.seeds import interval_text, mean_text
 
 HEAD = ("GenEval, %", "N", "budget", *COLUMNS)
 MARK = "*"
-FORMATS = ("txt", "md", "tex", "csv")
 
 
 def rendered(built: Sequence[Built], fmt: str) -> str:

@@ -10,9 +10,9 @@ from vhs.checkpoints.download import readable
 from vhs.checkpoints.sizes import total
 from vhs.checkpoints.source import Source
 from vhs.config.run import RunConfig
-from vhs.errors import RunError, VHSError
+from vhs.errors import VHSError
 from vhs.files import read_json
-from vhs.paper.rows import SINGLE, Row
+from vhs.paper.rows import Row
 from vhs.paths import find
 from vhs.resolve import resolve
 from vhs.runs import price
@@ -100,7 +100,7 @@ def _paragraph(one: Planned) -> str:
     begun = [f"{run.name}: {progress(run)}" for run in one.missing if RunFolder(run).manifest() is not None]
     hours = "" if one.hours is None else f", {one.hours:.2f} GPU hours"
     if one.row.unmeasured:
-        begun.append(f"its N follows from the time of {SINGLE}, which is not run yet")
+        begun.append(f"its N is measured first: what {one.row.multiple:g} times a single candidate's time buys")
     needs = f"{price.downloads(one.sources)}, {readable(one.disk)} of disk{hours}"
     return "\n  ".join([*lines, one.command, needs, *begun])
 
@@ -120,18 +120,20 @@ def weights(row: Row) -> list[str]:
     return comment[start : end + 1]
 
 
-def make(rows: Callable[[], Sequence[Row]], carry_out: Callable[[RunConfig], str], say: Callable[[str], None]) -> None:
+def make(
+    rows: Sequence[Row],
+    carry_out: Callable[[RunConfig], str],
+    measure: Callable[[Row], int],
+    say: Callable[[str], None],
+) -> None:
     """Makes every missing run that can be made and says what each ended in; a row that cannot run keeps none waiting.
 
-    `rows` is asked again after each row, since the tiny world's budgets are measured by the first.
+    `measure` gives the number of candidates of a row that waits for it.
     """
-    tried: set[str] = set()
-    while left := [row for row in rows() if row.name not in tried and row.missing()]:
-        row = left[0]
-        tried.add(row.name)
+    for row in rows:
         try:
-            if row.unmeasured:
-                raise RunError(f"{row.name}: its N follows from the time of {SINGLE}, which could not be run")
-            say(carry_out(row.config))
+            if row.missing():
+                settled = row.with_candidates(measure(row)) if row.unmeasured else row
+                say(carry_out(settled.config))
         except VHSError as error:
             say("\n  ".join([f"{row.name} cannot run: {error}", *weights(row)]))

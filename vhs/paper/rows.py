@@ -12,15 +12,14 @@ from vhs.errors import RunError
 from vhs.paper.published import Published, Table
 from vhs.paths import find
 from vhs.runs import seeds
-from vhs.runs.compare import GENERATION, milliseconds
 from vhs.runs.folder import RunFolder
-from vhs.runs.report.data import read_run
 
 WORLDS = {"paper": Path("configs/paper"), "tiny": Path("configs/tiny_tables")}
 """Where a world's rows are, one YAML file each, under the names of data/paper_results.yaml."""
 SINGLE = "main_200_single"
-"""The row of the single candidate, whose time budgets of the tiny world are multiples of."""
+"""The row of the single candidate, whose time the tiny world's budgets are multiples of."""
 SINGLE_MS = 200
+"""What it takes in the paper."""
 SETTLED = {"device", "dtype"}
 """Keys that run.json has as they were settled on the machine."""
 
@@ -29,8 +28,8 @@ SETTLED = {"device", "dtype"}
 class Row:
     """A row of a table in a world: what the paper has for it, and the configuration whose runs make it.
 
-    `multiple` is its budget in times of a single candidate where that is how it is stated; `changed` are the words of
-    the command line that make `config` of the file.
+    `changed` are the words of the command line that make `config` of the file. `multiple` is its budget in times of a
+    single candidate where that is how it is stated; `unmeasured`: its number of candidates is not known yet.
     """
 
     published: Published
@@ -38,6 +37,7 @@ class Row:
     config: RunConfig
     changed: tuple[str, ...] = ()
     multiple: float | None = None
+    unmeasured: bool = False
 
     @property
     def file(self) -> Path:
@@ -54,14 +54,14 @@ class Row:
         """One per seed."""
         return seeds.runs_of(self.config)
 
+    def with_candidates(self, count: int) -> Row:
+        """The row with so many candidates."""
+        changed = (*self.changed, f"num_samples={count}")
+        return replace(self, config=self.config.changed(num_samples=count), changed=changed, unmeasured=False)
+
     def missing(self) -> list[RunConfig]:
         """The runs that are not finished. Raises RunError where a folder holds another run."""
         return [one for one in self.runs if finished(one) is None]
-
-    @property
-    def unmeasured(self) -> bool:
-        """Its budget is stated in times of a single candidate, which has not run yet."""
-        return self.multiple is not None and self.config.budget_ms is None
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,13 @@ def rows_of(table: Table, asked: Asked) -> list[Row]:
     """The rows of a table that a world has. Raises ConfigError."""
     found = [_row(one, asked) for one in table.rows if find(file_of(one.config, asked.world)).is_file()]
     if asked.world == "tiny":
-        time = single_time(single(asked))
-        return [_within(row, time) for row in found]
-    return [_at_budget(row, row.published.budget_ms) if asked.measured else row for row in found]
+        return [_in_multiples(row) for row in found]
+    return [_at_budget(row) if asked.measured else row for row in found]
 
 
 def rows_to_run(tables: Sequence[Table], asked: Asked) -> list[Row]:
-    """The rows of every table, each once; first the single candidate where a row's budget is measured by it."""
-    rows = [row for table in tables for row in rows_of(table, asked)]
-    first = [single(asked)] if any(row.unmeasured for row in rows) else []
-    return list({row.name: row for row in [*first, *rows]}.values())
+    """The rows of every table, each once."""
+    return list({row.name: row for table in tables for row in rows_of(table, asked)}.values())
 
 
 def single(asked: Asked) -> Row:
@@ -123,29 +120,25 @@ def _chooses(row: Row) -> bool:
     return row.config.latent_verifier and row.published.best_of != 1 and row.published.budget_ms is not None
 
 
-def _at_budget(row: Row, budget: float | None) -> Row:
-    if not _chooses(row) or budget is None:
+def _at_budget(row: Row) -> Row:
+    """The row with the number of candidates that fits its budget here."""
+    if not _chooses(row):
         return row
+    budget = float(row.published.budget_ms)
     changed = (*row.changed, f"budget_ms={budget}")
     return replace(row, config=row.config.changed(budget_ms=budget), changed=changed)
 
 
-def _within(row: Row, time: float | None) -> Row:
-    """The row at its budget in times of the single candidate, which takes `time` milliseconds."""
+def _in_multiples(row: Row) -> Row:
+    """The row with its budget in times of a single candidate, and with the number of candidates that its first seed's
+    run was begun with."""
     if not _chooses(row):
         return row
     multiple = row.published.budget_ms / SINGLE_MS
-    stated = replace(row, multiple=multiple)
-    return _at_budget(stated, None if time is None else round(multiple * time, 1))
-
-
-def single_time(row: Row) -> float | None:
-    """Milliseconds of a single candidate, from the text to the picture: the median over the prompts of its first run;
-    None before that."""
-    folder = finished(row.runs[0])
-    if folder is None:
-        return None
-    return milliseconds({"prompts": read_run(folder).timings}, GENERATION)
+    manifest = RunFolder(row.runs[0]).manifest()
+    if manifest is None:
+        return replace(row, multiple=multiple, unmeasured=True)
+    return replace(row.with_candidates(manifest["config"]["num_samples"]), multiple=multiple)
 
 
 def finished(config: RunConfig) -> Path | None:

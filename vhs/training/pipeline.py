@@ -142,7 +142,7 @@ def _run(
 
 def _module(stage: Stage) -> None:
     command = [sys.executable, "-m", stage.module, *stage.arguments]
-    # a script of a checkout finds the project by the path it puts first, which a child does not inherit
+    # a script of a checkout finds the project by its import path, which a child does not inherit
     found = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(command, check=False, env={**os.environ, "PYTHONPATH": found})
     if done.returncode:
