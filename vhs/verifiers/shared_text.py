@@ -21,10 +21,15 @@ class SharedText:
         self._cache: Any = None
 
     @staticmethod
-    def pays(llm: nn.Module, device: torch.device) -> bool:
-        """Where the cache saves time. A picture behind cached text needs a mask; on a GPU the causal kernel, which
-        takes none, is worth more than the few tokens that are saved."""
-        return device.type == "cpu" and set(llm.config.layer_types) == {"full_attention"}
+    def pays(llm: nn.Module) -> bool:
+        """Where the cache saves time and changes nothing but the last digits: in float32 on a CPU.
+
+        A picture behind cached text needs a mask, and on a GPU the causal kernel, which takes none, is left alone. In
+        bfloat16 another order of work rounds elsewhere than the release did.
+        """
+        weight = llm.get_input_embeddings().weight
+        plain = llm.config._attn_implementation == "sdpa" and set(llm.config.layer_types) == {"full_attention"}
+        return plain and weight.device.type == "cpu" and weight.dtype == torch.float32
 
     def next_token_logits(self, tokens: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
         """`llava.next_token_logits` for one prompt's `ids` and the connector's output (N, T, D), but for rounding."""
