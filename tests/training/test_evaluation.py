@@ -43,6 +43,16 @@ def test_a_verifier_that_knows_is_found_to_know(collected, trained, tmp_path):
     assert sum(found["histogram"]["right"]) == 40 and found["by_tag"]["single_object"]["oracle_of_4"] == 1.0
 
 
+def test_a_choice_has_each_verifiers_own_figures(collected, trained, tmp_path):
+    keys = {"verifier": None, "output": str(tmp_path / "choice.json"), "verifiers": {"hidden_7": str(trained)}}
+    done = run_evaluate(settings(collected, trained, tmp_path, **keys), say=print)
+    found = json.loads((tmp_path / "choice.json").read_text())
+    assert found["chosen"] == found["best"] == "hidden_7" and found["features"][0]["behind"]["mean"] == 0
+    assert "hidden_7 is the cheapest within 1 points of hidden_7" in done.line()
+    alone = run_evaluate(settings(collected, trained, tmp_path), say=print).figures
+    assert found["features"][0]["best_of"] == alone["best_of"]
+
+
 def test_scores_are_the_verifiers_own(collected, trained):
     data = CollectedSet(collected)
     verifier = load_verifier(trained, use_generation_prompt=False)
@@ -123,6 +133,22 @@ def test_captions_are_what_stage_one_learned(config, collected, tmp_path):
         and rows[0]["prompt"] == "a photo of a bench"
         and len(say) == 3
     )
+
+
+@pytest.mark.parametrize("verdict", [True, False])
+def test_labels_of_one_kind_leave_out_what_they_cannot_say(collected, trained, tmp_path, verdict: bool):
+    rows = [json.loads(line) | {"correct": verdict} for line in (collected / "labels.jsonl").read_text().splitlines()]
+    (collected / "one.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run_evaluate(settings(collected, trained, tmp_path, labels="one.jsonl"), say=print)
+    assert done.figures["within_prompt_auc"]["mean"] is None and done.figures["pooled_auc"] is None
+    assert done.figures["right"] == verdict and done.figures["best_of"][0]["verifier"]["mean"] == verdict
+    assert "AUC within a prompt - [-, -] over 0 prompts" in done.line()
+
+
+def test_captions_in_the_plain_form(collected, trained, tmp_path):
+    """A picture alone, without a question: what stage 1 is trained on by default."""
+    keys = settings(collected, trained, tmp_path, task="captions", output=str(tmp_path / "c.jsonl"), limit=2)
+    assert run_evaluate(keys, say=print).count == 2
 
 
 def test_a_verifier_of_something_else_is_refused(collected, trained, tmp_path):

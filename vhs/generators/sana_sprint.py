@@ -37,9 +37,12 @@ DECODED_PIXELS = 4 * 1024 * 1024
 class SanaSprint(MicroBatched):
     """One-step (to eight-step) SANA-Sprint, stopped at a block and finished from there.
 
+    `text` may also be one for each candidate (`TextEmbedding.of_each`): candidates of several prompts in one pass.
     `finish(prefix(noise, text), ...)` and `generate(noise, text)` equal `SanaSprintPipeline(...)` with
     `output_type="latent"` bit for bit in float32 on one device at equal batch sizes.
     """
+
+    mixes_prompts = True
 
     def __init__(self, pipeline: SanaSprintPipeline, info: GeneratorInfo, settings: GeneratorSettings) -> None:
         self.pipeline = pipeline
@@ -104,9 +107,10 @@ class SanaSprint(MicroBatched):
         hidden, latents = [], []
         for piece in self._candidates.over(len(draws)):
             with self._candidates:
-                entering = self._run(draws[piece], text, until=step)
+                part = text.rows(piece)
+                entering = self._run(draws[piece], part, until=step)
                 latents.append(entering)
-                hidden.append(self._stopped(entering, text, step, block))
+                hidden.append(self._stopped(entering, part, step, block))
         rest = draws[:, step + 1 :].to(self.device)
         return Prefix(torch.cat(hidden), torch.cat(latents), text, block, rest if rest.shape[1] else None)
 
@@ -137,9 +141,10 @@ class SanaSprint(MicroBatched):
         finished = []
         for piece in self._candidates.over(len(prefix)):
             with self._candidates:
-                data = self._resumed(prefix, piece, step)
+                text = prefix.text.rows(piece)
+                data = self._resumed(prefix, piece, text, step)
                 left = None if prefix.noise is None else prefix.noise[piece]
-                finished.append(self._remaining(data, left, prefix.text, step + 1) / self._sigma)
+                finished.append(self._remaining(data, left, text, step + 1) / self._sigma)
         return torch.cat(finished)
 
     @torch.no_grad()
@@ -149,8 +154,9 @@ class SanaSprint(MicroBatched):
         finished = []
         for piece in self._candidates.over(len(draws)):
             with self._candidates:
-                data = self._denoise(self._run(draws[piece], text, until=0), text, 0)
-                finished.append(self._remaining(data, draws[piece, 1:].to(self.device), text, 1) / self._sigma)
+                part = text.rows(piece)
+                data = self._denoise(self._run(draws[piece], part, until=0), part, 0)
+                finished.append(self._remaining(data, draws[piece, 1:].to(self.device), part, 1) / self._sigma)
         return torch.cat(finished)
 
     @torch.no_grad()
@@ -214,14 +220,14 @@ class SanaSprint(MicroBatched):
             self._velocity(latents, text, step)
         return captured.output
 
-    def _resumed(self, prefix: Prefix, piece: slice, step: int) -> torch.Tensor:
+    def _resumed(self, prefix: Prefix, piece: slice, text: TextEmbedding, step: int) -> torch.Tensor:
         """The data (N, C, h, w) of the captured step, from the captured state on."""
         latents = prefix.latents[piece]
         if self._halves is not None:
-            call = self._call(latents, prefix.text, step)
+            call = self._call(latents, text, step)
             return self._data(latents, self._halves.after(prefix.hidden[piece], call, prefix.block), step)
         with resumed(self.transformer, prefix.block, prefix.hidden[piece]):
-            return self._denoise(latents, prefix.text, step)
+            return self._denoise(latents, text, step)
 
     def _denoise(self, latents: torch.Tensor, text: TextEmbedding, step: int) -> torch.Tensor:
         """The data (N, C, h, w) float32 that the network sees in `latents` at the start of `step`."""
@@ -249,7 +255,7 @@ class SanaSprint(MicroBatched):
         )[0]
 
     def _call(self, latents: torch.Tensor, text: TextEmbedding, step: int) -> Call:
-        """The transformer's arguments for `latents` at the start of `step`; the text is one row, repeated."""
+        """The transformer's arguments for `latents` at the start of `step`; a shared text is one row, repeated."""
         count, dtype = len(latents), self.transformer.dtype
         seen, s = self._seen(latents, step)
         guidance = torch.full((count,), self._guidance, device=self.device).to(dtype)

@@ -149,7 +149,9 @@ def embed_inputs(
 def _splice(llm: nn.Module, tokens: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
     """(N, T + len(ids) - 1, D): the same text around each of N pictures."""
     place = ids.index(IMAGE_INDEX)
-    text = torch.tensor([*ids[:place], *ids[place + 1 :]], device=tokens.device)
+    text = torch.tensor(
+        [*ids[:place], *ids[place + 1 :]], dtype=torch.long, device=tokens.device
+    )  # none: a picture alone
     embedded = llm.get_input_embeddings()(text).to(tokens.dtype).expand(len(tokens), -1, -1)
     return torch.cat([embedded[:, :place], tokens, embedded[:, place:]], dim=1)
 
@@ -195,9 +197,11 @@ class LlavaVerifier:
         reader: Reader,
         use_generation_prompt: bool = True,
         micro_batch: int | None = None,
+        temperature: float | None = None,
     ):
         self.llm, self.connector, self.tokenizer, self.reader = llm, connector, tokenizer, reader
         self.use_generation_prompt = use_generation_prompt
+        self.temperature = temperature
         self._batches = MicroBatches(micro_batch, "candidates to score")
         self._shared = SharedText(llm) if SharedText.pays(llm) else None
         self._yes, self._no = answer_ids(tokenizer)
@@ -261,7 +265,7 @@ class LlavaVerifier:
             logits = self._shared.next_token_logits(tokens, ids)
         else:
             logits = next_token_logits(self.llm, tokens, ids)
-        return answers(logits, self._yes, self._no)
+        return answers(logits, self._yes, self._no, self.temperature)
 
     def answer_logits(self, ids: Sequence[int] | Sequence[Sequence[int]], features: Any) -> torch.Tensor:
         """`answer_logits` of this verifier's parts, for `features` as the generator gave them."""
