@@ -11,7 +11,7 @@ from vhs.verifiers.conversation import IMAGE_INDEX
 
 
 class SharedText:
-    """Passes through an LLM that share the text before the picture. Nothing is kept between them: weights may change."""
+    """Passes that share the text before the picture; nothing is kept between them, since weights may change."""
 
     def __init__(self, llm: nn.Module) -> None:
         self.llm = llm
