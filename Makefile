@@ -7,7 +7,8 @@ PY := $(VENV)/bin/python
 
 .PHONY: help demo tables test test-all test-mmdet lint mutate install clean
 help:
-	@echo "make demo      the tiny world end to end: best-of-8 in dev, the same in prod, and what the early exit saved"
+	@echo "make demo      the tiny world end to end: best-of-8 in dev, the same in prod, and what the early exit saved;"
+	@echo "               WORLD=pixart: in the second tiny world"
 	@echo "make tables    the paper's tables on the tiny world, into docs/results/tiny.md; goes on where it stopped"
 	@echo "make test      every test that is not marked slow"
 	@echo "make test-all  every test"
@@ -37,11 +38,13 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.run | $(PY)
 
 install: $(VENV)/.dev
 
+WORLD ?= sana
+DEMO := $(if $(filter sana,$(WORLD)),tiny,tiny_$(WORLD))
 demo: $(VENV)/.run
 	@echo "dev: every candidate is finished, decoded and judged, so that the verifier's pick can be held against the others"
 	@echo "prod: the same choice, but only the winner is finished: what the method itself costs"
-	$(PY) inference_scripts/run.py --config configs/tiny.yaml --config configs/tiny_prod.yaml
-	$(PY) inference_scripts/compare.py outputs/tiny outputs/tiny_prod
+	$(PY) inference_scripts/run.py --config configs/$(DEMO).yaml --config configs/$(DEMO)_prod.yaml
+	$(PY) inference_scripts/compare.py outputs/$(DEMO) outputs/$(DEMO)_prod
 
 tables: $(VENV)/.run
 	[ -d outputs/tiny_teacher ] || $(PY) -m vhs.tinyworld.teacher_pipeline

@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from vhs.tinyworld import autoencoder, latent_probe, recipe, teacher, text_encoder
+from vhs.tinyworld import autoencoder, latent_probe, recipe, sana, teacher, text_encoder
 from vhs.tinyworld.drawing import render
 from vhs.tinyworld.scenes import COLORS, SHAPES, sample_scene
+from vhs.tinyworld.worlds import SANA
 
 
 def test_the_targets_are_the_objects_cells():
@@ -47,12 +48,12 @@ def test_it_learns_to_read():
 def test_the_shipped_teacher_and_probe_agree_on_clean_latents(monkeypatch, tmp_path):
     """Both from ckpts/tiny: at low noise block 7 says what the probe says of this latent, and not of another."""
     monkeypatch.setattr(recipe, "WORK", tmp_path)
-    model, probe = teacher.load("cpu"), latent_probe.load("cpu", teacher.CHANNELS)
+    model, probe = teacher.load("cpu"), latent_probe.load("cpu", sana.CHANNELS)
     scenes = [sample_scene(recipe.HELD_OUT_SEEDS + i, "test") for i in range(24)]
     with torch.no_grad():
         encoder = autoencoder.load()
         latents = encoder.encode(recipe.pictures(scenes)).latent * encoder.config.scaling_factor
-        ids, mask = text_encoder.tokenize(text_encoder.tokenizer(), [scene.caption for scene in scenes])
+        ids, mask = text_encoder.tokenize(SANA.tokenizer(), [scene.caption for scene in scenes])
         s = torch.full((24,), 0.1)
         noisy = 0.9 * latents + 0.1 * torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
         _, guess, logits = model.with_early(noisy, s, ids, mask)

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from vhs.generators.diffusers_pipeline import DiffusersPipeline
-from vhs.tinyworld import teacher, teacher_pipeline, text_encoder
+from vhs.tinyworld import sana, teacher, teacher_pipeline, text_encoder
+from vhs.tinyworld.worlds import SANA
 
 SIGMAS = [1.0, 0.75, 0.5, 0.25]
 
@@ -28,8 +29,8 @@ def test_the_pipeline_samples_as_the_teacher_does(tmp_path: Path) -> None:
     [text], noise = generator.encode([prompt]), generator.noise([1, 2])
     latents = generator.generate(noise, text)
 
-    tokens = text_encoder.tokenizer()
-    model = teacher.TextToLatent(len(tokens)).eval()
+    tokens = SANA.tokenizer()
+    model = sana.TextToLatent(len(tokens)).eval()
     model.load_state_dict(teacher.shipped("cpu"))
     ids, mask = text_encoder.tokenize(tokens, [prompt])
     empty = text_encoder.tokenize(tokens, [""])

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from vhs.records import TAGS
-from vhs.tinyworld import latent_probe, teacher, text_encoder
+from vhs.tinyworld import sana, text_encoder
 from vhs.tinyworld.scenes import NUMBERS, all_records
+from vhs.tinyworld.worlds import WORLDS
 
 
 def expected(record):
@@ -33,8 +34,9 @@ def test_the_slots_of_a_caption_are_those_of_its_metadata(tag):
         assert text_encoder.read(record["prompt"]) == expected(record), record["prompt"]
 
 
-def test_places_are_the_tokens_of_the_shapes():
-    tokens = text_encoder.tokenizer()
+@pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
+def test_places_are_the_tokens_of_the_shapes(world):
+    tokens = world.tokenizer()
     texts = [
         "a photo of three crosses",
         "a photo of an orange star and a blue ring",
@@ -58,11 +60,11 @@ def test_right_needs_every_slot_and_both_shapes():
 def test_block_7_alone_predicts_the_sample():
     """The early head sees nothing of later blocks, and its gradient reaches none of them."""
     torch.manual_seed(0)
-    model = teacher.TextToLatent(704)
+    model = sana.TextToLatent(704)
     x, ids = torch.randn(2, 16, 8, 8), torch.randint(5, 600, (2, 16))
     _, guess, logits = model.with_early(x, torch.ones(2), ids, torch.ones(2, 16, dtype=torch.long))
     assert guess.shape == x.shape
-    assert logits.shape == (2, sum(latent_probe.SIZES), 8, 8)
+    assert logits.shape == (2, sum(sana.SIZES), 8, 8)
     (guess.square().mean() + logits.square().mean()).backward()
     reached = [block.attn1.to_q.weight.grad is not None for block in model.transformer.transformer_blocks]
-    assert reached == [index <= teacher.EARLY_BLOCK for index in range(20)]
+    assert reached == [index <= sana.EARLY_BLOCK for index in range(20)]

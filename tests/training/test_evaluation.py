@@ -43,6 +43,16 @@ def test_a_verifier_that_knows_is_found_to_know(collected, trained, tmp_path):
     assert sum(found["histogram"]["right"]) == 40 and found["by_tag"]["single_object"]["oracle_of_4"] == 1.0
 
 
+def test_a_choice_has_each_verifiers_own_figures(collected, trained, tmp_path):
+    keys = {"verifier": None, "output": str(tmp_path / "choice.json"), "verifiers": {"hidden_7": str(trained)}}
+    done = run_evaluate(settings(collected, trained, tmp_path, **keys), say=print)
+    found = json.loads((tmp_path / "choice.json").read_text())
+    assert found["chosen"] == found["best"] == "hidden_7" and found["features"][0]["behind"]["mean"] == 0
+    assert "hidden_7 is the cheapest within 1 points of hidden_7" in done.line()
+    alone = run_evaluate(settings(collected, trained, tmp_path), say=print).figures
+    assert found["features"][0]["best_of"] == alone["best_of"]
+
+
 def test_scores_are_the_verifiers_own(collected, trained):
     data = CollectedSet(collected)
     verifier = load_verifier(trained, use_generation_prompt=False)

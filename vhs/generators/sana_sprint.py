@@ -255,7 +255,7 @@ class SanaSprint(MicroBatched):
         )[0]
 
     def _call(self, latents: torch.Tensor, text: TextEmbedding, step: int) -> Call:
-        """The transformer's arguments for `latents` at the start of `step`; a text that all share is one row, repeated."""
+        """The transformer's arguments for `latents` at the start of `step`; a shared text is one row, repeated."""
         count, dtype = len(latents), self.transformer.dtype
         seen, s = self._seen(latents, step)
         guidance = torch.full((count,), self._guidance, device=self.device).to(dtype)

@@ -31,7 +31,8 @@ from vhs.tinyworld.scenes import (  # fmt: skip
     held_out,
     in_words,
     sample_prompts,
-)
+)  # fmt: skip
+from vhs.tinyworld.worlds import SANA, WORLDS, World
 from vhs.training.commands import run_collect
 from vhs.training.data.captions import with_colors
 from vhs.training.data.labels import line_of, write_rows
@@ -39,25 +40,23 @@ from vhs.training.data.store import CollectedSet
 from vhs.training.data.tasks import CollectConfig
 
 STAGE = "candidates"
-PROMPTS, HELD_OUT_PROMPTS, PER_PROMPT = 5200, 1200, 8
+PER_PROMPT = 8
 OTHER_PROMPTS = 2
-RUN = "configs/tiny.yaml"
-BLOCKS = [1, 5, 7, 9, 19]
-"""Block 7 is the verifier's; the others and the final latent are for the ablations in `configs/tiny_ablations/`."""
+CLIP = str(recipe.CKPTS / "clip_vision")
 
 
-def prompt_file(name: str, prompts: list[dict]) -> str:
+def prompt_file(world: World, name: str, prompts: list[dict]) -> str:
     """Where a set's prompts are written."""
-    folder = recipe.WORK / STAGE
+    folder = recipe.WORK / world.stage(STAGE)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"prompts_{name}.json"
     path.write_text(json.dumps(prompts), encoding="utf-8")
     return str(path)
 
 
-def sets() -> list[str]:
+def sets(world: World = SANA) -> list[str]:
     """The training candidates' parts, in order."""
-    return sorted(str(folder) for folder in (recipe.WORK / STAGE).glob("set_*"))
+    return sorted(str(folder) for folder in (recipe.WORK / world.stage(STAGE)).glob("set_*"))
 
 
 def description(objects: list[tuple[Detection, str]], rng: np.random.Generator) -> str:
@@ -152,6 +151,7 @@ def other_records(scene: Scene, rng: np.random.Generator) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m vhs.tinyworld.candidates")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--world", choices=list(WORLDS), default=SANA.name, help="default: %(default)s")
     parser.add_argument(
         "--part", type=int, default=0, help="this part of the prompts, so that several cores can share them"
     )
@@ -159,25 +159,28 @@ def main() -> None:
     parser.add_argument("--held-out", action="store_true", help="held-out prompts instead, to evaluate on")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    world = WORLDS[args.world]
     if args.held_out:
-        name, seed, prompts = "held_out", 177, sample_prompts(HELD_OUT_PROMPTS, seed=6, split="test")
+        name, seed, prompts = "held_out", 177, sample_prompts(world.held_out_prompts, seed=6, split="test")
     else:
-        share = slice(args.part * PROMPTS // args.parts, (args.part + 1) * PROMPTS // args.parts)
-        prompts = sample_prompts(PROMPTS, seed=5, split="train", tags=tuple(TAG_WEIGHTS))[share]
+        share = slice(args.part * world.prompts // args.parts, (args.part + 1) * world.prompts // args.parts)
+        prompts = sample_prompts(world.prompts, seed=5, split="train", tags=tuple(TAG_WEIGHTS))[share]
         name, seed = f"set_{args.part}", 77 + args.part
-    output = str(recipe.WORK / STAGE / name)
+    stage = world.stage(STAGE)
+    output = str(recipe.WORK / stage / name)
     collect = CollectConfig(
-        run=RUN, annotation=prompt_file(name.removeprefix("set_"), prompts), output=output, candidates=PER_PROMPT,
-        blocks=BLOCKS, latent=True, pictures="png", seed=seed, micro_batch=PER_PROMPT, require_records=True,
+        run=world.run, annotation=prompt_file(world, name.removeprefix("set_"), prompts), output=output,
+        candidates=PER_PROMPT, blocks=list(world.blocks), latent=True, clip=CLIP, pictures="png", seed=seed,
+        micro_batch=PER_PROMPT, require_records=True,
     )  # fmt: skip
     print(run_collect(collect, print).line())
     data = CollectedSet(output)
-    judge_and_describe(data, resolve_judge(load_config(RUN), "cpu").fetched().load())
+    judge_and_describe(data, resolve_judge(load_config(world.run), "cpu").fetched().load())
     correct = [json.loads(line)["correct"] for line in (data.folder / "labels.jsonl").open(encoding="utf-8")]
     by_tag = {}
     for index, value in enumerate(correct):
         by_tag.setdefault(data.prompt(index).metadata["tag"], []).append(value)
-    recipe.log(STAGE, set=name, samples=len(correct), correct=round(float(np.mean(correct)), 4),
+    recipe.log(stage, set=name, samples=len(correct), correct=round(float(np.mean(correct)), 4),
                **{tag: round(float(np.mean(values)), 4) for tag, values in by_tag.items()})  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from vhs.tinyworld import autoencoder, recipe
 from vhs.tinyworld.drawing import covered
+from vhs.tinyworld.sana import SIZES
 from vhs.tinyworld.scenes import COLORS, SHAPES, Scene, sample_scene
 
 STAGE = "latent_reader"
@@ -26,8 +27,6 @@ STAGE = "latent_reader"
 SHIPPED = recipe.CKPTS / "teacher" / "latent_reader.safetensors"
 SCENES, BATCH = 48_000, 256
 HELD_OUT = 2_000
-SIZES = (1 + len(SHAPES), 1 + len(COLORS))
-"""Nothing or one of the shapes; nothing or one of the colours."""
 
 
 def scene_of(index: int) -> Scene:

@@ -33,10 +33,16 @@ HELD_OUT_SEEDS = 1_000_000_000
 """Scene seeds from here on are for measuring only; training stays below."""
 
 
-def arguments(module: str, steps: int, **flags: str) -> argparse.Namespace:
-    """The options every stage takes, and its own flags by their help texts; `device` is one that torch has."""
+def arguments(module: str, steps: int | None, worlds: Iterable[str] = (), **flags: str) -> argparse.Namespace:
+    """The options every stage takes, and its own flags by their help texts; `device` is one that torch has.
+
+    `worlds` are the names that `--world` takes, the default first, of a stage that several have; `steps` is None then
+    unless given.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m vhs.tinyworld.{module}")
     parser.add_argument("--steps", type=int, default=steps, help="optimiser steps in all (default: %(default)s)")
+    if worlds:
+        parser.add_argument("--world", choices=list(worlds), default=next(iter(worlds)), help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: %(default)s)")
     for name, text in flags.items():
@@ -79,8 +85,24 @@ def pictures(scenes: Iterable[Scene]) -> torch.Tensor:
     return torch.from_numpy(arrays).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+@torch.no_grad()
+def orthogonal(matrix: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> torch.Tensor:
+    """The orthogonal factor of a matrix by Newton-Schulz steps, roughly, as torch's Muon finds it, in float32."""
+    a, b, c = coefficients
+    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = wide / wide.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if wide is not matrix else x
+
+
 class Muon(torch.optim.Muon):
-    """torch's Muon (Jordan et al., 2024), which takes matrices only, for 1 x 1 convolutions too: through flat views."""
+    """torch's Muon (Jordan et al., 2024), which takes matrices only, for 1 x 1 convolutions too: through flat views.
+
+    torch's computes in bfloat16; where that is slow it takes longer than the forward and backward passes of a network
+    of these sizes. So there the same update is computed in float32.
+    """
 
     def __init__(self, params: Iterable[nn.Parameter], **options):
         self.originals = list(params)
@@ -89,7 +111,24 @@ class Muon(torch.optim.Muon):
     def step(self, closure=None):
         for view, param in zip(self.param_groups[0]["params"], self.originals, strict=True):
             view.grad = param.grad.flatten(1)  # a view too: Muon updates the originals in place
-        return super().step(closure)
+        if has_bfloat16(self.originals[0].device.type):
+            return super().step(closure)
+        for group in self.param_groups:
+            for view in group["params"]:
+                self._update(view, group)
+        return None
+
+    @torch.no_grad()
+    def _update(self, view: torch.Tensor, group: dict) -> None:
+        """One matrix's step, with Nesterov's momentum and a rate that matches AdamW's (Liu et al., 2025)."""
+        state = self.state[view]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(view)
+        momentum = state["momentum_buffer"].lerp_(view.grad, 1 - group["momentum"])
+        update = view.grad.lerp(momentum, group["momentum"])
+        update = orthogonal(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
+        view.mul_(1 - group["lr"] * group["weight_decay"])
+        view.add_(update, alpha=-group["lr"] * 0.2 * max(view.shape) ** 0.5)
 
 
 def matrices_of(blocks: nn.Module) -> list[nn.Parameter]:

@@ -1,26 +1,33 @@
-"""Stage 8: the one-step student, by regression on the teacher's own noise-to-sample pairs.
+"""Stage 8: the one-step student, by regression on pairs of noise and sample.
 
-The teacher's deterministic sampler (6 Euler steps, classifier-free guidance 4 in the first 4) maps noise z to a sample
-x0; the student starts from the teacher's weights and learns, at s = 1 (t = pi/2), the velocity z - x0. The guidance is
-thereby baked in. The result is written as a `SanaSprintPipeline` folder.
+The first world's pairs are its teacher's: the deterministic sampler (6 Euler steps, classifier-free guidance 4 in the
+first 4) maps noise z to a sample x0; the student starts from the teacher's weights and learns the velocity z - x0 at
+s = 1 (t = pi/2). The guidance is thereby baked in. The second world's pairs are what the first world's student makes of
+the same noise in one step; its student starts from nothing but a text encoder that can read, and takes its step at
+PixArt-alpha-DMD's timestep 400. The result is written as a pipeline folder.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
-from diffusers import SanaSprintPipeline, SCMScheduler
 from safetensors.torch import load_file, save_file
+from torch import nn
 from tqdm import tqdm
 
 from vhs.records import TAGS
 from vhs.tinyworld import autoencoder, latent_probe, recipe, teacher, text_encoder
 from vhs.tinyworld.scenes import TAG_WEIGHTS, records
+from vhs.tinyworld.worlds import SANA, WORLDS, World
 
 STAGE = "student"
-SHARDS, PER_SHARD = 24, 512
+PER_SHARD, SAMPLED = 512, 64
 EULER_STEPS, GUIDED_STEPS, GUIDANCE_SCALE = 6, 4, 4.0
-BATCH = 64
+HELD_OUT = 256
+"""The last pairs, which measure only."""
 LATENT = (16, 8, 8)
 
 
@@ -38,101 +45,131 @@ def noise_of_shard(shard: int) -> torch.Tensor:
     return torch.randn((PER_SHARD, *LATENT), generator=torch.Generator().manual_seed(1_000_003 * (shard + 1)))
 
 
-def make_pairs(device: str, first: int = 0, stride: int = 1) -> None:
-    """The teacher's samples for the shards first, first + stride, ..., one file each; finished shards are kept."""
-    model, tokens = teacher.load(device), text_encoder.tokenizer()
-    empty = text_encoder.tokenize(tokens, [""])
-    fast = torch.compile(model)
-    folder = recipe.WORK / STAGE
+Sampler = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def teachers_sampler(device: str) -> Sampler:
+    """Several guided steps of the first world's teacher."""
+    fast, empty = torch.compile(teacher.load(device)), text_encoder.tokenize(SANA.tokenizer(), [""])
+    steps = {"steps": EULER_STEPS, "guided": GUIDED_STEPS, "scale": GUIDANCE_SCALE}
+    return lambda z, ids, mask: teacher.sample(fast, z, ids, mask, empty, **steps)
+
+
+def students_sampler(device: str) -> Sampler:
+    """The one step of the first world's shipped student."""
+    model = load(SANA).to(device)
+    return lambda z, ids, mask: model.one_step(z, ids, mask)[0]
+
+
+@torch.no_grad()
+def make_pairs(device: str, world: World = SANA) -> None:
+    """The samples that the student learns from, one file a shard; finished shards are kept."""
+    sampler = students_sampler(device) if world.taught else teachers_sampler(device)
+    folder = recipe.WORK / world.stage(STAGE)
     folder.mkdir(parents=True, exist_ok=True)
-    for shard in tqdm(range(first, SHARDS, stride), desc="teacher's samples", mininterval=10):
+    for shard in tqdm(range(world.shards), desc="pairs", mininterval=10):
         path = folder / f"pairs_{shard:03d}.safetensors"
         if path.exists():
             continue
-        ids, mask = (t.to(device) for t in text_encoder.tokenize(tokens, captions_of_shard(shard)))
+        ids, mask = (t.to(device) for t in text_encoder.tokenize(SANA.tokenizer(), captions_of_shard(shard)))
         z, parts = noise_of_shard(shard).to(device), []
-        for part in torch.arange(PER_SHARD).split(BATCH):
+        for part in torch.arange(PER_SHARD).split(SAMPLED):
             with recipe.autocast(device):
-                x0 = teacher.sample(
-                    fast,
-                    z[part],
-                    ids[part],
-                    mask[part],
-                    empty,
-                    steps=EULER_STEPS,
-                    guided=GUIDED_STEPS,
-                    scale=GUIDANCE_SCALE,
-                )
-            parts.append(x0.float())
+                parts.append(sampler(z[part], ids[part], mask[part]).float())
         save_file({"x0": torch.cat(parts).cpu().half()}, path.with_suffix(".partial"))
         path.with_suffix(".partial").replace(path)
 
 
-def read_pairs() -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+def read_pairs(world: World = SANA) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
     """Noise, samples (both (n, 16, 8, 8)) and captions of all shards."""
-    folder = recipe.WORK / STAGE
-    samples = [load_file(folder / f"pairs_{shard:03d}.safetensors")["x0"].float() for shard in range(SHARDS)]
-    texts = [text for shard in range(SHARDS) for text in captions_of_shard(shard)]
-    return torch.cat([noise_of_shard(shard) for shard in range(SHARDS)]), torch.cat(samples), texts
+    folder = recipe.WORK / world.stage(STAGE)
+    shards = range(world.shards)
+    samples = [load_file(folder / f"pairs_{shard:03d}.safetensors")["x0"].float() for shard in shards]
+    texts = [text for shard in shards for text in captions_of_shard(shard)]
+    return torch.cat([noise_of_shard(shard) for shard in shards]), torch.cat(samples), texts
 
 
-def loss(model, probe, z, x0, ids, mask, step: int, device: str) -> torch.Tensor:
-    """Mean squared error of the one-step sample z - v, and how far block 7 was off."""
-    chosen = torch.randint(len(z), (BATCH,), generator=torch.Generator().manual_seed(step))
+def loss(one_step, side, z, x0, ids, mask, batch: int, step: int, device: str) -> torch.Tensor:
+    """Mean squared error of the one-step sample, plus `side` of what a block foretells."""
+    chosen = torch.randint(len(z), (batch,), generator=torch.Generator().manual_seed(step))
     noise, target = z[chosen].to(device), x0[chosen].to(device)
-    ones = torch.ones(BATCH, device=device)
     with recipe.autocast(device):
-        velocity, guess, logits = model(noise, ones, ids[chosen].to(device), mask[chosen].to(device))
-    error = (noise - velocity.float() - target).square().mean()
-    return error + teacher.early_loss(probe, guess, logits, target)
+        found, *early = one_step(noise, ids[chosen].to(device), mask[chosen].to(device))
+    error = (found.float() - target).square().mean()
+    return error + side(*early, target) if side else error
 
 
-def save(model: teacher.TextToLatent) -> None:
+@torch.no_grad()
+def held_out_errors(model: nn.Module, side, z, x0, ids, mask, device: str) -> dict[str, float]:
+    """Of pairs that were not trained on: the sample's mean squared error, and what a block foretells of it."""
+    target = x0.to(device)
+    found, *early = model.one_step(z.to(device), ids.to(device), mask.to(device))
+    figures = {"held_out_mse": (found - target).square().mean()}
+    if side:
+        guess, logits = early
+        probe = latent_probe.load(device, LATENT[0])
+        figures["held_out_early_mse"] = (guess - target).square().mean()
+        figures["held_out_early_reading"] = latent_probe.agreement(logits, latent_probe.read(probe, target))
+    return {name: round(value.item(), 5) for name, value in figures.items()}
+
+
+def save(model: nn.Module, world: World) -> None:
     """Write the pipeline beside the autoencoder, weights in float16."""
-    folder = recipe.CKPTS / "sana_sprint"
-    pipeline = SanaSprintPipeline(
-        tokenizer=text_encoder.tokenizer(), text_encoder=model.text_encoder.half(), vae=autoencoder.load().half(),
-        transformer=model.transformer.half(), scheduler=SCMScheduler(),
-    )  # fmt: skip
-    pipeline.save_pretrained(folder)
+    vae = autoencoder.load(world=world)
+    model.half().pipeline(world.tokenizer(), vae.half()).save_pretrained(world.folder)
+
+
+def load(world: World) -> nn.Module:
+    """The shipped student in float32, without the autoencoder."""
+    model = world.untrained()
+    files = {"text_encoder": "model.safetensors", "transformer": "diffusion_pytorch_model.safetensors"}
+    for part, file in files.items():
+        state = {name: value.float() for name, value in load_file(world.folder / part / file).items()}
+        getattr(model, part).load_state_dict(state, strict=part == "transformer")
+    return model.eval().requires_grad_(False)
+
+
+def table(world: World, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and mask of every caption, (n, 16) each."""
+    distinct = sorted(set(texts))
+    row = {text: i for i, text in enumerate(distinct)}
+    rows = torch.tensor([row[text] for text in texts])
+    ids, mask = text_encoder.tokenize(world.tokenizer(), distinct)
+    return ids[rows], mask[rows]
+
+
+def start(world: World, device: str) -> nn.Module:
+    """What the student is before it trains."""
+    if not world.taught:
+        return teacher.load(device).train()
+    torch.manual_seed(0)
+    model = world.untrained().to(device)
+    model.text_encoder.load_state_dict(text_encoder.load(device, world))
+    return model
 
 
 def main() -> None:
-    args = recipe.arguments(STAGE, steps=1000)
-    make_pairs(args.device)
-    z, x0, texts = read_pairs()
-    tokens = text_encoder.tokenizer()
-    table = {text: i for i, text in enumerate(sorted(set(texts)))}
-    rows = torch.tensor([table[text] for text in texts])
-    ids, mask = (t[rows] for t in text_encoder.tokenize(tokens, list(table)))
-    model = teacher.load(args.device).train()
-    held = slice(len(z) - 256, len(z))  # the last pairs, which `loss_of` leaves out
+    args = recipe.arguments(STAGE, None, WORLDS)
+    world = WORLDS[args.world]
+    stage, steps, batch = world.stage(STAGE), args.steps or world.steps[STAGE], world.batches[STAGE]
+    make_pairs(args.device, world)
+    z, x0, texts = read_pairs(world)
+    ids, mask = table(world, texts)
+    model = start(world, args.device)
+    side = partial(teacher.early_loss, latent_probe.load(args.device, LATENT[0])) if world.foretells else None
+    pairs, held = (tuple(t[part] for t in (z, x0, ids, mask)) for part in (slice(-HELD_OUT), slice(-HELD_OUT, None)))
+    one_step = world.compiled(model.one_step)
 
-    probe = latent_probe.load(args.device, LATENT[0])
-
-    @torch.no_grad()
     def evaluate(step: int) -> dict[str, float]:
-        target, noise = x0[held].to(args.device), z[held].to(args.device)
-        ones = torch.ones(len(noise), device=args.device)
-        velocity, guess, logits = model.with_early(noise, ones, ids[held].to(args.device), mask[held].to(args.device))
-        errors = {"held_out_mse": noise - velocity - target, "held_out_early_mse": guess - target}
-        said = latent_probe.agreement(logits, latent_probe.read(probe, target))
-        return {name: round(error.square().mean().item(), 5) for name, error in errors.items()} | {
-            "held_out_early_reading": round(said.item(), 5)
-        }
-
-    step_model = torch.compile(model.with_early)
-
-    def loss_of(step: int) -> torch.Tensor:
-        return loss(step_model, probe, z[:-256], x0[:-256], ids, mask, step, args.device)
+        return held_out_errors(model, side, *held, args.device)
 
     muon = recipe.matrices_of(model.transformer.transformer_blocks)
     recipe.train(
-        STAGE, model, loss_of, steps=args.steps, peak=8e-4, warmup=50, average=0.998, muon=muon, evaluate=evaluate,
-        evaluate_every=250,
+        stage, model, lambda step: loss(one_step, side, *pairs, batch, step, args.device), steps=steps, peak=world.peak,
+        warmup=50, average=0.998, muon=muon, evaluate=evaluate, evaluate_every=250,
     )  # fmt: skip
-    recipe.log(STAGE, **{f"final_{name}": value for name, value in evaluate(args.steps).items()})
-    save(model.eval().cpu())
+    recipe.log(stage, **{f"final_{name}": value for name, value in evaluate(steps).items()})
+    save(model.eval().cpu(), world)
 
 
 if __name__ == "__main__":

@@ -10,70 +10,18 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-from diffusers import SanaTransformer2DModel
 from safetensors.torch import load_file, save_file
-from torch import nn
 
-from vhs.tinyworld import latent_probe, recipe, text_encoder
+from vhs.tinyworld import latent_probe, recipe, sana, text_encoder
+from vhs.tinyworld.sana import TextToLatent
+from vhs.tinyworld.worlds import SANA
 
 STAGE = "teacher"
 FOLDER = recipe.CKPTS / "teacher"
 """Shipped with the latent probe, so that the student can be distilled again, and the teacher trained on."""
 BATCH = 64
-GUIDANCE = 0.45
-"""The embedded guidance the transformer always sees: the pipeline's default 4.5 times `guidance_embeds_scale`."""
-WIDTH = 96
-CHANNELS = 16
-"""One token per latent pixel. The velocity contains the noise, which a token must carry through every block beside what
-it computes: 16 numbers of its 96. With patches of 2 x 2 it would be 64 of 96, and captions were hardly followed."""
-EARLY_BLOCK, EARLY_WEIGHT = 7, 1.0
-"""The block that the verifier will read, and the weight of its predictions in the loss."""
-
-
-def build_transformer() -> SanaTransformer2DModel:
-    """The untrained transformer: 20 blocks of width 96 on 8 x 8 tokens, 3.1 M parameters."""
-    return SanaTransformer2DModel(
-        in_channels=CHANNELS, out_channels=CHANNELS, sample_size=8, patch_size=1, interpolation_scale=1.0,
-        num_layers=20, num_attention_heads=WIDTH // 16, attention_head_dim=16, num_cross_attention_heads=4,
-        cross_attention_head_dim=WIDTH // 4, cross_attention_dim=WIDTH, caption_channels=text_encoder.WIDTH,
-        qk_norm="rms_norm_across_heads", guidance_embeds=True, guidance_embeds_scale=0.1,
-    )  # fmt: skip
-
-
-class TextToLatent(nn.Module):
-    """Text encoder and transformer as one module: token ids in, flow velocity out.
-
-    While it trains, a linear head on block 7 predicts the sample (deep supervision: Lee et al., 2015) and what the
-    latent probe will say of it. In a network this small nothing else makes the early blocks decide what the picture
-    will show. The pipeline has no such head.
-    """
-
-    def __init__(self, vocabulary: int):
-        super().__init__()
-        self.text_encoder = text_encoder.build(vocabulary)
-        self.transformer = build_transformer()
-        self.early = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, CHANNELS + sum(latent_probe.SIZES)))
-        self.early_state: torch.Tensor | None = None
-        self.transformer.transformer_blocks[EARLY_BLOCK].register_forward_hook(self._keep)
-
-    def _keep(self, block: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-        self.early_state = output
-
-    def forward(self, x: torch.Tensor, s: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """x (B, 16, 8, 8), s (B,), ids and mask (B, T) -> velocity (B, 16, 8, 8)."""
-        return self.with_early(x, s, ids, mask)[0]
-
-    def with_early(
-        self, x: torch.Tensor, s: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The velocity, and what block 7 predicts: the sample (both (B, 16, 8, 8)), and the probe's logits on it."""
-        text = self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        guidance = torch.full_like(s, GUIDANCE)
-        velocity = self.transformer(
-            x, encoder_hidden_states=text, encoder_attention_mask=mask, timestep=s, guidance=guidance, return_dict=False
-        )[0]
-        early = self.early(self.early_state).transpose(1, 2).unflatten(2, x.shape[2:])
-        return velocity, early[:, :CHANNELS], early[:, CHANNELS:]
+EARLY_WEIGHT = 1.0
+"""The weight of block 7's predictions in the loss."""
 
 
 def early_loss(probe, guess: torch.Tensor, logits: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
@@ -124,8 +72,8 @@ def sample(model, z: torch.Tensor, ids, mask, empty, *, steps: int, guided: int,
 def main() -> None:
     args = recipe.arguments(STAGE, steps=3_000, shipped="start from ckpts/tiny/teacher, not from nothing")
     torch.manual_seed(0)
-    tokens = text_encoder.tokenizer()
-    model = TextToLatent(len(tokens)).to(args.device)
+    tokens = SANA.tokenizer()
+    model = SANA.untrained().to(args.device)
     if args.shipped:
         model.load_state_dict(shipped(args.device))
     else:
@@ -136,7 +84,7 @@ def main() -> None:
     rows = torch.tensor([table[text] for text in texts])
     ids, mask = (t[rows] for t in text_encoder.tokenize(tokens, distinct))
     empty = text_encoder.tokenize(tokens, [""])
-    step_model, probe = torch.compile(model.with_early), latent_probe.load(args.device, CHANNELS)
+    step_model, probe = torch.compile(model.with_early), latent_probe.load(args.device, sana.CHANNELS)
 
     def loss_of(step: int) -> torch.Tensor:
         return flow_loss(step_model, probe, latents, ids, mask, empty, step, args.device)
@@ -155,7 +103,7 @@ def shipped(device: str) -> dict[str, torch.Tensor]:
 
 def load(device: str) -> TextToLatent:
     """The trained teacher (averaged weights), from the work folder, or the shipped one."""
-    model, path = TextToLatent(len(text_encoder.tokenizer())).to(device), recipe.WORK / STAGE / "model.pt"
+    model, path = SANA.untrained().to(device), recipe.WORK / STAGE / "model.pt"
     model.load_state_dict(
         torch.load(path, weights_only=True, map_location=device) if path.exists() else shipped(device)
     )

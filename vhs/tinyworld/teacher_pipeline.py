@@ -15,7 +15,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler, SanaPipeline, SanaTransfo
 
 from vhs.generators.loading import load_pipeline
 from vhs.paths import PROJECT
-from vhs.tinyworld import recipe, teacher
+from vhs.tinyworld import recipe, sana, teacher
+from vhs.tinyworld.worlds import SANA
 
 FOLDER = PROJECT / "outputs" / "tiny_teacher"
 EMBEDDED = "time_embed."
@@ -24,7 +25,7 @@ ALONE = "time_embed.emb."
 
 def build() -> SanaPipeline:
     """The pipeline, in float32. Time in the network is s in (0, 1), the scheduler's is 1000 s."""
-    model = teacher.TextToLatent(len(teacher.text_encoder.tokenizer()))
+    model = SANA.untrained()
     model.load_state_dict(teacher.shipped("cpu"))
     student = load_pipeline(recipe.CKPTS / "sana_sprint")
     return SanaPipeline(
@@ -43,7 +44,7 @@ def without_embedded_guidance(transformer: SanaTransformer2DModel) -> SanaTransf
     config.pop("_use_default_values", None)  # names the values that diffusers would set back
     plain = SanaTransformer2DModel.from_config(config).eval()
     embed = transformer.time_embed
-    guidance = embed.guidance_condition_proj(torch.tensor([teacher.GUIDANCE]))
+    guidance = embed.guidance_condition_proj(torch.tensor([sana.GUIDANCE]))
     state = dict(transformer.state_dict())
     for layer in ("linear_1", "linear_2"):
         for kind in ("weight", "bias"):

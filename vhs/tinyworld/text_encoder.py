@@ -1,8 +1,8 @@
 """Stage 3: the text encoder learns to read captions, before it is trained on with the teacher.
 
-SANA's Gemma-2 comes pretrained. A tiny one that is trained through the teacher alone hardly binds a colour to its shape
-(docs/LOG.md). So it first learns to predict, at a caption's last token, what the caption asks for, and, at the token of
-a shape, which colour or number that shape has. The linear heads are discarded.
+SANA's Gemma-2 and PixArt's T5 come pretrained. A tiny one that is trained through the teacher alone hardly binds a
+colour to its shape (docs/LOG.md). So it first learns to predict, at a caption's last token, what the caption asks for,
+and, at the token of a shape, which colour or number that shape has. The linear heads are discarded.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ import re
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import Gemma2Config, Gemma2Model, GemmaTokenizer
+from transformers import PreTrainedTokenizerBase
 
 from vhs.records import TAGS
 from vhs.tinyworld import recipe
 from vhs.tinyworld.scenes import COLORS, NUMBERS, RELATIONS, SHAPES, TAG_WEIGHTS, records
-from vhs.tinyworld.tokenizers import captions, gemma_tokenizer
+from vhs.tinyworld.worlds import SANA, WORLDS, World
 
 STAGE = "text_encoder"
-WIDTH = 64
 TOKENS = 16
 BATCH = 256
 ATTRIBUTES = ("none", *COLORS, *NUMBERS.values())
@@ -33,22 +32,7 @@ SIZES = [len(values) for values in SLOTS.values()]
 WORD = re.compile(rf"({'|'.join(SHAPES)})(es|s)?$")
 
 
-def build(vocabulary: int) -> Gemma2Model:
-    """The untrained text encoder: two Gemma-2 layers of width 64."""
-    config = Gemma2Config(
-        vocab_size=vocabulary, hidden_size=WIDTH, intermediate_size=160, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=16, query_pre_attn_scalar=16, pad_token_id=0, bos_token_id=2, eos_token_id=1,
-        attn_logit_softcapping=None, max_position_embeddings=8192,
-    )  # fmt: skip
-    return Gemma2Model(config)
-
-
-def tokenizer() -> GemmaTokenizer:
-    """The tokenizer every stage shares; the empty caption is a lone <bos>."""
-    return gemma_tokenizer(captions())
-
-
-def tokenize(tokens: GemmaTokenizer, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+def tokenize(tokens: PreTrainedTokenizerBase, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and mask, (B, 16) each, padded on the right as the pipeline does."""
     tokens.padding_side = "right"
     out = tokens(texts, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt")
@@ -76,11 +60,12 @@ def targets(caption: str) -> list[int]:
 class SlotPredictor(nn.Module):
     """The text encoder with its two heads: what the whole caption says, and what a shape has."""
 
-    def __init__(self, vocabulary: int):
+    def __init__(self, text_encoder: nn.Module):
         super().__init__()
-        self.text_encoder = build(vocabulary)
-        self.whole = nn.Linear(WIDTH, sum(SIZES))
-        self.own = nn.Linear(WIDTH, len(ATTRIBUTES))
+        self.text_encoder = text_encoder
+        width = text_encoder.get_input_embeddings().embedding_dim
+        self.whole = nn.Linear(width, sum(SIZES))
+        self.own = nn.Linear(width, len(ATTRIBUTES))
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor, shapes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and mask (B, 16), places of both shapes (B, 2) -> (B, sum of sizes), (B, 2, attributes)."""
@@ -89,7 +74,7 @@ class SlotPredictor(nn.Module):
         return self.whole(states[rows, mask.sum(1) - 1]), self.own(states[rows[:, None], shapes])
 
 
-def shape_places(tokens: GemmaTokenizer, ids: torch.Tensor) -> torch.Tensor:
+def shape_places(tokens: PreTrainedTokenizerBase, ids: torch.Tensor) -> torch.Tensor:
     """(B, 2): the tokens of the first and the last shape, the same one where a caption has a single shape."""
     is_shape = [bool(WORD.match(token.removeprefix("▁"))) for token in tokens.convert_ids_to_tokens(range(len(tokens)))]
     places = torch.tensor(is_shape)[ids].long()
@@ -108,17 +93,19 @@ def own_truth(truth: torch.Tensor) -> torch.Tensor:
     return torch.stack([truth[:, 1], torch.where(alone, truth[:, 1], truth[:, 4])], 1)
 
 
-def table(tokens: GemmaTokenizer, texts: list[str]) -> tuple[torch.Tensor, ...]:
+def table(tokens: PreTrainedTokenizerBase, texts: list[str]) -> tuple[torch.Tensor, ...]:
     """Ids, mask, shape places and slot values of captions."""
     ids, mask = tokenize(tokens, texts)
     return ids, mask, shape_places(tokens, ids), torch.tensor([targets(text) for text in texts])
 
 
 def main() -> None:
-    args = recipe.arguments(STAGE, steps=600)
+    args = recipe.arguments(STAGE, 600, WORLDS)
+    world = WORLDS[args.world]
+    stage = world.stage(STAGE)
     torch.manual_seed(0)
-    tokens = tokenizer()
-    model = SlotPredictor(len(tokens)).to(args.device)
+    tokens = world.tokenizer()
+    model = SlotPredictor(world.text_encoder(len(tokens))).to(args.device)
     by_tag = {tag: [record["prompt"] for record in records(tag, "train")] for tag in TAGS}
     ids, mask, places, truth = (
         t.to(args.device) for t in table(tokens, [text for tag in TAGS for text in by_tag[tag]])
@@ -138,13 +125,13 @@ def main() -> None:
     def evaluate(step: int) -> dict[str, float]:
         return {"held_out_right": round(right(*model(*held_table[:3]), held_table[3]).float().mean().item(), 4)}
 
-    recipe.train(STAGE, model, loss_of, steps=args.steps, peak=2e-3, warmup=100, evaluate=evaluate, evaluate_every=250)
-    torch.save(model.text_encoder.state_dict(), recipe.WORK / STAGE / "model.pt")
+    recipe.train(stage, model, loss_of, steps=args.steps, peak=2e-3, warmup=100, evaluate=evaluate, evaluate_every=250)
+    torch.save(model.text_encoder.state_dict(), recipe.WORK / stage / "model.pt")
 
 
-def load(device: str) -> dict[str, torch.Tensor]:
+def load(device: str, world: World = SANA) -> dict[str, torch.Tensor]:
     """The pretrained text encoder's state, from the work folder."""
-    return torch.load(recipe.WORK / STAGE / "model.pt", weights_only=True, map_location=device)
+    return torch.load(recipe.WORK / world.stage(STAGE) / "model.pt", weights_only=True, map_location=device)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors, trainers
 from tokenizers.models import BPE
-from transformers import GemmaTokenizer, Qwen2Tokenizer
+from transformers import GemmaTokenizer, Qwen2Tokenizer, T5Tokenizer
 
 from vhs.records import TAGS
 from vhs.tinyworld.scenes import all_records
@@ -38,6 +38,16 @@ def gemma_tokenizer(texts: Iterable[str]) -> GemmaTokenizer:
         single="<bos> $A", pair="<bos> $A <bos> $B", special_tokens=[begin]
     )
     return tokenizer
+
+
+def t5_tokenizer(texts: Iterable[str]) -> T5Tokenizer:
+    """A T5 tokenizer (unigrams) that has every word of `texts` as one token, and letters for anything else."""
+    words = sorted({word for text in texts for word in text.split()})
+    letters = ["▁", *(chr(code) for code in range(33, 127))]
+    specials = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    vocabulary = specials + [(f"▁{word}", -5.0) for word in words] + [(letter, -20.0) for letter in letters]
+    known = dict(vocabulary)  # a word of one letter is the letter with a space before it: both stay
+    return T5Tokenizer(vocab=list(known.items()), extra_ids=0, model_max_length=512)
 
 
 CHAT_TEMPLATE = (

@@ -1,7 +1,11 @@
-"""Stage 10: block 7's statistics, then the verifier in two stages: connector alignment, then connector and LLM.
+"""Stage 10: the verifiers, each in two stages: connector alignment, then connector and LLM.
 
-The configurations are `configs/tiny_ablations/shipped_align.yaml` and `configs/tiny_ablations/shipped.yaml`; the result
-is copied to `ckpts/tiny/verifier_hidden_7`. Each stage goes on from its last saved state.
+    python -m vhs.tinyworld.verifier                        # the first world's, of block 7
+    python -m vhs.tinyworld.verifier --reads clip           # of CLIP features of the picture; `latent`: of the latent
+    python -m vhs.tinyworld.verifier --world pixart --reads hidden_5
+
+The configurations are `configs/tiny_ablations/shipped_align.yaml` and `configs/tiny_ablations/shipped.yaml`, under
+further `key=value`; the result is copied to `ckpts/tiny/`. Each stage goes on from its last saved state.
 """
 
 from __future__ import annotations
@@ -14,30 +18,52 @@ import torch
 
 from vhs.config.yamlfile import load
 from vhs.tinyworld import candidates, recipe
+from vhs.tinyworld.worlds import SANA, WORLDS, World
 from vhs.training.commands import run_normalize, run_train
 from vhs.training.config import TrainConfig
+from vhs.training.data.normalization import statistics_paths
 from vhs.training.data.tasks import NormalizeConfig
 
 STAGE = "verifier"
 
 
+def changes(world: World, feature: str) -> list[str]:
+    """What differs from the two configurations, which are the first world's for block 7."""
+    mean = variance = "null"
+    if feature.startswith("hidden_"):
+        mean, variance = map(str, statistics_paths(world.statistics, feature))
+    keys = [
+        f"data={candidates.sets(world)}", f"output_path={recipe.WORK / world.stage(STAGE)}", f"feature={feature}",
+        f"normalization_mean_path={mean}", f"normalization_variance_path={variance}", "cont=true", "eval_every=400",
+        "save_every=400",
+    ]  # fmt: skip
+    if feature == "clip":
+        keys.append(f"vision_tower={candidates.CLIP}")
+    return keys + ([] if recipe.has_bfloat16("cpu") else ["precision=float32"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m vhs.tinyworld.verifier")
     parser.add_argument("--threads", type=int, default=1)
-    torch.set_num_threads(parser.parse_args().threads)
-    data = f"data={candidates.sets()}"
-    statistics = NormalizeConfig(data=candidates.sets(), output=str(recipe.CKPTS / "normalization"))
-    print(run_normalize(statistics, print).line())
-    folder = f"output_path={recipe.WORK / STAGE}"
+    parser.add_argument("--world", choices=list(WORLDS), default=SANA.name, help="default: %(default)s")
+    parser.add_argument("--reads", help="hidden_<block>, latent or clip (default: the world's block)")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="further keys of both trainings")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    world = WORLDS[args.world]
+    feature = args.reads or f"hidden_{world.block}"
+    if feature.startswith("hidden_"):
+        data = candidates.sets(world)
+        statistics = NormalizeConfig(data=data, output=str(world.statistics), feature=feature)
+        print(run_normalize(statistics, print).line())
     init = None
     for stage in ("shipped_align", "shipped"):
-        overrides = [data, folder, "cont=true", "eval_every=400", "save_every=400"] + ([f"init={init}"] if init else [])
-        overrides += [] if recipe.has_bfloat16("cpu") else ["precision=float32"]
-        config = load(TrainConfig, Path("configs/tiny_ablations") / f"{stage}.yaml", overrides)
-        result = run_train(config, print)
+        keys = [f"name={feature}_{stage}", *changes(world, feature), *args.overrides]
+        keys += [f"init={init}"] if init else []
+        result = run_train(load(TrainConfig, Path("configs/tiny_ablations") / f"{stage}.yaml", keys), print)
         print(result.line())
         init = result.checkpoint
-    shutil.copytree(init, recipe.CKPTS / "verifier_hidden_7", dirs_exist_ok=True)
+    shutil.copytree(init, world.verifier(feature), dirs_exist_ok=True)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ from typing import Any
 
 import yaml
 
-from vhs.bootstrap import Interval, bootstrap
+from vhs.bootstrap import Interval
 from vhs.config.yamlfile import load, nearest
 from vhs.errors import ConfigError
 from vhs.files import read_json
+from vhs.training import choice
 from vhs.training.commands import run_evaluate, run_train
 from vhs.training.config import EvaluateConfig, TrainConfig
 
@@ -167,8 +168,7 @@ def difference(found: dict[str, Any], reference: dict[str, Any]) -> Interval:
     ours, theirs = (result["per_prompt"] for result in (found, reference))
     if [row["prompt"] for row in ours] != [row["prompt"] for row in theirs]:
         raise ConfigError(f"{found['config']['output']}: other prompts than {reference['config']['output']}'s")
-    values = [a["best"] - b["best"] for a, b in zip(ours, theirs, strict=True)]
-    return bootstrap(values, [row["prompt"] for row in ours])
+    return choice.difference(found, reference)
 
 
 def table(rows: Iterable[Ablation]) -> str:

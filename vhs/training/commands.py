@@ -259,11 +259,25 @@ class Captions:
         return f"{self.count} captions: {self.path}"
 
 
-def run_evaluate(config: EvaluateConfig, say: Say) -> Evaluation | Captions:
-    """Figures on a verifier's scores, or its captions, into a file."""
+@dataclass(frozen=True)
+class Choice:
+    """Several features' figures and the chosen one, as they are in the configured file."""
+
+    choice: dict[str, Any]
+
+    def line(self) -> str:
+        from vhs.training.choice import table
+
+        return table(self.choice)
+
+
+def run_evaluate(config: EvaluateConfig, say: Say) -> Evaluation | Captions | Choice:
+    """Figures on a verifier's scores, or its captions, or a choice among several features, into a file."""
     from vhs.training.data.store import CollectedSet
     from vhs.training.made import Made, say_done, sets_hashes, statistics_hashes
 
+    if config.verifiers:
+        return _choose(config, say)
     sets = [CollectedSet(folder) for folder in config.data]
     for data in sets:
         data.require(config.feature)
@@ -279,6 +293,28 @@ def run_evaluate(config: EvaluateConfig, say: Say) -> Evaluation | Captions:
         else:
             evaluate(config, sets, made, say)
         return _evaluated(config, made.files[0])
+
+
+def _choose(config: EvaluateConfig, say: Say) -> Choice:
+    """Every feature's verifier evaluated into a file of its own beside the configured one, then the choice."""
+    from vhs.checkpoints.hashes import file_hash
+    from vhs.files import as_json
+    from vhs.training.choice import choose
+    from vhs.training.data.store import CollectedSet
+    from vhs.training.made import Made
+
+    for data in map(CollectedSet, config.data):
+        for feature in config.verifiers:
+            data.require(feature)
+    each = config.each()
+    found = {feature: run_evaluate(one, say).figures for feature, one in each.items()}
+    choice = choose(found, config.margin, config.resamples, config.seed)
+    reads = {feature: file_hash(expanded(one.output)) for feature, one in each.items()}
+    made = Made.of(config, [expanded(config.output)], reads)
+    with made.lock():
+        if not made.done():
+            made.write({made.files[0]: as_json({"config": config.model_dump(mode="json"), **choice})})
+    return Choice(choice)
 
 
 def _verifier_hash(config: EvaluateConfig) -> str:

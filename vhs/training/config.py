@@ -205,8 +205,15 @@ class EvaluateConfig(DeviceKey):
 
     task: Literal["verdicts", "captions"] = "verdicts"
     """`verdicts`: how good its scores are. `captions`: what it says about a picture after stage 1 (paper, Figure 7)."""
-    verifier: str = Field(min_length=1)
+    verifier: str | None = Field(None, min_length=1)
     """Verifier to evaluate: folder or Hub id."""
+    verifiers: dict[Feature, str] = {}
+    """Instead of `verifier` and `feature`: several collected features and the verifier of each. All are evaluated on
+    the same candidates, and the cheapest feature within `margin` of the best is chosen."""
+    margin: Number = Field(0.01, ge=0, le=1)
+    """With `verifiers`: how far best-of-N may be behind the best one's, as a rate: 0.01 is one point."""
+    statistics: str | None = None
+    """With `verifiers`: folder with the statistics of every hidden state, as normalize.py writes them."""
     data: list[str] = Field(min_length=1)
     """Collected sets with labels."""
     output: str = Field(min_length=1)
@@ -248,6 +255,12 @@ class EvaluateConfig(DeviceKey):
 
     @model_validator(mode="after")
     def _combinations(self) -> EvaluateConfig:
+        if (self.verifier is None) == (not self.verifiers):
+            raise combination_error("verifier", "give `verifier`, or `verifiers` to choose among several features")
+        if self.verifiers and self.task != "verdicts":
+            raise combination_error("verifiers", "task: captions takes one `verifier`")
+        if self.verifiers and self.normalization_mean_path:
+            raise combination_error("normalization_mean_path", "with `verifiers` give their folder: `statistics`")
         if (self.normalization_mean_path is None) != (self.normalization_variance_path is None):
             raise combination_error(
                 "normalization_mean_path", "mean and variance belong together; give both or neither"
@@ -255,3 +268,18 @@ class EvaluateConfig(DeviceKey):
         if self.question is not None and self.question.count("<image>") != 1:
             raise combination_error("question", "one <image> is needed in it, where the picture goes")
         return self
+
+    def each(self) -> dict[str, EvaluateConfig]:
+        """A configuration per feature of `verifiers`, of its verifier alone: for `a.json` into `a.<feature>.json`."""
+        from vhs.training.data.normalization import statistics_paths
+
+        out = {}
+        for feature, verifier in self.verifiers.items():
+            output = Path(self.output)
+            keys = {"verifiers": {}, "verifier": verifier, "feature": feature, "statistics": None}
+            keys["output"] = str(output.with_name(f"{output.stem}.{feature}{output.suffix}"))
+            if self.statistics and feature.startswith("hidden_"):
+                mean, variance = statistics_paths(self.statistics, feature)
+                keys |= {"normalization_mean_path": str(mean), "normalization_variance_path": str(variance)}
+            out[feature] = self.model_copy(update=keys)
+        return out
