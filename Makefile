@@ -5,14 +5,16 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 VENV ?= .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test test-all test-mmdet lint install clean
+.PHONY: help demo tables test test-all test-mmdet lint mutate install clean
 help:
 	@echo "make demo      the tiny world end to end: best-of-8 in dev, the same in prod, and what the early exit saved;"
-	@echo "               WORLD=pixart: in the second tiny world"
+	@echo "               WORLD=pixart: in the second one, once its recipe has run"
+	@echo "make tables    the paper's tables on the tiny world, into docs/results/tiny.md; goes on where it stopped"
 	@echo "make test      every test that is not marked slow"
 	@echo "make test-all  every test"
 	@echo "make test-mmdet  our detector against mmdet 3.3 itself, in .venv-mmdet (5 GB, two minutes to install)"
 	@echo "make lint      ruff over the whole tree: format and rules"
+	@echo "make mutate    mutants of ten modules against their tests, and the share that was killed (hours on two cores)"
 	@echo "make install   .venv with requirements-dev.txt"
 	@echo "make clean     remove the runs in outputs/ and what a build leaves; keep what was trained or collected"
 
@@ -44,6 +46,10 @@ demo: $(VENV)/.run
 	$(PY) inference_scripts/run.py --config configs/$(DEMO).yaml --config configs/$(DEMO)_prod.yaml
 	$(PY) inference_scripts/compare.py outputs/$(DEMO) outputs/$(DEMO)_prod
 
+tables: $(VENV)/.run
+	[ -d outputs/tiny_teacher ] || $(PY) -m vhs.tinyworld.teacher_pipeline
+	$(PY) inference_scripts/tables.py --table all --world tiny --run --out docs/results/tiny.md
+
 # One test process per core with one thread each: two threads that share two cores with other processes wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
 
@@ -56,6 +62,13 @@ test-all: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
+
+# mutmut works on a copy, in mutants/; what it has done stays, so the same command goes on. MUTANTS="vhs.select*" picks.
+MUTANTS ?=
+mutate: $(VENV)/.dev requirements-mutate.txt
+	@$(PIP) -r requirements-mutate.txt
+	OMP_NUM_THREADS=1 $(PY) -m mutmut run $(MUTANTS)
+	$(PY) tests/mutants.py
 
 # mmdet 3.3 and today's torch share no wheels of mmcv: mmcv-lite and --no-deps, see requirements-mmdet.txt.
 # It wants numpy 1, which Python 3.13 has no wheels of.

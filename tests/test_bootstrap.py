@@ -36,3 +36,16 @@ def test_intervals_keep_every_digit_of_earlier_versions():
 
 def test_no_values_have_no_mean():
     assert bootstrap([]).count == 0 and np.isnan(bootstrap([]).mean)
+
+
+def test_a_crossed_bootstrap_covers_prompts_and_seeds() -> None:
+    """Values that differ between seeds alone: an interval over prompts has no width, one over both has."""
+    from vhs.bootstrap import bootstrap, bootstrap_crossed
+
+    prompts, seeds = [p for p in range(50) for _ in range(4)], list(range(4)) * 50
+    values = [float(seed) for seed in seeds]
+    over_prompts, both = bootstrap(values, prompts), bootstrap_crossed(values, prompts, seeds)
+    assert over_prompts.low == over_prompts.high == 1.5
+    assert both.mean == 1.5 and both.low <= 0.75 and both.high >= 2.25
+    one = [value for value, seed in zip(values, seeds, strict=True) if not seed]
+    assert bootstrap_crossed(one, range(50), [0] * 50) == bootstrap(one, range(50))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from vhs.errors import ImageError
-from vhs.pictures import open_picture, to_rgb
+from vhs.pictures import decode, open_picture, to_rgb
 
 
 def gradient(dtype=np.uint8, scale=1):
@@ -30,6 +30,8 @@ def test_grey_alpha_palette_and_16_bit_become_rgb(tmp_path):
         image.save(tmp_path / name)
         opened = open_picture(tmp_path / name)
         assert opened.mode == "RGB" and np.array_equal(np.asarray(opened), rgb), name
+        # a run judges what it reads from imgs_path as bytes, geneval.py the file: both must see the same picture
+        assert decode((tmp_path / name).read_bytes(), name).tobytes() == opened.tobytes(), name
 
 
 def test_exif_rotation_is_applied(tmp_path):

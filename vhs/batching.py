@@ -68,6 +68,9 @@ class MicroBatches:
 class MicroBatched:
     """A generator's two loops over candidates: through the network, and through the decoder."""
 
+    mixes_prompts = False
+    """It takes candidates of several prompts in one pass."""
+
     def __init__(self, micro_batch: int | None) -> None:
         self._candidates = MicroBatches(micro_batch, "candidates")
         self._pictures = MicroBatches(micro_batch, "pictures to decode")

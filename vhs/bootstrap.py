@@ -45,3 +45,29 @@ def bootstrap(
     # _TAIL is 0.025 and a rounding error: published figures were computed with it and keep their last digit
     low, high = percentile_interval((draws @ sums) / (draws @ counts), low=_TAIL)
     return Interval(float(values.mean()), low, high, len(values))
+
+
+def bootstrap_crossed(
+    values: Sequence[float],
+    clusters: Sequence,
+    seeds: Sequence,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """As `bootstrap`, resampling clusters (prompts) and, independently, seeds: where every prompt was drawn under the
+    same few seeds. One seed leaves the interval over clusters."""
+    values = np.asarray(values, dtype=np.float64)
+    if not len(values) or len(set(seeds)) < 2:
+        return bootstrap(values, clusters, resamples, seed)
+    _, row = np.unique([str(cluster) for cluster in clusters], return_inverse=True)
+    _, column = np.unique([str(one) for one in seeds], return_inverse=True)
+    shape = row.max() + 1, column.max() + 1
+    sums, counts = np.zeros(shape), np.zeros(shape)
+    np.add.at(sums, (row, column), values)
+    np.add.at(counts, (row, column), 1)
+    rng = np.random.default_rng(seed)
+    rows, columns = (rng.multinomial(size, np.full(size, 1 / size), size=resamples) for size in shape)
+    weights = np.einsum("ra,ab,rb->r", rows, counts, columns)
+    drawn = np.einsum("ra,ab,rb->r", rows, sums, columns)
+    low, high = percentile_interval(drawn[weights > 0] / weights[weights > 0])
+    return Interval(float(values.mean()), low, high, len(values))

@@ -32,3 +32,10 @@ class RunError(VHSError):
 def first_line(error: BaseException) -> str:
     """The first line of an exception's text that says something, or else its type."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def is_memory(error: BaseException) -> bool:
+    """What was asked for does not fit the machine: Python's own error, a device's (torch.OutOfMemoryError), or that of
+    torch on a CPU, which has no type of its own."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))

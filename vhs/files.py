@@ -4,10 +4,43 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vhs.errors import CheckpointError, RunError, VHSError
+from vhs.errors import CheckpointError, RunError, VHSError, first_line
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Turns what a library raises while it writes below `place`, on a full disk for example, into a RunError."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        said = getattr(error, "strerror", None) or first_line(error)
+        raise RunError(f"{place}: cannot be written ({said}); check the disk and output_path") from error
+
+
+class KeyTwiceError(ValueError):
+    """A JSON object that has a key twice: json.loads would drop one of the values."""
+
+
+def parse_json(text: str) -> Any:
+    """The JSON value in a text. Raises ValueError (KeyTwiceError for an object with a key twice) or RecursionError."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                shown = json.dumps(key if len(key) <= 80 else f"{key[:77]}...", ensure_ascii=False)
+                raise KeyTwiceError(f"has the key {shown} twice; remove one of them")
+            found[key] = value
+        return found
+
+    return json.loads(text, object_pairs_hook=unique)
 
 
 def read_json(path: Path, error: type[VHSError] = RunError, remedy: str = "run again with cont: false") -> Any:

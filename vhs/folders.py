@@ -44,7 +44,8 @@ class Kind:
 
     def written(self, root: Path) -> list[Path]:
         """What this kind of work writes and the folder holds, hidden files too."""
-        found = (path for pattern in (self.manifest, *self.patterns) for path in root.glob(pattern))
+        patterns = (self.manifest, *self.patterns, f".{REPLACES}.tmp", f".{self.manifest}.tmp")
+        found = (path for pattern in patterns for path in root.glob(pattern))
         return list(dict.fromkeys(found))
 
     def stranger(self, root: Path) -> str | None:
@@ -126,6 +127,12 @@ def move_aside(root: Path) -> None:
     aside = _free_name(root)
     os.rename(root, aside)
     write_bytes(root / REPLACES, aside.name.encode())
+
+
+def drop_drafts(root: Path, *names: str) -> None:
+    """Removes what an interruption left of the writing of files of these names, and of the note of `move_aside`."""
+    for name in (REPLACES, *names):
+        (root / f".{name}.tmp").unlink(missing_ok=True)
 
 
 def remove_replaced(root: Path, kind: Kind) -> None:

@@ -180,6 +180,23 @@ def calibration(p_yes: Sequence[float], verdicts: Sequence[bool], bins: int = 10
     return {"error": float(error), "bins": table}
 
 
+def fit_temperature(log_odds: Sequence[float], verdicts: Sequence[bool]) -> float:
+    """The T that makes sigmoid(log_odds / T) most likely for the verdicts, from 0.01 to 100.
+
+    The loss is convex in 1 / T; its derivative's zero is bisected. Raises ValueError unless both verdicts occur.
+    """
+    odds, right = np.asarray(log_odds, dtype=np.float64), np.asarray(verdicts, dtype=bool)
+    if right.all() or not right.any():
+        raise ValueError("a temperature needs candidates of both verdicts")
+    low, high = np.log(0.01), np.log(100.0)  # of 1 / T
+    for _ in range(60):
+        middle = (low + high) / 2
+        p = 0.5 * (1 + np.tanh(0.5 * np.exp(middle) * odds))  # the sigmoid, without overflow
+        slope = float(((p - right) * odds).sum())
+        low, high = (middle, high) if slope < 0 else (low, middle)
+    return float(np.exp(-(low + high) / 2))
+
+
 def histogram(scores: Sequence[float], verdicts: Sequence[bool], bins: int = 20) -> dict:
     """Counts of the score on [-1, 1], right and wrong candidates apart."""
     scores, right = np.asarray(scores, dtype=np.float64), np.asarray(verdicts, dtype=bool)

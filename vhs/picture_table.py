@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from vhs.errors import ImageError, PromptError
+from vhs.files import KeyTwiceError, parse_json
 
 PICTURE_COLUMNS = ("file", "path", "picture", "filename")
 PROMPT_COLUMNS = ("prompt", "text")
@@ -79,7 +80,9 @@ def _rows(file: Path) -> list[tuple[str, Mapping[str, Any]]]:
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             try:
-                row = json.loads(line)
+                row = parse_json(line)
+            except KeyTwiceError as error:
+                raise PromptError(f"{file}:{number}: the object {error}") from None
             except json.JSONDecodeError as error:
                 raise PromptError(
                     f"{file}:{number}: not valid JSON ({error.msg}); one object a line is right"

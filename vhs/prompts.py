@@ -7,13 +7,13 @@ import csv
 import difflib
 import io
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from vhs.config.yamlfile import nearest
 from vhs.errors import PromptError
+from vhs.files import KeyTwiceError, parse_json
 from vhs.records import TAGS, Prompt
 
 TEXT_KEYS = ("prompt", "text")
@@ -79,14 +79,10 @@ def _jsonl_items(text: str, path: Path) -> Iterator[tuple[str, Any]]:
 def _parsed(text: str, path: Path, first_line: int, remedy: str = "") -> Any:
     """The JSON value in `text`, which begins on line `first_line` of the file."""
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        twice = next((key for key, count in Counter(key for key, _ in pairs).items() if count > 1), None)
-        if twice is not None:
-            raise PromptError(f"{path}:{first_line}: a record has the key {_short(twice)} twice; remove one of them")
-        return dict(pairs)
-
     try:
-        return json.loads(text, object_pairs_hook=unique)
+        return parse_json(text)
+    except KeyTwiceError as error:
+        raise PromptError(f"{path}:{first_line}: a record {error}") from None
     except json.JSONDecodeError as error:
         line = first_line + error.lineno - 1
         raise PromptError(f"{path}:{line}: not valid JSON: {error.msg} (column {error.colno}){remedy}") from None

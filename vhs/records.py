@@ -48,10 +48,22 @@ class Prompt:
 
 @dataclass(frozen=True)
 class TextEmbedding:
-    """One encoded prompt: `embeds` (1, T, D) and `mask` (1, T), on the generator's device."""
+    """One encoded prompt: `embeds` (1, T, D) and `mask` (1, T), on the generator's device; or one for each of N
+    candidates, (N, T, D) and (N, T)."""
 
     embeds: torch.Tensor
     mask: torch.Tensor
+
+    def rows(self, piece: slice) -> TextEmbedding:
+        """The texts of a slice of the candidates; a text that all of them share stays one."""
+        return self if len(self.embeds) == 1 else TextEmbedding(self.embeds[piece], self.mask[piece])
+
+    @classmethod
+    def of_each(cls, texts: Sequence[TextEmbedding]) -> TextEmbedding:
+        """One text for each candidate, of as many tokens each."""
+        import torch
+
+        return cls(torch.cat([text.embeds for text in texts]), torch.cat([text.mask for text in texts]))
 
 
 @dataclass(frozen=True)

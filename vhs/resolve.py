@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from vhs.verifiers.base import Verifier
 
 Fetch = Literal["all", "configs", "nothing"]
+LARGE_ON_CPU = 200_000_000
+"""Parameters of a network above which `device: auto` does not take the CPU."""
 LoadedModels: TypeAlias = "tuple[Generator, Verifier | None, Verifier | None]"
 """Generator, verifier and a cascade's second verifier, on their device."""
 
@@ -132,7 +134,7 @@ class ResolvedRun:
         return self.config.re_eval and not self.config.imgs_path
 
 
-def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all") -> ResolvedRun:
+def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all", hashed: bool = True) -> ResolvedRun:
     """Finds, checks and, where the Hub has it, fetches all that a run needs; loads no model.
 
     With `fetch` `configs`, JSON files of the Hub alone are fetched (the download command's first look), with `nothing`
@@ -160,7 +162,7 @@ def resolve(config: RunConfig, process: Process = Process(), fetch: Fetch = "all
     if fetch == "all" and hasattr(models.verifier, "check_prompts"):
         models.verifier.check_prompts(prompts, models.generator.info.tokens if models.generator else None)
     run = ResolvedRun(config, process, models, annotation, pictures, tuple(prompts), split, judges, skipped)
-    if process.first and fetch == "all":
+    if process.first and fetch == "all" and hashed:
         hashes = {source.key: source.hash() for source in run.sources}
         return replace(run, hashes=hashes | ({"imgs_path": _pictures_hash(run)} if pictures else {}))
     return run
@@ -185,6 +187,8 @@ def resolve_models(config: RunConfig, process: Process = Process(), fetch: Fetch
     if fetch == "all":
         generator = generator.fetched() if generator else None
         verifier = verifier.fetched(generator.info.tokens if generator else None)
+    if fetch == "all" and (reason := wants_gpu(config, device, generator)):
+        raise ConfigError(reason)
     if generator is not None and generator.info is not None:
         generator.info.require_reader(verifier.block, verifier.width, getattr(verifier, "trained_on", None))
     if verifier.reads in ("hidden", "latent") and config.imgs_path:
@@ -195,6 +199,17 @@ def resolve_models(config: RunConfig, process: Process = Process(), fetch: Fetch
     _require_scores(verifier, config.rule if config.rerank is None else Rule())
     reranker = _reranker(config, offline, fetch) if config.rerank else None
     return ResolvedModels(device, dtype, config.micro_batch, generator, verifier, reranker)
+
+
+def wants_gpu(config: RunConfig, device: str, generator: GeneratorSpec | None) -> str | None:
+    """Why a network that landed on the CPU because `device: auto` found no GPU does not run there; else None."""
+    size = generator.info.parameters if generator and generator.info else 0
+    if config.device != "auto" or device != "cpu" or size <= LARGE_ON_CPU:
+        return None
+    return (
+        f"device: auto found no GPU, and {config.ckpt} has about {size / 1e9:.1f} billion parameters, which take "
+        "minutes a picture on a CPU; run it where torch sees a GPU, or insist with device=cpu"
+    )
 
 
 def _reranker(config: RunConfig, offline: bool, fetch: Fetch) -> VerifierSpec:

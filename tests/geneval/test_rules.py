@@ -28,6 +28,20 @@ def verdict_of(case, thresholds=Thresholds()):
     return rules.judge(case["metadata"], found, lambda one, label: colors[id(one)], thresholds=thresholds)
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ((0, 0, 0, 0), (0, 0, 0, 0), 1.0),  # one pixel
+        ((0, 0, 1, 1), (1, 1, 2, 2), 1 / 7),  # 2 x 2 pixels each, one in common
+        ((0, 0, 3, 1), (2, 0, 3, 2), 4 / 10),  # 4 x 2 and 2 x 3 pixels, 2 x 2 in common
+        ((0, 0, 1, 1), (2, 0, 3, 1), 0.0),
+        ((0, 0, 1, 1), (0, 5, 1, 6), 0.0),
+    ],
+)
+def test_a_box_counts_its_last_pixel(a, b, expected) -> None:
+    assert rules.box_iou(a, b) == rules.box_iou(b, a) == pytest.approx(expected)
+
+
 def disagreements(cases, thresholds=Thresholds()):
     verdicts = [(case, verdict_of(case, thresholds)) for case in cases]
     return [case for case, v in verdicts if (v.correct, v.reason) != (case["correct"], case["reason"])]

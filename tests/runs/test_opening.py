@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.kills import every_kill, killed
 from vhs.config.run import RunConfig
 from vhs.errors import RunError
 from vhs.files import read_json, write_json
@@ -134,43 +135,6 @@ def test_a_second_run_is_kept_out_and_a_dead_one_keeps_nobody_out(made, tmp_path
     assert killed(die_inside)
     with locked(run.folder.root):
         pass
-
-
-# ---------------------------------------------------------------------------------------------------------- every kill
-
-
-def killed(work: Callable[[], None], at: int = 10**9) -> bool:
-    """Runs `work` in a child that is killed before its `at`-th rename, unlink or rmdir; whether it was."""
-    child = os.fork()
-    if child == 0:
-        left = [at]
-
-        def deadly(function):
-            def counted(*arguments, **options):
-                left[0] -= 1
-                if not left[0]:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return function(*arguments, **options)
-
-            return counted
-
-        for name in ("replace", "rename", "unlink", "rmdir"):
-            setattr(os, name, deadly(getattr(os, name)))
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-
-
-def every_kill(work: Callable[[], None], check: Callable[[int], None]) -> int:
-    """Kills `work` before each of its changes in turn, from the same beginning, and checks what is left."""
-    for at in range(1, 200):
-        was_killed = killed(work, at)
-        check(at)
-        if not was_killed:
-            return at - 1
-    pytest.fail("it never ends")
 
 
 def test_judging_again_is_all_or_nothing_at_every_kill(made, finished) -> None:

@@ -86,6 +86,10 @@ def test_a_dev_run_writes_every_candidate_and_a_table(keys) -> None:
         [winner, *(f"img_{i:05d}.png" for i in range(4)), *(f"{i:05d}_metadata.json" for i in range(4))]
     )
     rows = json.loads((root / "gen_eval_small" / "all_annotations_proc_vhs-tiny-hidden_id_proc_0.json").read_text())
+    scores = [row["score"] for row in rows[4:8]]
+    assert winner == f"best_{scores.index(max(scores)):05d}.png"
+    pictures = [(samples / f"img_{i:05d}.png").read_bytes() for i in range(4)]
+    assert [picture == (samples / winner).read_bytes() for picture in pictures] == [s == max(scores) for s in scores]
     assert [(row["prompt"], row["gen_idx_gt"]) for row in rows[4:6]] == [
         ("a photo of two stars", 0),
         ("a photo of two stars", 1),

@@ -11,7 +11,7 @@ from tests.runs.report_runs import make_run
 from vhs.config.run import RunConfig
 from vhs.config.yamlfile import build
 from vhs.errors import ConfigError, RunError
-from vhs.files import read_json
+from vhs.files import read_json, write_json
 from vhs.runs import runner, seeds
 from vhs.runs.compare import compare
 from vhs.runs.report.data import read_run, run_folders
@@ -86,6 +86,14 @@ def test_rates_over_seeds_are_means_of_the_seeds_rates(tmp_path: Path) -> None:
     assert single["counting"].deviation is None and len(single["counting"].by_seed) == 1
 
 
+def test_a_tag_that_is_always_right_has_an_interval_all_the_same(tmp_path: Path) -> None:
+    """Wilson's of its 4 prompts: seeds add nothing where they all agree."""
+    runs = [read_run(make_run(tmp_path, f"made_{seed}", 24, 8, seed=seed, skill=9.0)) for seed in (1, 2)]
+    found = over_seeds(System("made", runs))
+    assert found["counting"].mean == 1 and found["counting"].high == pytest.approx(1)
+    assert found["counting"].low == pytest.approx(4 / (4 + 1.959964**2))
+
+
 def test_a_folder_of_seeds_stands_for_its_runs_in_a_comparison(tmp_path: Path) -> None:
     for name, skill in (("sharp", 0.8), ("blunt", 0.2)):
         for seed in (1, 2):
@@ -106,6 +114,13 @@ def test_seeds_that_cannot_be_are_one_line(run_keys, keys, message: str) -> None
     with pytest.raises(ConfigError) as raised:
         build(RunConfig, {**run_keys, **keys})
     assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_seeds_with_a_time_budget_share_the_first_one_s_number_of_candidates(run_keys, tmp_path: Path) -> None:
+    config = build(RunConfig, {**run_keys, "seeds": [1, 2], "budget_ms": 400.0})
+    write_json(tmp_path / "out/small/small_seed_1/run.json", {"config": {"budget_ms": 400.0, "num_samples": 5}})
+    first, second = seeds.runs_of(config)
+    assert first.budget_ms == 400 and (second.num_samples, second.budget_ms) == (5, None)
 
 
 def test_seeds_do_not_share_the_folder_of_a_run_of_one_seed(run_keys, tmp_path: Path) -> None:

@@ -93,3 +93,13 @@ def test_a_contrast_changes_one_thing_and_is_wrong_of_the_scene():
         other = contrast(scene.metadata, np.random.default_rng(seed))
         assert other["tag"] == scene.metadata["tag"] and other["prompt"] != scene.caption
         assert not true_verdict(other, scene).correct, (scene.caption, other["prompt"])
+
+
+def test_the_third_split_is_fixed_and_new_where_anything_new_is_left() -> None:
+    prompts = scenes.untouched_prompts()
+    texts = [record["prompt"] for record in prompts]
+    assert prompts == scenes.untouched_prompts() and len(set(texts)) == len(texts) == 104
+    seen = {one["prompt"] for count, seed in scenes.DEVELOPMENT for one in scenes.sample_prompts(count, seed)}
+    for record in prompts:
+        assert record["tag"] != "color_attr" or record["prompt"] not in seen
+        assert record["tag"] not in ("colors", "position", "color_attr") or scenes.held_out(record)

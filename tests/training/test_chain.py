@@ -58,6 +58,37 @@ def test_every_file_of_the_chain_is_written_before_it_is_read(language_model):
         assert tuple(map(Path, given)) == paths and training.feature == statistics.feature
 
 
+@pytest.mark.parametrize("row", ["hidden_1", "hidden_5", "hidden_9", "hidden_19", "latent", "clip"])
+def test_an_ablation_at_full_size_differs_from_the_reference_in_its_input(row):
+    align, tune = (config(TrainConfig, f"{stage}_qwen2.5_0.5b_{row}") for stage in ("align", "finetune"))
+    reference = config(TrainConfig, "finetune_qwen2.5_0.5b_hidden_7")
+    assert Path(tune.init) == align.folder / "checkpoint" and align.feature == tune.feature == row
+    assert align.normalization_mean_path == tune.normalization_mean_path
+    same = ("loss", "weights", "epochs", "batch_size", "learning_rate", "eval_fraction", "seed", "precision")
+    assert all(getattr(tune, key) == getattr(reference, key) for key in same)
+    if row == "clip":
+        kept = [config(CollectConfig, f"collect_{part}sana_sprint_clip") for part in ("align_", "")]
+        assert [align.data, tune.data] == [[one.output] for one in kept] and {one.clip for one in kept} == {
+            tune.vision_tower
+        }
+        assert (Path(tune.data[0]) / tune.labels).resolve() == (Path(reference.data[0]) / reference.labels).resolve()
+        return
+    made = load(CollectConfig, align.data[0].generate, align.data[0].overrides)
+    assert row in {"latent" if made.latent else "", *(f"hidden_{block}" for block in made.blocks)}
+    assert tune.data == reference.data and made.output == config(CollectConfig, "collect_align_sana_sprint").output
+    if row != "latent":
+        statistics = config(NormalizeConfig, f"normalize_sana_sprint_block_{row.removeprefix('hidden_')}")
+        assert statistics_paths(statistics.output, statistics.feature)[0] == Path(tune.normalization_mean_path)
+        assert statistics.data == align.data and statistics.samples == 50_000
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "focal"])
+def test_an_ablation_of_the_loss_differs_in_nothing_else(loss):
+    reference = config(TrainConfig, "finetune_qwen2.5_0.5b_hidden_7").model_dump()
+    row = config(TrainConfig, f"finetune_qwen2.5_0.5b_hidden_7_{loss}").model_dump()
+    assert {key for key in row if row[key] != reference[key]} == {"name", "loss"}
+
+
 def test_nothing_is_collected_for_verdicts_of_prompts_without_records(tmp_path, run_keys, config_file):
     (tmp_path / "prompts.txt").write_text("a photo of a bench\na cat dreaming\n")
     collect = CollectConfig(

@@ -135,6 +135,22 @@ def test_captions_are_what_stage_one_learned(config, collected, tmp_path):
     )
 
 
+@pytest.mark.parametrize("verdict", [True, False])
+def test_labels_of_one_kind_leave_out_what_they_cannot_say(collected, trained, tmp_path, verdict: bool):
+    rows = [json.loads(line) | {"correct": verdict} for line in (collected / "labels.jsonl").read_text().splitlines()]
+    (collected / "one.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run_evaluate(settings(collected, trained, tmp_path, labels="one.jsonl"), say=print)
+    assert done.figures["within_prompt_auc"]["mean"] is None and done.figures["pooled_auc"] is None
+    assert done.figures["right"] == verdict and done.figures["best_of"][0]["verifier"]["mean"] == verdict
+    assert "AUC within a prompt - [-, -] over 0 prompts" in done.line()
+
+
+def test_captions_in_the_plain_form(collected, trained, tmp_path):
+    """A picture alone, without a question: what stage 1 is trained on by default."""
+    keys = settings(collected, trained, tmp_path, task="captions", output=str(tmp_path / "c.jsonl"), limit=2)
+    assert run_evaluate(keys, say=print).count == 2
+
+
 def test_a_verifier_of_something_else_is_refused(collected, trained, tmp_path):
     with pytest.raises(CheckpointError, match="hidden"):
         run_evaluate(settings(collected, trained, tmp_path, feature="latent"), say=print)

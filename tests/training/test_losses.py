@@ -7,6 +7,7 @@ import torch
 
 from vhs.errors import ConfigError
 from vhs.training.losses import Loss, balanced_weights
+from vhs.training.trainer import build_loss
 
 YES, NO = 2, 0
 
@@ -92,3 +93,16 @@ def test_balanced_weights():
     assert balanced_weights(torch.tensor([True] * 63 + [False] * 37)) == (0.37, 0.63)
     with pytest.raises(ConfigError, match="yes for all 3 samples"):
         balanced_weights(torch.ones(3, dtype=torch.bool))
+
+
+def test_a_training_gets_the_loss_that_its_keys_say(config):
+    """Of 4 labels one is yes: by weights from the data, yes weighs 3/4."""
+    labels = torch.tensor([True, False, False, False])
+    keys = {"alpha": 0.37, "gamma": 1.5, "reduction": "weighted_mean"}
+    assert build_loss(config(loss="focal", **keys), labels) == Loss("focal", 0.37, 0.63, 1.5, "weighted_mean")
+    weighted = {"loss": "weighted_cross_entropy", "reduction": "mean"}
+    assert build_loss(config(**weighted, weights="data"), labels) == Loss("weighted_cross_entropy", 0.75, 0.25)
+    assert build_loss(config(**weighted, weights=[0.2, 0.7]), labels) == Loss("weighted_cross_entropy", 0.2, 0.7)
+    assert build_loss(config(loss="cross_entropy"), labels) == Loss("cross_entropy")
+    align = {"stage": "align", "captions": None}
+    assert build_loss(config(**align, loss="focal"), labels) == Loss("cross_entropy")

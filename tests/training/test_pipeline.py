@@ -1,13 +1,18 @@
 """A pipeline runs what is missing and nothing else; its plan says what it would cost without loading anything."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from vhs.commands import main
+from vhs.config.yamlfile import load
 from vhs.errors import ConfigError, RunError
+from vhs.training.data.tasks import CollectConfig
 from vhs.training.pipeline import load_pipeline, run_pipeline
 from vhs.training.plan import costs, describe, downloads, own_files
 
@@ -87,6 +92,7 @@ def test_a_plan_of_the_papers_size_needs_nothing_but_the_files(tmp_path, monkeyp
     feature = 1024 * 2240 * 2
     assert feature * 118_000 < rows["collect"].bytes < 1.2 * feature * 118_000
     assert rows["finetune"].items == 10 * 118_000 and rows["statistics"].items == 50_000
+    assert rows["collect_align"].bytes < 300e9, "pictures alone"
     assert rows["collect_align"].hours == pytest.approx(558128 / 30 / 3600) and not rows["collect_align"].measured
     assert rows["captions"].hours is None
     faster = {row.name: row for row in costs(steps, {}, {"captions": {"rate": 10.0}})}
@@ -114,11 +120,16 @@ def test_every_stage_reads_what_an_earlier_one_writes(name, tmp_path, monkeypatc
             made |= {step.config.output} if hasattr(step.config, "output") else {f"{step.config.folder}/checkpoint"}
 
 
+def collected(named) -> str:
+    """The folder of a set; of one whose features are made beside the stage, where its captions are."""
+    return named if isinstance(named, str) else load(CollectConfig, named.generate, named.overrides).output
+
+
 def inputs(config) -> list[str]:
     keys = ("annotation", "init", "verifier", "normalization_mean_path", "normalization_variance_path")
     named = [getattr(config, key) for key in keys if getattr(config, key, None)]
     files = [getattr(config, key) for key in ("labels", "captions") if getattr(config, key, None)]
-    sets = getattr(config, "data", [])
+    sets = [collected(one) for one in getattr(config, "data", [])]
     if getattr(config, "stage", "") in ("align", "finetune"):
         files = [config.captions if config.stage == "align" else config.labels]
     return [*named, *sets, *(f"{folder}/{file}" for folder in sets for file in files)]
@@ -138,3 +149,27 @@ def test_a_mistake_in_a_pipeline_is_one_line(tmp_path):
     (tmp_path / "p.yaml").write_text(f"record: r.json\nstages:\n{twice}{twice}")
     with pytest.raises(ConfigError, match="a is the name of two stages"):
         load_pipeline(tmp_path / "p.yaml")
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_stages(tmp_path, finished):
+    """What one process made alone, two make together: statistics and figures are as close as sums in another order."""
+    root = Path(__file__).parents[2]
+    script = [str(root / "verifier_scripts/pipeline.py"), "--config", str(CONFIGS / "tiny.yaml"), *SMALL]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", *script],
+        cwd=tmp_path,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("11 stages run, 0 were done")
+    ours, theirs = (folder / "outputs/training" for folder in (tmp_path, finished[0]))
+    record = json.loads((ours / "tiny.json").read_text())
+    assert record["collect"]["processes"] == 2 and record["prompts"]["processes"] == 1
+    for name in ("candidates/labels.jsonl", "candidates/captions.jsonl", "test/labels.jsonl"):
+        assert (ours / name).read_text() == (theirs / name).read_text()
+    found, expected = (json.loads((one / "evaluation.json").read_text()) for one in (ours, theirs))
+    assert found["candidates"] == expected["candidates"]
+    assert found["accuracy"] == pytest.approx(expected["accuracy"], abs=0.1)

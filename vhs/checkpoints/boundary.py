@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vhs.errors import CheckpointError, VHSError, first_line
+from vhs.errors import CheckpointError, VHSError, first_line, is_memory
 
 SAY_ENOUGH = (OSError, ValueError, RuntimeError)
 """Exceptions whose text stands for itself; of others the type is said too (`KeyError: 'weight'`)."""
@@ -19,15 +19,15 @@ LONGEST_REASON = 300
 def loading(part: str, place: Path | str, remedy: str = "") -> Iterator[None]:
     """Turns any exception while `part` is read or built from `place` into `<place>: not a usable <part> (<why>)`.
 
-    What fits no GPU is not the file's fault and passes, as do errors that are a line already. Only reading and building
-    belong inside: elsewhere an exception is a programming error.
+    What fits no memory is not the file's fault and passes, as do errors that are a line already. Only reading and
+    building belong inside: elsewhere an exception is a programming error.
     """
     try:
         yield
     except VHSError:
         raise
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":  # torch's, of a device; a CPU's is a RuntimeError
+        if is_memory(error):
             raise
         reason = first_line(error)
         if reason.endswith(":"):  # a list of what is wrong follows

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from vhs.errors import VHSError
+from vhs import processes
+from vhs.errors import VHSError, first_line, is_memory
 
-SURROUNDINGS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+SURROUNDINGS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 """What a full disk, a quota or a read-only folder answers, whoever wrote there."""
 
 
@@ -25,24 +26,42 @@ def exit_code(call: Callable[[], None], interrupted: str) -> int:
     """Calls, says in one line what went wrong, and returns the exit code; `interrupted` says what Ctrl-C leaves behind.
 
     0: done. 2: a mistake in what was given. 130: Ctrl-C. 143: SIGTERM. 141: nobody reads the output any more. Any other
-    exception is a programming error and passes.
+    exception is a programming error and passes. Of several processes, the first to fail says so and ends them all.
     """
     _make_output_safe()
+    try:
+        return _exit_code(call, interrupted)
+    except Exception as error:
+        if processes.several() and processes.lost(error):
+            return _say(f"error: another process has ended, or cannot be reached ({first_line(error)})", 2)
+        if not processes.speaks():
+            return 2
+        raise
+    finally:
+        processes.leave()
+
+
+def _exit_code(call: Callable[[], None], interrupted: str) -> int:
     try:
         with _terminable():
             try:
                 call()
+                processes.wait()
             finally:  # also after the SystemExit of --help: a closed output is noticed here, not when Python ends
                 sys.stdout.flush()
     except VHSError as error:
         return _say(f"error: {' '.join(str(error).splitlines())}", 2)
     except BrokenPipeError:
         _silence()
-        return 128 + signal.SIGPIPE
+        return _say("", 128 + signal.SIGPIPE)
     except OSError as error:
         if error.errno not in SURROUNDINGS:
             raise
         return _say(f"error: {error.filename or 'output'}: {error.strerror}", 2)
+    except (MemoryError, RuntimeError) as error:
+        if not is_memory(error):
+            raise
+        return _say(f"error: not enough memory ({first_line(error)[:200]}); use a smaller micro_batch", 2)
     except KeyboardInterrupt as stop:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would only show where Python's own end was cut
         ended, number = (
@@ -53,7 +72,8 @@ def exit_code(call: Callable[[], None], interrupted: str) -> int:
 
 
 def _say(line: str, code: int) -> int:
-    print(line, file=sys.stderr)
+    if processes.speaks():
+        print(line, file=sys.stderr, flush=True)
     return code
 
 

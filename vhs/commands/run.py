@@ -25,6 +25,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("--config", action="append", metavar="FILE", help=f"YAML file; repeatable (default: {DEFAULT})")
     parser.add_argument("--prompt", action="append", metavar="TEXT", help="a prompt instead of a file; repeatable")
     parser.add_argument("--dry-run", action="store_true", help="print what would run and be loaded; load nothing")
+    parser.add_argument("--estimate", action="store_true", help="--dry-run, and the time from two timed prompts")
     parser.add_argument("--list-verifiers", action="store_true", help="print the registered verifiers")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration keys that replace the file's")
     arguments = parser.parse_intermixed_args(words)
@@ -40,10 +41,16 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 
         named = any(override.startswith("name=") for override in arguments.overrides)
         configs = [with_prompts(config, arguments.prompt, rename=not named) for config in configs]
-    if arguments.dry_run:
+    if arguments.dry_run or arguments.estimate:
         from vhs.runs.dry_run import describe
 
-        return print("\n\n".join(describe(config) for config in configs))
+        for config in configs:
+            print(describe(config), flush=True)
+            if arguments.estimate:
+                from vhs.runs.estimate import estimate
+
+                print(estimate(config, say=lambda line: print(line, file=sys.stderr)).text())
+        return
     from vhs.runs import runner
 
     for closing in runner.run_each(configs, say=lambda line: print(line, file=sys.stderr)):

@@ -49,7 +49,7 @@ def _answer(args: argparse.Namespace) -> None:
     from vhs.paper.rows import Asked, rows_of, rows_to_run
     from vhs.runs import runner
 
-    chosen = [table.only(args.rows) for table in choose(args.table, read_tables())]
+    chosen = choose(args.table, args.rows, read_tables())
     asked = Asked(args.world, args.seeds, tuple(args.overrides), args.measured)
     if args.plan:
         return print(plan.as_text(plan.plan(rows_to_run(chosen, asked))))

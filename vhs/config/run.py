@@ -18,6 +18,7 @@ from vhs.config import selection
 from vhs.config.selection import OneRerank, SelectionKey
 from vhs.config.yamlfile import build, combination_error, load
 from vhs.paths import find
+from vhs.processes import TIMEOUT
 from vhs.select import Rule
 
 Where = Literal["file", "folder", "hub"]
@@ -152,6 +153,9 @@ class VerifierKeys(Keys):
     """Mean of the hidden state instead: one tensor of shape (1,), (tokens,) or (1, width)."""
     normalization_variance_path: str | None = key(None, path="file")
     """Its variance, of the same shape; both or neither."""
+    calibrated: bool = key(False)
+    """p(yes) by the temperature that training has fitted and stored in the verifier's config.json; false: the softmax
+    over the vocabulary, as the release has it."""
     use_generation_prompt: bool = key(True)
     """`true`: an empty assistant turn ends the verifier's chat; the published verifiers want `false`."""
     resize_vocabulary: bool | None = key(None)
@@ -194,6 +198,13 @@ class JudgeKeys(Keys):
     """open_clip architecture (with OpenAI's weights), or `local-dir:<folder>`."""
 
 
+class TimeoutKey(Keys):
+    """Several processes."""
+
+    timeout: Number = key(TIMEOUT, gt=0, unit="minutes", results=False)
+    """How long one of several processes may give no sign of life before it ends all of them (docs/processes.md)."""
+
+
 class DeviceKey(Keys):
     """Device."""
 
@@ -213,7 +224,7 @@ class DeviceKeys(DeviceKey):
     """`model`: text encoder and autoencoder wait in main memory while they are not needed."""
 
 
-class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
+class RunConfig(TimeoutKey, DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
     """The run."""
 
     name: str = key(
@@ -273,6 +284,9 @@ class RunConfig(DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
     imgs_path: str | None = key(None, path="folder")
     """Score and judge pictures instead of generating: a run's folder, or `<prompt id>/samples/` with `img_00000.png`,
     ... or `0000.png`, ... as `geneval.py --export` and GenEval have them."""
+    launcher: Literal["processes", "ray"] = key("processes", results=False)
+    """Who hands out the prompts. `processes`: every process that `torchrun` or `accelerate launch` started takes a
+    fixed share, and the only one takes all; `ray`: Ray, on this machine or on a cluster (docs/processes.md)."""
     intermediate_benchmarking: bool = key(False, results=False)
     """`true`: wait for the GPU after every stage, so that `timings.json` splits a prompt's time exactly."""
 

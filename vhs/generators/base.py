@@ -37,6 +37,11 @@ class GeneratorInfo:
     paths: tuple[str, ...] = ()
     block: int | None = None
 
+    @property
+    def parameters(self) -> int:
+        """About how many the network has: 16 width^2 a block, the matrices of attention, cross-attention and MLP."""
+        return 16 * self.blocks * self.width**2
+
     def path(self, block: int) -> str:
         """The path of modules that a block is."""
         return self.paths[block] if self.paths else f"transformer_blocks.{block}"
@@ -84,10 +89,12 @@ class GeneratorInfo:
 
 class Generator(Protocol):
     """Text, noise, a prefix of the network, its continuation, pictures. Latents are float32; noise is unit normal and
-    lives on the CPU. `micro_batch` candidates go through a network at once (None: all)."""
+    lives on the CPU. `micro_batch` candidates go through a network at once (None: all). One that `mixes_prompts` also
+    takes a text for each candidate (`TextEmbedding.of_each`)."""
 
     info: GeneratorInfo
     micro_batch: int | None
+    mixes_prompts: bool
 
     def encode(self, prompts: Sequence[str]) -> list[TextEmbedding]:
         """One embedding per prompt, computed prompt by prompt, so that it does not depend on the others."""

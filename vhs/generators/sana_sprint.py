@@ -35,9 +35,12 @@ DECODED_PIXELS = 4 * 1024 * 1024
 class SanaSprint(MicroBatched):
     """One-step (to eight-step) SANA-Sprint, stopped at a block and finished from there.
 
+    `text` may also be one for each candidate (`TextEmbedding.of_each`): candidates of several prompts in one pass.
     `finish(prefix(noise, text), ...)` and `generate(noise, text)` equal `SanaSprintPipeline(...)` with
     `output_type="latent"` bit for bit in float32 on one device at equal batch sizes.
     """
+
+    mixes_prompts = True
 
     def __init__(self, pipeline: SanaSprintPipeline, info: GeneratorInfo, settings: GeneratorSettings) -> None:
         self.pipeline = pipeline
@@ -100,9 +103,9 @@ class SanaSprint(MicroBatched):
         hidden, latents = [], []
         for piece in self._candidates.over(len(draws)):
             with self._candidates:
-                entering = self._run(draws[piece], text, until=step)
+                entering = self._run(draws[piece], text.rows(piece), until=step)
                 with stopped_after(self.transformer.transformer_blocks[block]) as captured:
-                    self._velocity(entering, text, step)
+                    self._velocity(entering, text.rows(piece), step)
                 latents.append(entering)
                 hidden.append(captured.output)
         rest = draws[:, step + 1 :].to(self.device)
@@ -133,10 +136,11 @@ class SanaSprint(MicroBatched):
         finished = []
         for piece in self._candidates.over(len(prefix)):
             with self._candidates:
+                text = prefix.text.rows(piece)
                 with resumed(self.transformer, prefix.block, prefix.hidden[piece]):
-                    data = self._denoise(prefix.latents[piece], prefix.text, step)
+                    data = self._denoise(prefix.latents[piece], text, step)
                 left = None if prefix.noise is None else prefix.noise[piece]
-                finished.append(self._remaining(data, left, prefix.text, step + 1) / self._sigma)
+                finished.append(self._remaining(data, left, text, step + 1) / self._sigma)
         return torch.cat(finished)
 
     @torch.no_grad()
@@ -146,8 +150,9 @@ class SanaSprint(MicroBatched):
         finished = []
         for piece in self._candidates.over(len(draws)):
             with self._candidates:
-                data = self._denoise(self._run(draws[piece], text, until=0), text, 0)
-                finished.append(self._remaining(data, draws[piece, 1:].to(self.device), text, 1) / self._sigma)
+                part = text.rows(piece)
+                data = self._denoise(self._run(draws[piece], part, until=0), part, 0)
+                finished.append(self._remaining(data, draws[piece, 1:].to(self.device), part, 1) / self._sigma)
         return torch.cat(finished)
 
     @torch.no_grad()

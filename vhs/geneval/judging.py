@@ -15,7 +15,7 @@ from vhs.geneval.draw import draw_verdict
 from vhs.geneval.evaluate import GenEval
 from vhs.geneval.folders import Item, Pictures, find_pictures, listed_pictures
 from vhs.geneval.metadata import check_metadata
-from vhs.geneval.results import Results, Row, make_row
+from vhs.geneval.results import Judged, Results, Row, make_row
 from vhs.geneval.spec import JudgeConfig, resolve_judge
 from vhs.geneval.summary import format_table, outcomes_of, summarize
 from vhs.pictures import open_picture
@@ -43,7 +43,7 @@ def judge_folder(options: JudgeOptions, config: JudgeConfig, say: Callable[[str]
 
     Raises a VHSError, before a model loads where that can be known.
     """
-    process = current_process()
+    process = current_process(config.timeout)
     say = say if process.first else lambda line: None
     spec = resolve_judge(config, resolve_device(config.device, process)).fetched(options.self_check)
     if options.prompts is not None:
@@ -61,13 +61,14 @@ def judge_folder(options: JudgeOptions, config: JudgeConfig, say: Callable[[str]
     process.wait()
     judged = results.judged()
     results.check(judged, pictures.items)
-    left = [item for item in pictures.items if item.key not in judged]
+    left = sum(item.key not in judged for item in pictures.items)
     if judged:
-        say(f"{options.out}: {len(judged)} pictures judged already, {len(left)} to go")
+        say(f"{options.out}: {len(judged)} pictures judged already, {left} to go")
+    finished = results.finished()
     process.wait()
-    mine = left[process.index :: process.count]
-    if mine:
-        _judge(mine, spec.load(options.self_check), options, results, len(judged), process)
+    if left:
+        work = [item for item in pictures.items if item.key not in finished]
+        _judge(work, judged, spec.load(options.self_check), options, results, process)
     process.wait()
     if not process.first:
         return []
@@ -76,14 +77,25 @@ def judge_folder(options: JudgeOptions, config: JudgeConfig, say: Callable[[str]
     return rows
 
 
+def _batches(items: Sequence[Item], judged: Judged, size: int, process: Process) -> list[Sequence[Item]]:
+    """This process's share of the batches that lack a verdict.
+
+    A score's last digits depend on the pictures that share its forward pass. So batches are cut from all of a command's
+    pictures, whatever the number of processes is, and one that an interruption has cut in two is judged again whole.
+    """
+    batches = [items[start : start + size] for start in range(0, len(items), size)]
+    left = [batch for batch in batches if any(item.key not in judged for item in batch)]
+    return left[process.index :: process.count]
+
+
 def _judge(
-    items: Sequence[Item], judge: GenEval, options: JudgeOptions, results: Results, done: int, process: Process
+    items: Sequence[Item], judged: Judged, judge: GenEval, options: JudgeOptions, results: Results, process: Process
 ) -> None:
     from tqdm import tqdm
 
-    total = done + len(items)
-    with tqdm(total=total, initial=done, unit="picture", desc="GenEval", disable=not process.first) as bar:
-        for batch, images in _opened(items, judge.detector.batch_size, options.keep_going):
+    batches = _batches(items, judged, judge.detector.batch_size, process)
+    with tqdm(total=sum(map(len, batches)), unit="picture", desc="GenEval", disable=not process.first) as bar:
+        for batch, images in _opened(batches, options.keep_going):
             rows = []
             for item, image, verdict in _verdicts(batch, images, judge, options.keep_going):
                 rows.append((item, make_row(item, verdict, judge.names)))
@@ -94,9 +106,9 @@ def _judge(
 
 
 def _opened(
-    items: Sequence[Item], size: int, keep_going: bool
+    batches: Sequence[Sequence[Item]], keep_going: bool
 ) -> Iterator[tuple[Sequence[Item], list[Image.Image | None]]]:
-    """Batches of pictures; the next batch is read while this one is judged. None: unreadable, with `keep_going`."""
+    """The batches' pictures; the next batch is read while this one is judged. None: unreadable, with `keep_going`."""
 
     def read(item: Item) -> Image.Image | None:
         try:
@@ -106,9 +118,8 @@ def _opened(
                 raise
             return None
 
-    batches = [items[i : i + size] for i in range(0, len(items), size)]
-    with ThreadPoolExecutor(max_workers=min(8, size)) as pool:
-        waiting: list[Future] = [pool.submit(read, item) for item in batches[0]]
+    with ThreadPoolExecutor(max_workers=min(8, max(map(len, batches), default=1))) as pool:
+        waiting: list[Future] = [pool.submit(read, item) for item in batches[0]] if batches else []
         for index, batch in enumerate(batches):
             images = [future.result() for future in waiting]
             waiting = [pool.submit(read, item) for item in batches[index + 1]] if index + 1 < len(batches) else []

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vhs.errors import CheckpointError, PromptError
+from vhs.files import parse_json
 from vhs.geneval.rules import COLORS, RELATIONS
 from vhs.records import TAGS
 
@@ -28,10 +28,10 @@ def read_names(path: str | Path) -> tuple[str, ...]:
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """GenEval's record of one prompt folder (`metadata.jsonl`, one line)."""
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        record = parse_json(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PromptError(f"{path}: missing; GenEval's record of the prompt belongs there") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PromptError(f"{path}: not one JSON record ({error})") from None
     if not isinstance(record, dict):
         raise PromptError(f"{path}: not a JSON object with tag, include and prompt")

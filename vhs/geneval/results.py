@@ -83,7 +83,7 @@ class Results:
 
     def judged(self) -> Judged:
         """What is done, by the results file and the parts. Raises RunError for another judge or an unknown origin."""
-        judged = self._read_out()
+        judged = self.finished()
         for path in self._parts():
             judged.update(self._read_part(path))
         return judged
@@ -125,7 +125,8 @@ class Results:
     def _head(self) -> str:
         return json.dumps({"judge": self.judge}) + "\n"
 
-    def _read_out(self) -> Judged:
+    def finished(self) -> Judged:
+        """What the results file has, which commands that ended have judged. Raises RunError as `judged` does."""
         if not self.out.exists():
             return {}
         rows = read_rows(self.out)

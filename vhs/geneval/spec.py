@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vhs.checkpoints.boundary import loading
 from vhs.checkpoints.open_clip_files import check_open_clip
 from vhs.checkpoints.source import Source, find_file
-from vhs.config.run import DeviceKey, JudgeKeys, key, load_config
+from vhs.config.run import DeviceKey, JudgeKeys, TimeoutKey, key, load_config
 from vhs.config.yamlfile import build, parse_override
 from vhs.errors import ConfigError
 from vhs.files import read_json
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LOCAL_DIR = "local-dir:"
 
 
-class JudgeConfig(DeviceKey, JudgeKeys):
+class JudgeConfig(TimeoutKey, DeviceKey, JudgeKeys):
     """The judge's keys outside a run; the default is GenEval's own detector."""
 
     segmentation_ckpt_path: str = key(f"ckpts/{PUBLISHED['c9d0c4f2']}", path="file")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -66,16 +66,6 @@ class Table:
     source: str
     rows: Sequence[Published]
 
-    def only(self, names: Iterable[str]) -> Table:
-        """The rows whose configurations have these names, all for none. Raises ConfigError for a name that is none."""
-        names, known = list(names), [row.config for row in self.rows]
-        for name in names:
-            if name not in known:
-                near = nearest(name, known) or f"; there are {', '.join(known)}"
-                raise ConfigError(f"--rows: {self.name} has no row {name!r}{near}")
-        kept = [row for row in self.rows if not names or row.config in names]
-        return Table(self.name, self.title, self.source, kept)
-
 
 def read_tables(file: str | Path = FILE) -> dict[str, Table]:
     """Every table by name. Raises ConfigError in one line where the file is not of this form."""
@@ -98,11 +88,19 @@ def read_tables(file: str | Path = FILE) -> dict[str, Table]:
     return {name: Table(name, one.title, one.source, one.rows) for name, one in tables.items()}
 
 
-def choose(name: str, tables: Mapping[str, Table]) -> list[Table]:
-    """The table of this name, or every one for `all`. Raises ConfigError with the nearest names."""
-    if name == "all":
-        return list(tables.values())
-    if name not in tables:
+def choose(name: str, rows: Sequence[str], tables: Mapping[str, Table]) -> list[Table]:
+    """The table of this name, or every one for `all`; of `rows`, where there are any, those rows alone.
+
+    Raises ConfigError with the nearest names for a table or a row that is none.
+    """
+    if name != "all" and name not in tables:
         near = nearest(name, tables) or f"; there are {', '.join(tables)} and all"
         raise ConfigError(f"--table: no table {name!r}{near}")
-    return [tables[name]]
+    chosen = list(tables.values()) if name == "all" else [tables[name]]
+    known = [row.config for table in chosen for row in table.rows]
+    for one in rows:
+        if one not in known:
+            near = nearest(one, known) or f"; there are {', '.join(dict.fromkeys(known))}"
+            raise ConfigError(f"--rows: {name} has no row {one!r}{near}")
+    kept = [replace(table, rows=[row for row in table.rows if not rows or row.config in rows]) for table in chosen]
+    return [table for table in kept if table.rows]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import yaml
 
+from vhs.checkpoints.download import readable
 from vhs.checkpoints.hub import DOWNLOAD
+from vhs.checkpoints.sizes import download_size
 from vhs.checkpoints.source import Source
 from vhs.config.run import RunConfig
 from vhs.resolve import ResolvedRun, resolve
+from vhs.runs import price, seeds
 from vhs.runs.folder import RunFolder
 from vhs.verifiers.registry import load_registry
 
@@ -21,19 +26,21 @@ def describe(config: RunConfig) -> str:
     """
     run = resolve(config, fetch="nothing")
     missing = [source for source in run.sources if source.path is None]
-    if not missing:
-        run = resolve(config)
+    if not missing:  # on the device that was found: a dry run on a machine without a GPU says what one would need
+        run = resolve(config.model_copy(update={"device": run.models.device}))
     note = f"\nnot checked, since not all of it is here; to fetch it: {DOWNLOAD}" if missing else ""
     settled = config.model_dump(mode="json") | {"device": run.models.device, "dtype": run.models.dtype}
+    candidates = len(run.prompts) * config.num_samples * len(config.seeds or [0])
+    each = f"{config.num_samples} per prompt{f', {len(config.seeds)} seeds' if config.seeds else ''}"
     judged = sum(any(judge.judges(prompt.record) for judge in run.judges) for prompt in run.prompts)
     sections = {
         "configuration": yaml.safe_dump(settled, sort_keys=False, width=1000).rstrip(),
         "stages, for each prompt": "\n".join(stages(run)),
         "loaded from": "\n".join(_line(source) for source in run.sources) + note,
-        "counts": f"prompts: {len(run.prompts)}\ncandidates: {len(run.prompts) * config.num_samples} "
-        f"({config.num_samples} per prompt)\njudged prompts: {judged}"
+        "counts": f"prompts: {len(run.prompts)}\ncandidates: {candidates} ({each})\njudged prompts: {judged}"
         + (f"\nGenEval does not run: {run.judge_skipped}" if run.judge_skipped else ""),
-        "written to": str(RunFolder(config).root),
+        "costs": "\n".join(price.of_run(replace(run, config=config))),
+        "written to": "\n".join(str(RunFolder(one).root) for one in seeds.runs_of(config)),
     }
     return "\n\n".join(f"# {title}\n{text}" for title, text in sections.items())
 
@@ -86,7 +93,10 @@ def verifiers(registry: str | None = None) -> str:
 def _line(source: Source) -> str:
     """The key, the name, and where that is unless it is a path here."""
     if source.path is None:
-        where = " (missing)" if source.single_file else " (Hub, to be downloaded)"
+        size = download_size(source)
+        where = (
+            f" (Hub, to be downloaded: {readable(size.bytes)}, {size.basis})" if size else " (Hub, to be downloaded)"
+        )
     else:
         where = "" if source.repository is None else " (Hub cache)"
     return f"{source.key}: {source.name}{where}"

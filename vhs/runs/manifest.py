@@ -25,8 +25,8 @@ PACKAGES = (
     "numpy",
     "pillow",
 )
-NOT_OF_A_RUN = {"cont", "re_eval", "overwrite"}
-"""Keys that say what to do with a folder, not what is in it."""
+NOT_OF_A_RUN = {"cont", "re_eval", "overwrite", "launcher", "timeout"}
+"""Keys that say what to do with a folder and by whom, not what is in it."""
 
 
 def describe(run: ResolvedRun) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from vhs.checkpoints.sizes import total
 from vhs.checkpoints.source import Source
 from vhs.config.run import RunConfig
 from vhs.pictures import BYTES_PER_PIXEL
-from vhs.resolve import ResolvedRun
+from vhs.resolve import ResolvedRun, wants_gpu
 
+GIB = 2**30
 ROW_BYTES = 700
 """Of one candidate's record, with its line in the annotations."""
 
@@ -40,17 +42,36 @@ def downloads(sources: Iterable[Source]) -> str:
 
 def of_run(run: ResolvedRun) -> list[str]:
     """Lines for a dry run."""
-    count = len(run.prompts)
+    count, models = len(run.prompts), run.models
+    reason = wants_gpu(run.config, models.device, models.generator)
     return [
         f"pictures: {judged_pictures(run.config, count)} saved",
         f"disk: {readable(disk(run.config, count))} written (a rule of thumb), {_free(run.config)}",
         f"downloads: {downloads(run.downloads)}",
+        f"memory: {memory(run)}",
+        *([f"refused here: {reason}"] if reason else []),
     ]
 
 
-def _free(config: RunConfig) -> str:
-    import shutil
+def memory(run: ResolvedRun) -> str:
+    """The device's memory at a prompt's peak, counted on the meta device."""
+    if run.models.generator is None:
+        return "not counted: nothing generates"
+    from vhs.measure.needs import needs
 
+    # what a machine without a GPU settles on says nothing about the one that the run is meant for
+    dtype = "bfloat16" if wants_gpu(run.config, run.models.device, run.models.generator) else run.models.dtype
+    found = needs(run, dtype)
+    if found is None:
+        return "not counted for these models; --estimate measures it on a GPU"
+    return (
+        f"{found.peak / GIB:.2f} GiB at most, in the stage {found.stage}: weights {found.weights / GIB:.2f}, tensors "
+        f"{found.tensors / GIB:.2f} (counted on the meta device in {dtype}; the judge and what a GPU's "
+        "libraries take come on top)"
+    )
+
+
+def _free(config: RunConfig) -> str:
     place = Path(config.output_path).expanduser().absolute()
     there = next(folder for folder in (place, *place.parents) if folder.exists())
     return f"{readable(shutil.disk_usage(there).free)} free in {there}"

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
-from vhs.best_of_n import BestOfN
 from vhs.config.run import RunConfig
 from vhs.errors import ConfigError
 from vhs.files import read_json, write_json
 from vhs.folders import locked
-from vhs.judges.rows import keep
-from vhs.pictures import decode
 from vhs.processes import current_process
 from vhs.records import Prompt
 from vhs.resolve import LoadedModels, ResolvedRun, resolve
@@ -23,13 +21,12 @@ from vhs.runs.finish import finish
 from vhs.runs.folder import RunFolder
 from vhs.runs.manifest import describe
 from vhs.runs.opening import adopt, close_folder, decide, open_folder, recover
-from vhs.runs.sources import Generated, PromptOutcome, Saved
-from vhs.stages import StageTimes
-
-if TYPE_CHECKING:
-    from vhs.judges.base import Judge, JudgeSpec
+from vhs.runs.ray_workers import ray_workers, require_ray
+from vhs.runs.work import Made, Worker
+from vhs.stages import StageTimes, total
 
 Say = Callable[[str], None]
+Work = Callable[[Sequence[Prompt]], Iterable[Made]]
 
 
 def run(config: RunConfig, say: Say = print, bar: bool = True) -> str:
@@ -39,7 +36,7 @@ def run(config: RunConfig, say: Say = print, bar: bool = True) -> str:
     when interrupted; what is finished by then stays, and `cont: true` goes on from there. With `seeds` that is one run
     after the other, and a table over all of them.
     """
-    return carry_out(resolve(config, current_process()), say, bar)
+    return carry_out(resolve(config, current_process(config.timeout)), say, bar)
 
 
 def run_each(configs: Sequence[RunConfig], say: Say = print, bar: bool = True) -> Iterator[str]:
@@ -51,7 +48,7 @@ def run_each(configs: Sequence[RunConfig], say: Say = print, bar: bool = True) -
     for place, count in places.items():
         if count > 1:
             raise ConfigError(f"name: {count} of the configurations write into {place}; give each a name of its own")
-    resolved = [resolve(config, current_process()) for config in configs]
+    resolved = [resolve(config, current_process(config.timeout)) for config in configs]
     return (carry_out(run, say, bar) for run in resolved)
 
 
@@ -60,6 +57,8 @@ def carry_out(run: ResolvedRun, say: Say, bar: bool) -> str:
     if run.config.seeds:
         return _over_seeds(run, say, bar)
     process, folder = run.process, RunFolder(run.config)
+    if run.config.launcher == "ray":
+        require_ray(run)
     with locked(folder.root) if process.first else nullcontext():
         if process.first:
             recover(folder)
@@ -90,22 +89,18 @@ def _run(run: ResolvedRun, folder: RunFolder, models: LoadedModels | None, say: 
     if run.judge_skipped:
         say(f"GenEval does not run: {run.judge_skipped}")
     process.wait()
-    times = StageTimes(_device_wait(run))
-    source = _source(run, folder, times, models)
-    judges = [(spec, spec.load()) for spec in run.judges]
+    work = partial(map, Worker(run, folder, models)) if run.config.launcher == "processes" else ray_workers(run)
     if process.first:
         open_folder(opening, folder, manifest)
     process.wait()
     target = folder.draft if opening == "judge again" else folder
     timings: dict[str, Any] = {}
     try:
-        for prompt in _progress(run, target, bar):
-            times.stages.clear()
-            outcome = source(prompt)
-            rows, objects = _rows(folder, prompt, outcome, judges, times)
-            with times.stage("save", 0):
-                target.write_prompt(prompt, outcome.picks[0], outcome.files, rows, objects)
-            timings[f"{prompt.id:05d}"] = times.as_dict()
+        for made in _progress(run, target, work, bar):
+            saving = StageTimes()
+            with saving.stage("save", 0):
+                target.write_prompt(made.prompt, made.winner, made.files, made.rows, made.objects)
+            timings[f"{made.prompt.id:05d}"] = total([made.stages, saving.as_dict()])
     finally:
         if opening != "judge again":  # what it took to make the candidates stays
             _keep_timings(folder, process.index, timings)
@@ -113,15 +108,6 @@ def _run(run: ResolvedRun, folder: RunFolder, models: LoadedModels | None, say: 
     if opening == "judge again" and process.first:
         adopt(folder, manifest)
     return _finished(run, folder)
-
-
-def _source(
-    run: ResolvedRun, folder: RunFolder, times: StageTimes, models: LoadedModels | None
-) -> Callable[[Prompt], PromptOutcome]:
-    """Where the candidates come from."""
-    if not run.config.generates:
-        return Saved(run, folder, run.models.load_verifier(), times)
-    return Generated(BestOfN.of(run.config, *(models or run.models.load()), times=times), run)
 
 
 def _finished(run: ResolvedRun, folder: RunFolder) -> str:
@@ -133,13 +119,13 @@ def _finished(run: ResolvedRun, folder: RunFolder) -> str:
     return closing
 
 
-def _progress(run: ResolvedRun, folder: RunFolder, bar: bool) -> Iterable[Prompt]:
-    """This process's prompts that are not done yet, under a progress bar."""
+def _progress(run: ResolvedRun, folder: RunFolder, work: Work, bar: bool) -> Iterable[Made]:
+    """What is made of this process's prompts that are not done yet, under a progress bar."""
     from tqdm import tqdm
 
     left = [prompt for prompt in run.mine if not folder.done(prompt.id)]
     return tqdm(
-        left,
+        work(left),
         total=len(run.mine),
         initial=len(run.mine) - len(left),
         unit="prompt",
@@ -149,54 +135,6 @@ def _progress(run: ResolvedRun, folder: RunFolder, bar: bool) -> Iterable[Prompt
     )
 
 
-def _rows(
-    folder: RunFolder,
-    prompt: Prompt,
-    outcome: PromptOutcome,
-    judges: Sequence[tuple[JudgeSpec, Judge]],
-    times: StageTimes,
-) -> tuple[list[dict[str, Any]], dict[int, list[dict[str, Any]]]]:
-    """(one record per candidate: the release's keys, and the judgements of those that have a picture; the objects that
-    GenEval counted, by candidate).
-
-    GenEval's verdict lies in the row itself, as in the release; every other judge has its own place in `judges`.
-    """
-    rows, objects = [], {}
-    for index, said in enumerate(outcome.answers):
-        rows.append(
-            {
-                "correct_verifier": said["correct_verifier"],
-                "score": said["score"],
-                "prompt": prompt.text,
-                "gen_idx_gt": index,
-                "filename": str(folder.picture(prompt.id, index)),
-                "p_yes": said["p_yes"],
-                "p_no": said["p_no"],
-                **{name: said[name] for name in ("rerank_score",) if name in said},
-                **({"pick": _place(outcome.picks, index)} if folder.config.rule.k > 1 else {}),
-            }
-        )
-    asked = [(spec, judge) for spec, judge in judges if spec.judges(prompt.record)]
-    if not asked:
-        return rows, objects
-    with times.stage("judge", len(outcome.files)):
-        # What is judged is what was saved, decoded again: a JPEG's losses count, and judging the folder later, with
-        # re_eval or geneval.py, gives the same verdicts.
-        pictures = [decode(data, str(folder.picture(prompt.id, index))) for index, data in outcome.files.items()]
-        for spec, judge in asked:
-            judgements = judge.judge_batch(pictures, [prompt.record] * len(pictures))
-            for index, judgement in zip(outcome.files, judgements, strict=True):
-                keep(rows[index], spec.name, prompt.record, judgement)
-                if spec.name == "geneval":
-                    objects[index] = judgement.described
-    return rows, objects
-
-
-def _place(picks: tuple[int, ...], candidate: int) -> int | None:
-    """Where a candidate stands among several picks, from 0; None for one that was not kept."""
-    return picks.index(candidate) if candidate in picks else None
-
-
 def _keep_timings(folder: RunFolder, process: int, timings: dict[str, Any]) -> None:
     """Adds this process's prompts to what earlier ones measured; `finish` merges the processes."""
     if not timings:
@@ -204,13 +142,3 @@ def _keep_timings(folder: RunFolder, process: int, timings: dict[str, Any]) -> N
     file = folder.root / f".timings_{process}.json"
     before = read_json(file) if file.is_file() else {}
     write_json(file, {**before, **timings})
-
-
-def _device_wait(run: ResolvedRun) -> Callable[[], None] | None:
-    """Blocks until a GPU has done what it was given, where `intermediate_benchmarking` asks for exact stages."""
-    device = run.models.device
-    if not run.config.intermediate_benchmarking or not device.startswith("cuda"):
-        return None
-    import torch
-
-    return lambda: torch.cuda.synchronize(device)

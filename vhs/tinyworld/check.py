@@ -1,8 +1,11 @@
-"""Measures the shipped tiny world: `python -m vhs.tinyworld.check [--quick]`.
+"""Measures the shipped tiny world: `python -m vhs.tinyworld.check [--quick | --untouched]`.
 
 Prints tables and, as its last line, one JSON object. All seeds are new to every stage; in the tags colors, position
-and color_attr the combinations of shape, colour and relation are new as well. Intervals are 95 % bootstraps over
-prompts (over scenes for the autoencoder and the judge).
+and color_attr the combinations of shape, colour and relation are new as well. Intervals are 95 % bootstraps over the
+prompts' texts, of which some are drawn twice, and over seeds (over scenes for the autoencoder and the judge).
+
+`--untouched`: the verifier on `scenes.untouched_prompts`, which no development has looked at. Once for each set of
+weights, at the end.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +23,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from vhs import metrics
-from vhs.bootstrap import Interval, bootstrap
+from vhs.bootstrap import Interval, bootstrap, bootstrap_crossed
 from vhs.config.run import load_config
 from vhs.judges.base import Judge
 from vhs.records import TAGS, Prompt
@@ -27,7 +31,7 @@ from vhs.resolve import resolve
 from vhs.seeding import candidate_seed
 from vhs.tinyworld.drawing import render
 from vhs.tinyworld.geometry_judge import GeometryJudge
-from vhs.tinyworld.scenes import Scene, contrast, sample_prompts, sample_scene, true_verdict
+from vhs.tinyworld.scenes import Scene, contrast, sample_prompts, sample_scene, true_verdict, untouched_prompts
 
 CANDIDATES = 8
 FIRST_SCENE = 1_500_000_000
@@ -111,6 +115,7 @@ class Rows:
         self.shuffled: list[float] = []
         self.verdicts: dict[str, list[bool]] = {name: [] for name in JUDGES}
         self.tags: dict[tuple[int, int], str] = {}
+        self.texts: dict[int, str] = {}
 
 
 def collect_rows(
@@ -129,6 +134,7 @@ def collect_rows(
                 other = prefix.hidden.flip(0) if before is None else before
                 rows.groups += [(prompt.id, seed)] * CANDIDATES
                 rows.tags[prompt.id, seed] = prompt.metadata["tag"]
+                rows.texts[prompt.id] = prompt.text
                 rows.scores += verifier.score(prompt.text, prefix.hidden).score.tolist()
                 rows.shuffled += verifier.score(prompt.text, other).score.tolist()
                 for name, judge in judges.items():
@@ -156,12 +162,13 @@ def measure_verifier(
         "auc_shuffled": metrics.group_aucs(groups, shuffled, verdicts),
     }
     per_group["gain"] = {g: per_group["best_of_8"][g] - per_group["single"][g] for g in per_group["single"]}
-    return {name: over_prompts(values) for name, values in per_group.items()}
+    return {name: over_texts(values, rows) for name, values in per_group.items()}
 
 
-def over_prompts(values: dict[tuple[int, int], float]) -> Interval:
-    """The mean over groups, with an interval over their prompts."""
-    return bootstrap(list(values.values()), [prompt for prompt, _ in values])
+def over_texts(values: dict[tuple[int, int], float], rows: Rows) -> Interval:
+    """The mean over groups, with an interval over their prompts' texts (one may stand at several places) and seeds."""
+    texts, seeds = [rows.texts[prompt] for prompt, _ in values], [seed for _, seed in values]
+    return bootstrap_crossed(list(values.values()), texts, seeds)
 
 
 def measure_second_judge(rows: Rows) -> dict[str, Interval]:
@@ -180,9 +187,9 @@ def measure_second_judge(rows: Rows) -> dict[str, Interval]:
     measured = measure_verifier(rows, judge=JUDGES[1])
     return {
         **{f"geometry_{name}": measured[name] for name in names},
-        "geometry_of_geneval": over_prompts(by_labels),
-        "gain_less": over_prompts(less),
-        "judges_agree": bootstrap(agree, [prompt for prompt, _ in rows.groups]),
+        "geometry_of_geneval": over_texts(by_labels, rows),
+        "gain_less": over_texts(less, rows),
+        "judges_agree": bootstrap(agree, [rows.texts[prompt] for prompt, _ in rows.groups]),
     }
 
 
@@ -236,29 +243,45 @@ def as_json(figures: dict[str, Interval], prompts: int, seeds: int) -> str:
 
 def check(prompts: int, seeds: int, scenes: int, config_path: str = "configs/tiny.yaml") -> tuple[Rows, dict]:
     """Every figure, from the shipped weights."""
-    run = resolve(load_config(config_path))
-    generator, verifier = run.models.load_generator(), run.models.load_verifier()
-    judges = dict(zip(JUDGES, (run.judges[0].load(), GeometryJudge()), strict=True))
+    generator, verifier, judges = load_models(config_path)
     figures = measure_judges(generator.pipeline.vae, judges, scenes)
-    records = sample_prompts(prompts, seed=2026, split="test")
-    asked = [Prompt(i, record["prompt"], record) for i, record in enumerate(records)]
+    asked = as_prompts(sample_prompts(prompts, seed=2026, split="test"))
     rows = collect_rows(generator, verifier, judges, asked, [9000 + i for i in range(seeds)])
     return rows, figures | measure_verifier(rows) | measure_second_judge(rows)
+
+
+def check_untouched(seeds: int, config_path: str = "configs/tiny.yaml") -> tuple[Rows, dict]:
+    """The verifier's figures on the prompts and noises that no development has seen."""
+    rows = collect_rows(*load_models(config_path), as_prompts(untouched_prompts()), [770_000 + i for i in range(seeds)])
+    return rows, measure_verifier(rows) | measure_second_judge(rows)
+
+
+def load_models(config_path: str) -> tuple[Any, Any, dict[str, Judge]]:
+    """Generator, verifier and both judges of a configuration."""
+    run = resolve(load_config(config_path))
+    judges = dict(zip(JUDGES, (run.judges[0].load(), GeometryJudge()), strict=True))
+    return run.models.load_generator(), run.models.load_verifier(), judges
+
+
+def as_prompts(records: Sequence[dict]) -> list[Prompt]:
+    """Numbered prompts of GenEval's records."""
+    return [Prompt(i, record["prompt"], record) for i, record in enumerate(records)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m vhs.tinyworld.check", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="60 prompts, 1 seed, 200 scenes: about two minutes")
+    parser.add_argument("--untouched", action="store_true", help="prompts and seeds that no development has looked at")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     prompts, seeds, scenes = (60, 1, 200) if args.quick else (300, 5, 1000)
     started = time.perf_counter()
-    rows, figures = check(prompts, seeds, scenes)
+    rows, figures = check_untouched(3) if args.untouched else check(prompts, seeds, scenes)
     for name, interval in figures.items():
         print(f"{name:32} {interval.mean:8.4f}   [{interval.low:.4f}, {interval.high:.4f}]")
     print(f"\n{table(rows)}\n\n{both_judges(rows)}\n\n{time.perf_counter() - started:.0f} s")
-    print(as_json(figures, prompts, seeds))
+    print(as_json(figures, len(rows.texts), len({seed for _, seed in rows.groups})))
 
 
 if __name__ == "__main__":

@@ -185,6 +185,26 @@ def sample_prompts(count: int, seed: int, split: str = "test", tags: Sequence[st
     return [next(queues[tags[i % len(tags)]]) for i in range(count)]
 
 
+UNTOUCHED_PER_TAG = 20
+DEVELOPMENT = ((300, 2026), (60, 0), (200, 2), (1200, 6))
+"""(count, seed) of the held-out prompts that were looked at while the tiny world was made: the check's, the demo's, the
+tour's of docs/training.md, and the ablations'."""
+
+
+def untouched_prompts() -> list[dict]:
+    """The third split: 20 held-out captions of each tag, or as many as there are, each once, by a fixed rule.
+
+    Those whose text no development has drawn come first, in the order of a hash. Only color_attr has 20 such; of the
+    other tags the development has drawn every caption that there is, and only the candidates' noise is new.
+    """
+    seen = {record["prompt"] for count, seed in DEVELOPMENT for record in sample_prompts(count, seed)}
+    found = []
+    for tag in TAGS:
+        ranked = sorted(records(tag, "test"), key=lambda r: (r["prompt"] in seen, _digest("untouched", r["prompt"])))
+        found += ranked[:UNTOUCHED_PER_TAG]
+    return found
+
+
 def _endless(items: list[dict], rng: np.random.Generator) -> Iterator[dict]:
     while True:
         for i in rng.permutation(len(items)):

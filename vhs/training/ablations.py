@@ -26,6 +26,7 @@ REFERENCE = "finetune"
 """The row that the others are compared with, unless they name another."""
 
 STATISTICS = ("normalization_mean_path", "normalization_variance_path")
+OWN = ("more_labels=null", "epochs=3")
 UNNORMALISED = tuple(f"{key}=null" for key in STATISTICS)
 
 Say = Callable[[str], None]
@@ -50,9 +51,14 @@ def _both(name: str, about: str, *changes: str, stages: tuple[str, str] = ("alig
     return Ablation(name, about, (first, second), **row)
 
 
-def _second(name: str, about: str, *changes: str) -> Ablation:
+def _second(name: str, about: str, *changes: str, **row: Any) -> Ablation:
     """Stage 2 with these changes, from the reference's stage 1."""
-    return Ablation(name, about, (("align",), (REFERENCE, f"name={name}", *changes)))
+    return Ablation(name, about, (("align",), (REFERENCE, f"name={name}", *changes)), **row)
+
+
+def _own(name: str, about: str, *changes: str) -> Ablation:
+    """A loss on a picture's own verdicts alone, of which 64 % are yes: an imbalance that a loss can correct."""
+    return _second(name, f"`data_own` with {about}", *OWN, *changes, reference="data_own")
 
 
 def _seed(seed: int, *stages: str) -> Ablation:
@@ -89,10 +95,14 @@ ABLATIONS = (
           "data=[outputs/paper/clip_train]", *UNNORMALISED, evaluate=("evaluate", "data=[outputs/paper/clip_test]")),
     _second("loss_cross_entropy", "cross-entropy", "loss=cross_entropy"),
     _second("loss_focal", "focal loss, gamma 2", "loss=focal", "alpha=0.37", "gamma=2.0"),
+    _second("loss_ranking", "ranking within a prompt beside the loss", "ranking=1.0"),
     _shipped("no_scoring", "shipped, random among the answers yes", "selection=random_yes"),
     _second("data_quarter", "a quarter of the prompts, as many steps", "fraction=0.25", "epochs=4"),
     _second("data_half", "a half of the prompts, as many steps", "fraction=0.5", "epochs=2"),
-    _second("data_own", "no verdicts on other prompts, about as many steps", "more_labels=null", "epochs=3"),
+    _second("data_own", "no verdicts on other prompts, about as many steps", *OWN),
+    _own("own_cross_entropy", "cross-entropy", "loss=cross_entropy"),
+    _own("own_focal", "focal loss", "loss=focal", "alpha=0.37", "gamma=2.0"),
+    _own("own_ranking", "ranking within a prompt", "ranking=1.0"),
     Ablation("data_no_align", "no stage 1", ((REFERENCE, "name=data_no_align", "init=ckpts/tiny/language_model"),)),
     *(_shipped(f"lora_{part}", f"shipped, generator shifted by a LoRA, {part} %", f"data=[outputs/paper/lora_{part}]")
       for part in (50, 100)),

@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from vhs.config.run import RunConfig, load_config
 from vhs.device import resolve_device, resolve_dtype
 from vhs.errors import ConfigError
 from vhs.folders import locked
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from vhs.generators import GeneratorSpec
+    from vhs.processes import Process
     from vhs.records import Prompt
     from vhs.training.data.collect import Report
     from vhs.training.data.normalization import Moments
@@ -38,9 +38,8 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-GENERATOR_KEYS_LEFT_OUT = frozenset({"micro_batch", "offload", "device"})
-"""Keys of the generator that change how fast it runs, not what it gives (but by rounding)."""
-NORMALIZE_BATCH = 256
+NORMALIZE_BATCH = 32
+"""Samples that are measured at once, in float64."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +58,16 @@ class AlreadyDone:
 def run_collect(config: CollectConfig, say: Say) -> Report | AlreadyDone | None:
     """Collects a set, or the rest of it. Everything that can be refused is refused before
     weights are loaded."""
-    from vhs.generators import resolve_generator
     from vhs.prompts import read_prompts
     from vhs.training.data.collect import plan
+    from vhs.training.data.generated import generator_settings, resolve_generation
 
-    process = current_process()
-    run = load_config(config.run, config.run_overrides)
-    if config.micro_batch is not None:
-        run = run.changed(micro_batch=config.micro_batch)
-    device = resolve_device(run.device, process)
-    spec = resolve_generator(run, device, resolve_dtype(run.dtype, device)).fetched()
+    process = current_process(config.timeout)
+    spec, run = resolve_generation(config, process)
     prompts = read_prompts(find(config.annotation))[: config.limit]
     records = _check_records(prompts, config)
-    tower, clip_shape = _tower(config, device) if config.clip else (None, None)
-    layout = plan(spec.info, len(prompts), config, _generator_settings(spec, run, config), clip_shape)
+    tower, clip_shape = _tower(config, spec.settings.device) if config.clip else (None, None)
+    layout = plan(spec.info, len(prompts), config, generator_settings(spec, run, config), clip_shape)
     with locked(config.folder, "set") if process.first else nullcontext():
         return _collect(config, layout, prompts, spec, tower, say if process.first else _silent, records)
 
@@ -90,7 +85,7 @@ def _collect(
     from vhs.training.data.collect import check_disk, collect
     from vhs.training.data.store import close_set, decide_set
 
-    process = current_process()
+    process = current_process(config.timeout)
     opening = decide_set(config.folder, layout, prompts, config.overwrite)
     if opening == "done":
         if process.first:
@@ -116,19 +111,6 @@ def _check_records(prompts: Sequence[Prompt], config: CollectConfig) -> str:
             f"{without[0].text!r}; write records with label.py and task: metadata, or set require_records: false"
         )
     return f"GenEval can judge {len(prompts) - len(without)} of {len(prompts)} prompts"
-
-
-def _generator_settings(spec: GeneratorSpec, run: RunConfig, config: CollectConfig) -> dict[str, Any]:
-    """What the values of a set depend on: the generator, its adapter, its settings, and their files' content."""
-    from vhs.checkpoints.hashes import content_hash
-    from vhs.verifiers.load import fetched_tower, find_tower
-
-    kept = {key: value for key, value in asdict(spec.settings).items() if key not in GENERATOR_KEYS_LEFT_OUT}
-    network = {"network_ckpt": run.network_ckpt} if run.network_ckpt else {}
-    content = {source.key: content_hash(source.path) for source in spec.sources}
-    if config.clip:
-        content["clip"] = content_hash(fetched_tower(find_tower(config.clip)).path)
-    return {"ckpt": run.ckpt, **network, "sana_lora_weights": run.sana_lora_weights, **kept, "content": content}
 
 
 def _tower(config: CollectConfig, device: str) -> tuple[Any, tuple[int, int]]:
@@ -158,12 +140,12 @@ class StatisticsFiles:
 
 def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
     """Measures a feature over the sets and writes both files. Processes share the samples; the first one writes."""
+    from vhs.training.data.generated import open_source
     from vhs.training.data.normalization import encode_statistics, statistics_paths
-    from vhs.training.data.store import CollectedSet
     from vhs.training.dataset import check_shapes
     from vhs.training.made import Made, say_done, sets_hashes
 
-    process, sets = current_process(), [CollectedSet(folder) for folder in config.data]
+    process, sets = current_process(config.timeout), [open_source(named) for named in config.data]
     check_shapes(sets, config.feature)
     paths = statistics_paths(config.output, config.feature)
     made = Made.of(config, paths, sets_hashes(sets))
@@ -181,8 +163,6 @@ def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
 
 def _moments(config: NormalizeConfig, sets: list[CollectedSet], process: Process) -> Moments:
     """Mean and variance of the feature over all processes' samples."""
-    from accelerate.utils import gather_object
-
     from vhs.training.data.normalization import Moments
 
     parts = [(data, part) for data in sets for part in _parts(len(data))]
@@ -195,9 +175,22 @@ def _moments(config: NormalizeConfig, sets: list[CollectedSet], process: Process
             _measure(moments, data, part, config.feature)
             bar.update(len(part))
     whole = Moments(config.per)
-    for one in gather_object([moments]) if process.count > 1 else [moments]:
+    for one in _gathered(moments.cpu(), process, config.timeout):
         whole.merge(one)
     return whole
+
+
+def _gathered(moments: Any, process: Process, timeout: float) -> list[Any]:
+    """The moments of every process, in their order."""
+    if process.count == 1:
+        return [moments]
+    from accelerate.utils import gather_object
+
+    from vhs.training.state import exchange_tensors
+
+    process.wait()  # an exchange of tensors would give up on a process that is merely slower
+    exchange_tensors(timeout)
+    return gather_object([moments])
 
 
 def _parts(samples: int) -> Iterator[range]:
@@ -231,8 +224,8 @@ def run_train(config: TrainConfig, say: Say) -> Result:
     """Trains one stage; one that is finished already is left as it is."""
     from vhs.training.trainer import train
 
-    process = current_process()
-    with tqdm(desc=config.name, disable=not process.first) as bar:
+    process = current_process(config.timeout)
+    with tqdm(desc=config.name, disable=not process.first, delay=0.5) as bar:
 
         def progress(step: int, steps: int, figures: dict[str, float]) -> None:
             bar.total, bar.n = steps, step

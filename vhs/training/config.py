@@ -3,20 +3,54 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
-from vhs.config.run import DeviceKey, Keys, Number
+from vhs.config.run import DeviceKey, Keys, Number, TimeoutKey
 from vhs.config.yamlfile import combination_error
 from vhs.paths import expanded
 
 Feature = Annotated[str, Field(pattern=r"^(hidden_\d+|latent|clip)$")]
+Weight = Annotated[Number, Field(gt=0)]
 Dtype = Literal["bfloat16", "float16", "float32"]
 
 
-class TrainConfig(Keys):
+class Generated(Keys):
+    """Candidates whose features are made beside the training and are not stored."""
+
+    generate: str = Field(min_length=1)
+    """Collecting file (YAML) that names generator, prompts, candidates, blocks, seed and dtype."""
+    overrides: list[str] = []
+    """`key=value` texts over that file."""
+    labels: str | None = None
+    """File of verdicts; absent: the key `labels` inside the file's output folder."""
+    captions: str | None = None
+    """File of captions; absent: the key `captions` inside the file's output folder."""
+
+
+def _sources(value: Any) -> Any:
+    """`data: {generate: ...}` is a list of one; mappings in it are read here, so that a mistake in one is named."""
+    if isinstance(value, Mapping):
+        value = [value]
+    if not isinstance(value, list):
+        return value
+    try:
+        return [Generated(**one) if isinstance(one, Mapping) else one for one in value]
+    except (ValidationError, TypeError):
+        keys = ", ".join(Generated.model_fields)
+        raise PydanticCustomError(
+            "source", "folders of collected sets, or mappings with generate (texts {keys}) are needed", {"keys": keys}
+        ) from None
+
+
+Sources = Annotated[list[str | Generated], BeforeValidator(_sources)]
+
+
+class TrainConfig(TimeoutKey):
     """train.py: one training stage."""
 
     stage: Literal["align", "finetune"]
@@ -27,10 +61,10 @@ class TrainConfig(Keys):
     """Folder of all trainings."""
 
     # data
-    data: list[str] = Field(min_length=1)
-    """Collected sets to train on."""
-    eval_data: list[str] = []
-    """Collected sets to evaluate on; absent: `eval_fraction` of the prompts of `data`."""
+    data: Sources = Field(min_length=1)
+    """Collected sets to train on; `{generate: <collecting file>, captions: <file>}`: features are made beside it."""
+    eval_data: Sources = []
+    """Sets to evaluate on; absent: `eval_fraction` of the prompts of `data`."""
     eval_fraction: Number = Field(0.05, ge=0, lt=1)
     """Share of the distinct prompts that is held out for the evaluation loss; 0: none."""
     fraction: Number = Field(1.0, gt=0, le=1)
@@ -76,7 +110,7 @@ class TrainConfig(Keys):
     # loss (finetune)
     loss: Literal["cross_entropy", "weighted_cross_entropy", "focal"] = "weighted_cross_entropy"
     """Loss on the answer's token."""
-    weights: Literal["data"] | Annotated[list[Number], Field(min_length=2, max_length=2)] = [0.37, 0.63]
+    weights: Literal["data"] | Annotated[list[Weight], Field(min_length=2, max_length=2)] = [0.37, 0.63]
     """[yes, no] weights of weighted_cross_entropy; `data`: each answer's is the other's share of the labels."""
     alpha: Number = Field(0.37, gt=0, lt=1)
     """Focal weight of yes; no has 1 - alpha."""
@@ -84,6 +118,11 @@ class TrainConfig(Keys):
     """Focal exponent."""
     reduction: Literal["mean", "weighted_mean"] = "mean"
     """Divide a batch's sum by its size, or by its sum of weights."""
+    ranking: Number = Field(0.0, ge=0)
+    """Weight of a Bradley-Terry loss on pairs of a right and a wrong candidate of a prompt, beside `loss`; 0: none."""
+    ranking_group: int = Field(4, ge=2)
+    """With `ranking`: candidates of one prompt that stand together in a batch, and are compared with each other;
+    `micro_batch` is a multiple of it."""
 
     # optimisation
     batch_size: int = Field(64, ge=1)
@@ -137,6 +176,14 @@ class TrainConfig(Keys):
             raise combination_error("vision_tower", "feature: clip needs the name of the tower that made the features")
         if self.question is not None and self.question.count("<image>") != 1:
             raise combination_error("question", "one <image> is needed in it, where the picture goes")
+        if self.ranking and self.stage == "align":
+            raise combination_error("ranking", "stage: align has no verdicts to rank by; use it with stage: finetune")
+        if self.ranking and (self.micro_batch % self.ranking_group or self.batch_size % self.ranking_group):
+            raise combination_error(
+                "ranking_group",
+                f"{self.ranking_group} does not divide micro_batch {self.micro_batch} and batch_size "
+                f"{self.batch_size}; 2, 4 or 8 would, where they are multiples of it",
+            )
         if self.stage == "align" and self.lora_rank is not None:
             raise combination_error(
                 "lora_rank", "stage: align trains the connector alone; remove it, or use stage: finetune"

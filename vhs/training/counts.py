@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from vhs.config.yamlfile import load
 from vhs.paths import find
 from vhs.prompts import read_prompts
-from vhs.training.config import EvaluateConfig, TrainConfig
+from vhs.training.config import EvaluateConfig, Generated, TrainConfig
 from vhs.training.data.store import Layout, read_index
 from vhs.training.data.tasks import CaptionTask, CollectConfig, MetadataTask, NormalizeConfig, PromptsTask
 from vhs.training.stages import Step
@@ -45,8 +46,7 @@ def _items(step: Step, counts: Mapping[str, int | None]) -> int | None:
         known = step.stage.items or (counts.get(config.annotation) if isinstance(config, MetadataTask) else None)
         return _at_most(known, getattr(config, "limit", None))
     if isinstance(config, CollectConfig):
-        prompts = _at_most(_prompts(config.annotation, counts), config.limit)
-        return None if prompts is None else prompts * config.candidates
+        return _candidates(config, counts)
     if isinstance(config, CaptionTask) and config.annotation is not None:
         return _prompts(config.annotation, counts)
     sizes = [_samples(folder, counts) for folder in config.data]
@@ -58,6 +58,11 @@ def _items(step: Step, counts: Mapping[str, int | None]) -> int | None:
     return samples if isinstance(config, EvaluateConfig) else _at_most(samples, limit)
 
 
+def _candidates(config: CollectConfig, counts: Mapping[str, int | None]) -> int | None:
+    prompts = _at_most(_prompts(config.annotation, counts), config.limit)
+    return None if prompts is None else prompts * config.candidates
+
+
 def _at_most(count: int | None, limit: int | None) -> int | None:
     return count if count is None or limit is None else min(count, limit)
 
@@ -67,7 +72,9 @@ def _prompts(file: str, counts: Mapping[str, int | None]) -> int | None:
     return len(read_prompts(path)) if path.exists() else counts.get(file)
 
 
-def _samples(folder: str, counts: Mapping[str, int | None]) -> int | None:
+def _samples(folder: str | Generated, counts: Mapping[str, int | None]) -> int | None:
+    if isinstance(folder, Generated):
+        return _candidates(load(CollectConfig, folder.generate, folder.overrides), counts)
     if (Path(folder) / "index.json").exists():
         return Layout(**read_index(Path(folder))).samples
     return counts.get(folder)

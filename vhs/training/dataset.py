@@ -16,10 +16,11 @@ import torch
 
 from vhs.errors import ConfigError
 from vhs.training.config import TrainConfig
+from vhs.training.data.generated import open_source
 from vhs.training.data.labels import read_captions, read_labels, read_more_labels
 from vhs.training.data.store import CollectedSet
 from vhs.training.decontaminate import Overlap, overlaps
-from vhs.training.losses import Loss
+from vhs.training.losses import Loss, ranked_pairs
 from vhs.verifiers.conversation import IMAGE_INDEX, build_inputs, chat_text, check_prompt, tokenize
 from vhs.verifiers.score import answer_ids
 
@@ -39,7 +40,8 @@ class Batch:
     """B samples on the CPU.
 
     `features` (B, ...) as stored; `after` (B, Q) ids; M predictions: the token after column `columns` (M,) of row
-    `rows` (M,) should be `targets` (M,), with the verdict `labels` (M,). Column -1 is the picture's last token.
+    `rows` (M,) should be `targets` (M,), with the verdict `labels` (M,). Column -1 is the picture's last token. A
+    ranking loss compares predictions of equal `groups` (M,).
     """
 
     features: torch.Tensor
@@ -48,6 +50,7 @@ class Batch:
     columns: torch.Tensor
     targets: torch.Tensor
     labels: torch.Tensor
+    groups: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class TrainingData:
         self.sets, self.texts, self.feature, self.answers = sets, texts, feature, answers
         self.left_out: list[Overlap] = []
         """Prompts that an evaluation asks as well, whose samples are not here."""
+        self.ranks, self.ranking_group = False, 1
         self.samples = list(samples)
         self._text = torch.tensor([s.text for s in samples], dtype=torch.long)
         self._label = torch.tensor([s.label for s in samples], dtype=torch.bool)
@@ -105,16 +109,27 @@ class TrainingData:
             return float(self.texts.counts[self._text[which]].sum())
         return loss.divisor(self._label[which])
 
+    def groups(self, positions: Sequence[int]) -> torch.Tensor:
+        """What a ranking loss compares among these samples, (B,): those that stand in one block of `ranking_group` and
+        answer the same prompt. Blocks, not batches: so it does not matter how a batch is divided."""
+        blocks = torch.arange(len(positions)) // self.ranking_group
+        return blocks * len(self.texts.lengths) + self._text[torch.as_tensor(positions)]
+
+    def pairs(self, positions: Sequence[int]) -> int:
+        """How many pairs a ranking loss has among these samples."""
+        return ranked_pairs(self._label[torch.as_tensor(positions)], self.groups(positions))
+
+    def order(self, epoch: int, seed: int) -> torch.Tensor:
+        """The samples of an epoch in their order; with a ranking loss the candidates of a prompt in blocks."""
+        if not self.ranks:
+            return order(len(self), epoch, seed)
+        return blocked_order(self._text, self.ranking_group, epoch, seed)
+
     def batch(self, positions: Sequence[int]) -> Batch:
         """The batch of these samples. Raises ConfigError, naming the sample, for a feature that is not finite."""
         which = torch.as_tensor(positions)
         text, label = self._text[which], self._label[which]
         features = self._features(positions)
-        # a sum is NaN or infinite as soon as one of its terms is: one pass without a tensor of booleans
-        finite = torch.isfinite(features.flatten(1).sum(dim=1, dtype=torch.float32))
-        if not finite.all():
-            bad = positions[int((~finite).nonzero()[0])]
-            raise ConfigError(f"{self.name(bad)}: {self.feature} is NaN or infinite; collect this set again")
         counts = self.texts.counts[text]
         rows = torch.arange(len(which)).repeat_interleave(counts)
         steps = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
@@ -122,7 +137,8 @@ class TrainingData:
         if self.answers is not None:  # the table holds a placeholder: one text has candidates of both verdicts
             targets = torch.where(label[rows], *self.answers)
         after = self.texts.after[text, : int(self.texts.lengths[text].max())].long()
-        return Batch(features, after, rows, self.texts.first[text[rows]] + steps, targets.long(), label[rows])
+        columns, groups = self.texts.first[text[rows]] + steps, self.groups(positions)[rows]
+        return Batch(features, after, rows, columns, targets.long(), label[rows], groups)
 
     def _features(self, positions: Sequence[int]) -> torch.Tensor:
         chosen = [self.samples[p] for p in positions]
@@ -137,10 +153,26 @@ def order(count: int, epoch: int, seed: int) -> torch.Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
 
+def blocked_order(texts: torch.Tensor, size: int, epoch: int, seed: int) -> torch.Tensor:
+    """As `order`, in blocks of `size` samples of one text each (`texts` (n,): which); what remains of each text is put
+    into blocks with others' rest."""
+    mixed = order(len(texts), epoch, seed)
+    by_text = mixed[torch.argsort(texts[mixed], stable=True)]
+    counts = torch.bincount(texts)
+    start = counts.cumsum(0) - counts
+    within = torch.arange(len(texts)) - start[texts[by_text]]
+    whole = within < (counts // size * size)[texts[by_text]]
+    rest = by_text[~whole]
+    rest = rest[torch.argsort(torch.argsort(mixed)[rest])]  # in the shuffled order again
+    blocks = torch.cat([by_text[whole], rest[: len(rest) // size * size]]).reshape(-1, size)
+    blocks = blocks[order(len(blocks), epoch, seed + 1)]
+    return torch.cat([blocks.flatten(), rest[len(rest) // size * size :]])
+
+
 def load_data(config: TrainConfig, tokenizer: Any) -> tuple[TrainingData, TrainingData | None]:
     """The training and the evaluation split (None where there is none). Raises ConfigError."""
-    sets = [CollectedSet(folder) for folder in config.data]
-    held_out = [CollectedSet(folder) for folder in config.eval_data]
+    sets = [open_source(named) for named in config.data]
+    held_out = [open_source(named) for named in config.eval_data]
     check_shapes([*sets, *held_out], config.feature)
     everything, left_out = _decontaminated(_samples(sets, config), config)
     kept, evaluated = _split(everything, config)
@@ -152,6 +184,7 @@ def load_data(config: TrainConfig, tokenizer: Any) -> tuple[TrainingData, Traini
     if len(kept) < config.batch_size:
         raise ConfigError(f"batch_size: {config.batch_size} samples a step, but there are only {len(kept)} to train on")
     train = _tabulated(sets, kept, config, tokenizer)
+    train.ranks, train.ranking_group = config.ranking > 0, config.ranking_group
     train.left_out = list(dict.fromkeys([*left_out, *also_left_out]))
     if not evaluated:
         return train, None
@@ -183,11 +216,11 @@ def _samples(sets: Sequence[CollectedSet], config: TrainConfig) -> list[_Raw]:
     rows = []
     for source, data in enumerate(sets):
         if config.stage == "finetune":
-            for index, label in sorted(read_labels(data, config.labels).items()):
+            for index, label in sorted(read_labels(data, data.own.get("labels", config.labels)).items()):
                 prompt = data.prompt(index).text
                 rows.append(_Raw(source, index, prompt, prompt, label))
         else:
-            for index, caption in sorted(read_captions(data, config.captions).items()):
+            for index, caption in sorted(read_captions(data, data.own.get("captions", config.captions)).items()):
                 rows.append(_Raw(source, index, data.prompt(index).text, caption, True))
     if config.stage == "finetune" and len({row.label for row in rows}) < 2:
         only = "yes" if rows and rows[0].label else "no"
@@ -244,14 +277,19 @@ def _more(sets: Sequence[CollectedSet], kept: list[_Raw], evaluated: list[_Raw],
     """The training samples again, with verdicts on other prompts; none is about a prompt that is evaluated on."""
     if config.stage != "finetune" or config.more_labels is None:
         return []
-    own = {(row.source, row.index): row.prompt for row in kept}
+    own = {(row.source, row.index): row for row in kept}
     kept_apart = {row.text for row in evaluated}
-    return [
-        _Raw(source, index, own[source, index], text, label)
-        for source, data in enumerate(sets)
-        for index, text, label in read_more_labels(data, config.more_labels)
-        if (source, index) in own and text not in kept_apart
-    ]
+    found = []
+    for source, data in enumerate(sets):
+        for index, text, label in read_more_labels(data, config.more_labels):
+            row = own.get((source, index))
+            if row is None or text in kept_apart:
+                continue
+            if text == row.prompt and label != row.label:
+                where = f"{data.folder / config.more_labels}: {data.name(index)}"
+                raise ConfigError(f"{where} has another verdict on its own prompt than in {config.labels}")
+            found.append(_Raw(source, index, row.prompt, text, label))
+    return found
 
 
 def _tabulated(sets: Sequence[CollectedSet], rows: list[_Raw], config: TrainConfig, tokenizer: Any) -> TrainingData:

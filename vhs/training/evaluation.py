@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -91,7 +92,8 @@ def _others(positions: Sequence[int], seed: int) -> dict[int, int]:
 def figures(
     rows: Rows, ns: Sequence[int], *, selection: str = "argmax", resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Any]:
-    """Accuracy, AUC, calibration, histogram, best-of-N; every rate from 0 to 1, intervals over prompts.
+    """Accuracy, AUC, calibration, histogram, best-of-N; every rate from 0 to 1, intervals over prompts; None for what
+    is not defined, such as the AUC of labels of one kind.
 
     `within_prompt_auc` averages over the prompts that have both verdicts; `pooled_auc` takes all candidates together.
     `selection: random_yes` picks any candidate whose answer is yes. Raises ConfigError when a prompt has fewer
@@ -107,7 +109,7 @@ def figures(
     aucs = metrics.group_aucs(rows.groups, scores, rows.verdicts)
     both = 0 < rows.verdicts.sum() < len(rows.verdicts)
     curve = metrics.best_of_n_curve(rows.groups, scores, rows.verdicts, ns, True, clusters, resamples, seed)
-    return {
+    found = {
         "candidates": len(scores),
         "prompts": len(set(rows.texts)),
         "right": float(rows.verdicts.mean()),
@@ -122,6 +124,16 @@ def figures(
         "histogram": metrics.histogram(rows.scores, rows.verdicts),
         "by_tag": {tag: _by_tag(rows, scores, tag, ns) for tag in sorted(set(rows.tags))},
     }
+    return _defined(found)
+
+
+def _defined(value: Any) -> Any:
+    """None for each number that is not one: labels of one kind have no AUC, and JSON no NaN."""
+    if isinstance(value, dict):
+        return {key: _defined(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_defined(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _key(group: tuple[int, int]) -> str:
@@ -153,17 +165,25 @@ def _by_tag(rows: Rows, scores: np.ndarray, tag: str, ns: Sequence[int]) -> dict
 def table(found: dict[str, Any]) -> str:
     """The figures as lines for a terminal, rates in percent."""
 
+    def shown(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
+    def percent(value: float | None, form: str = ".1f") -> str:
+        return shown(None if value is None else 100 * value, form)
+
     def ci(row: dict[str, float], sign: str = "") -> str:
-        return f"{100 * row['mean']:{sign}6.1f} [{100 * row['low']:{sign}.1f}, {100 * row['high']:{sign}.1f}]"
+        return f"{percent(row['mean'], f'{sign}6.1f')} [{percent(row['low'], f'{sign}.1f')}, " + (
+            f"{percent(row['high'], f'{sign}.1f')}]"
+        )
 
     auc = found["within_prompt_auc"]
     lines = [
-        f"{found['candidates']} candidates of {found['prompts']} prompts, {100 * found['right']:.1f} % right",
-        f"accuracy {100 * found['accuracy']:.1f} %: {100 * found['of_right']:.1f} of the right, "
-        f"{100 * found['of_wrong']:.1f} of the wrong",
-        f"AUC within a prompt {auc['mean']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}] over {auc['count']} prompts "
-        "with both verdicts",
-        f"calibration error {found['calibration']['error']:.3f}",
+        f"{found['candidates']} candidates of {found['prompts']} prompts, {percent(found['right'])} % right",
+        f"accuracy {percent(found['accuracy'])} %: {percent(found['of_right'])} of the right, "
+        f"{percent(found['of_wrong'])} of the wrong",
+        f"AUC within a prompt {shown(auc['mean'], '.3f')} [{shown(auc['low'], '.3f')}, {shown(auc['high'], '.3f')}] "
+        f"over {auc['count']} prompts with both verdicts",
+        f"calibration error {shown(found['calibration']['error'], '.3f')}",
         "    N  verifier                  gain over one             oracle",
     ]
     lines += [

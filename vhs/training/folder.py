@@ -15,17 +15,17 @@ from vhs.checkpoints.hashes import content_hash
 from vhs.checkpoints.source import find_model
 from vhs.errors import RunError
 from vhs.files import read_json, read_json_object, write_json
-from vhs.folders import Kind, Opening, changed, decide, move_aside, remove_replaced
+from vhs.folders import Kind, Opening, changed, decide, drop_drafts, move_aside, remove_replaced
 from vhs.training.config import TrainConfig
-from vhs.training.data.store import CollectedSet
+from vhs.training.data.generated import open_source
 from vhs.training.made import sets_hashes, statistics_hashes
 from vhs.training.model import MODEL_FILES
 
 FREE = (
     "name", "output_path", "cont", "overwrite", "tracker", "micro_batch", "gradient_checkpointing", "log_every",
+    "timeout",
 )  # fmt: skip
 """Keys that may differ between a training and its continuation: they change where and how fast it runs."""
-DRAFTS = (".train.json.tmp", ".log.jsonl.tmp")
 TRAINING = Kind(
     "training",
     "train.json",
@@ -38,7 +38,8 @@ TRAINING = Kind(
         "log.jsonl",
         "left_out.jsonl",
         "curves",
-        *DRAFTS,
+        ".log.jsonl.tmp",
+        ".left_out.jsonl.tmp",
     ),
     "give this one another name",
 )
@@ -46,7 +47,7 @@ TRAINING = Kind(
 
 def describe(config: TrainConfig) -> dict[str, Any]:
     """What train.json says from the start: the configuration, and hashes of what the training reads."""
-    sets = [CollectedSet(folder) for folder in (*config.data, *config.eval_data)]
+    sets = [open_source(named) for named in (*config.data, *config.eval_data)]
     files = {"labels": config.labels, "more_labels": config.more_labels}
     files = files if config.stage == "finetune" else {"captions": config.captions}
     return {
@@ -116,8 +117,7 @@ def recover(folder: Path) -> None:
         os.rename(folder / "state.old", folder / "state")
     for name in ("state.old", "state.partial", "checkpoint.partial"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in DRAFTS:
-        (folder / name).unlink(missing_ok=True)
+    drop_drafts(folder, "train.json", "log.jsonl", "left_out.jsonl")
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:

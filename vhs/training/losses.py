@@ -80,3 +80,18 @@ def balanced_weights(labels: torch.Tensor) -> tuple[float, float]:
             f"labels: {'yes' if yes else 'no'} for all {total} samples; a verifier can only be trained on both answers"
         )
     return (total - yes) / total, yes / total
+
+
+def ranking(margins: torch.Tensor, labels: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """The Bradley-Terry loss of right candidates against wrong ones of the same group, (M,) float32: each right one has
+    the sum over the wrong ones, -log sigmoid(margin_right - margin_wrong); wrong ones have 0.
+
+    `margins` (M,) are the log-odds of yes, `labels` (M,) bool, `groups` (M,) ints.
+    """
+    pairs = labels[:, None] & ~labels[None, :] & (groups[:, None] == groups[None, :])
+    return (F.softplus(margins[None, :] - margins[:, None]) * pairs).sum(dim=1)
+
+
+def ranked_pairs(labels: torch.Tensor, groups: torch.Tensor) -> int:
+    """How many pairs `ranking` sums over."""
+    return int((labels[:, None] & ~labels[None, :] & (groups[:, None] == groups[None, :])).sum())

@@ -120,6 +120,7 @@ def sets_hashes(sets: Iterable[CollectedSet], files: Mapping[str, str | None] = 
     for number, data in enumerate(sets):
         found[f"data[{number}]"] = data.fingerprint()
         for key, file in files.items():
+            file = data.own.get(key, file)
             if file is not None and (path := data.folder / file).is_file():
                 found[f"{key} of data[{number}]"] = file_hash(path)
     return found

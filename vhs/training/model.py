@@ -208,6 +208,7 @@ def save(
     width: int,
     folder: Path,
     generator: Mapping[str, Any] | None = None,
+    temperature: float | None = None,
 ) -> Path:
     """Writes the verifier whose tensors are `model_state` in the release's format, adapters merged."""
     llm_state = _part(model_state, "llm.")
@@ -230,6 +231,7 @@ def save(
         normalize=config.normalization_mean_path is not None or config.block is None,
         select_layer=config.clip_layer,
         generator=generator,
+        temperature=temperature,
         dtype=DTYPES[config.save_dtype],
     )
 

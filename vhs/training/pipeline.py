@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from vhs.config.run import Keys
+from vhs.config.run import TimeoutKey
 from vhs.config.yamlfile import build, combination_error, nearest, read_values
 from vhs.errors import ConfigError, RunError
 from vhs.files import read_json_object, write_json
@@ -30,7 +30,7 @@ from vhs.training.stages import Stage, Step, alone, load_stage, run_stage
 Say = Callable[[str], None]
 
 
-class PipelineConfig(Keys):
+class PipelineConfig(TimeoutKey):
     """pipeline.py: a verifier from data files to its figures."""
 
     record: str = Field(min_length=1)
@@ -104,7 +104,7 @@ def run_pipeline(config: PipelineConfig, steps: Sequence[Step], say: Say) -> Don
 
     Raises what the stages raise, RunError for what was made under other keys or from other files among it.
     """
-    process = current_process()
+    process = current_process(config.timeout)
     ran = 0
     for number, step in enumerate(steps, start=1):
         left = process.agreed(step.left)

@@ -12,9 +12,10 @@ from vhs.checkpoints.download import needed, readable
 from vhs.checkpoints.fetch import Asset, cached, list_files
 from vhs.checkpoints.source import Source, find_model
 from vhs.config.run import load_config
+from vhs.config.yamlfile import load
 from vhs.errors import CheckpointError
 from vhs.paths import find
-from vhs.training.config import TrainConfig
+from vhs.training.config import Generated, TrainConfig
 from vhs.training.counts import items
 from vhs.training.data.tasks import (
     CaptionTask,
@@ -59,10 +60,17 @@ def costs(steps: Sequence[Step], record: Mapping[str, Any], rates: Mapping[str, 
     for step, count in zip(steps, items(steps), strict=True):
         measured = {**record, **rates}.get(step.stage.name, {}).get("rate")
         size = _bytes(step.config, count) if isinstance(step.config, CollectConfig) else None
-        gpu = step.config is not None and not isinstance(step.config, (PromptsTask, NormalizeConfig))
+        gpu = _needs_gpu(step.config)
         rate = step.stage.rate if measured is None else measured
         found.append(Cost(step.stage.name, step.left or "done", count, size, rate, measured is not None, gpu))
     return found
+
+
+def _needs_gpu(config: Any) -> bool:
+    """Prompt files, modules and statistics of stored features are work of the CPU and the disk."""
+    if config is None or isinstance(config, PromptsTask):
+        return False
+    return not isinstance(config, NormalizeConfig) or any(isinstance(one, Generated) for one in config.data)
 
 
 def _bytes(config: CollectConfig, items: int | None) -> int | None:
@@ -87,6 +95,12 @@ def downloads(steps: Iterable[Step]) -> list[Asset]:
 
 
 def _sources(config: Any) -> list[Source]:
+    beside = [one for one in getattr(config, "data", []) if isinstance(one, Generated)]
+    made = [_sources(load(CollectConfig, one.generate, one.overrides)) for one in beside]
+    return [*_own_sources(config), *(source for sources in made for source in sources)]
+
+
+def _own_sources(config: Any) -> list[Source]:
     from vhs.generators import resolve_generator
     from vhs.geneval.spec import judge_config, resolve_judge
 

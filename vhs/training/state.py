@@ -9,16 +9,18 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import ProjectConfiguration
 
 from vhs.checkpoints.boundary import loading
 from vhs.errors import ConfigError
-from vhs.files import write_bytes, write_json
+from vhs.files import write_bytes, write_json, writing
+from vhs.processes import several
 from vhs.training.config import TrainConfig
 from vhs.training.folder import close_training, decide_training, open_training, read_state, replace_state
 
@@ -32,11 +34,18 @@ class Record:
     best: dict[str, float] = field(default_factory=dict)
 
 
+def exchange_tensors(timeout: float) -> None:
+    """Connects the processes: GPUs by NCCL, CPUs by gloo. An exchange that takes more than `timeout` minutes fails."""
+    PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(minutes=timeout))
+
+
 def build_accelerator(config: TrainConfig) -> Accelerator:
     """Raises ConfigError when the tracker is not installed."""
     if config.tracker != "none" and importlib.util.find_spec(config.tracker) is None:
         raise ConfigError(f"tracker: {config.tracker} is not installed; pip install {config.tracker}, or tracker: none")
     precision = {"float32": "no", "bfloat16": "bf16"}[config.precision]
+    if several():
+        exchange_tensors(config.timeout)
     accelerator = Accelerator(
         mixed_precision=precision,
         log_with=None if config.tracker == "none" else config.tracker,
@@ -82,17 +91,18 @@ def save_state(accelerator: Accelerator, config: TrainConfig, record: Record) ->
     """Replaces the saved state by the present one."""
     folder = config.folder
     partial = folder / "state.partial"
-    if accelerator.is_main_process:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    with _without_warnings("accelerate.utils.other"):  # about a tied head, which is stored once
-        accelerator.save_state(str(partial))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        content = {"record": asdict(record), "config": config.model_dump(mode="json")}
-        (partial / "record.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        replace_state(folder)
+    with writing(partial):
+        if accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        accelerator.wait_for_everyone()
+        with _without_warnings("accelerate.utils.other"):  # about a tied head, which is stored once
+            accelerator.save_state(str(partial))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            content = {"record": asdict(record), "config": config.model_dump(mode="json")}
+            write_json(partial / "record.json", content)
+            replace_state(folder)
     accelerator.wait_for_everyone()
 
 
@@ -140,7 +150,7 @@ def finish(accelerator: Accelerator, config: TrainConfig, now: dict[str, Any], r
         **now,
         **asdict(record),
         "processes": accelerator.num_processes,
-        "seconds": round(seconds, 1),
+        "seconds": seconds,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }

@@ -17,7 +17,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,14 +30,14 @@ from accelerate.utils import DistributedType, gather_object
 from vhs.errors import RunError
 from vhs.files import read_json, write_bytes
 from vhs.folders import locked
-from vhs.metrics import within_prompt_auc
+from vhs.metrics import fit_temperature, within_prompt_auc
 from vhs.processes import current_process
 from vhs.training import state
 from vhs.training.config import TrainConfig
-from vhs.training.data.store import CollectedSet
-from vhs.training.dataset import Batch, TrainingData, check_shapes, load_data, order
+from vhs.training.data.generated import open_source
+from vhs.training.dataset import Batch, TrainingData, check_shapes, load_data
 from vhs.training.folder import close_training, decide_training, describe, recover, saved_step
-from vhs.training.losses import Loss, balanced_weights
+from vhs.training.losses import Loss, balanced_weights, ranking
 from vhs.training.model import (
     build_preprocessing,
     load_initial_checkpoint,
@@ -49,7 +49,7 @@ from vhs.training.model import (
 )
 from vhs.verifiers.conversation import check_length
 from vhs.verifiers.load import load_tokenizer
-from vhs.verifiers.score import says_yes, score_logits
+from vhs.verifiers.score import margins, says_yes, score_logits
 
 Progress = Callable[[int, int, dict[str, float]], None]
 
@@ -98,7 +98,7 @@ class Trainer:
         """`manifest` is `folder.describe(config)`, where it is known already."""
         self.config = config
         self.manifest = manifest or describe(config)
-        sets = [CollectedSet(folder) for folder in config.data]
+        sets = [open_source(named) for named in config.data]
         shape = check_shapes(sets, config.feature)
         self.generator_record = sets[0].layout.generator_record(config.feature)
         self.width = shape[0] if len(shape) == 3 else shape[-1]
@@ -116,6 +116,9 @@ class Trainer:
         optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.999))
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self._affirms = says_yes(self.tokenizer)
+        self._reader = ThreadPoolExecutor(max_workers=1)
+        self._ordered: tuple[int, torch.Tensor] = (-1, torch.empty(0))
+        self._ahead: tuple[TrainingData, list[int], Future[Batch]] | None = None
         self.steps_per_epoch = len(self.train_data) // config.batch_size
         self.steps = min(math.ceil(config.epochs * self.steps_per_epoch), config.max_steps or math.inf)
 
@@ -132,6 +135,12 @@ class Trainer:
         world = self.accelerator.num_processes
         if self.config.batch_size % world:
             raise RunError(f"batch_size: {self.config.batch_size} does not divide among {world} processes")
+        share, group = self.config.batch_size // world, self.config.ranking_group
+        if self.config.ranking and share % group:
+            raise RunError(
+                f"ranking_group: {group} does not divide the {share} samples that each of {world} processes has of a "
+                "batch; another batch_size is needed"
+            )
 
     # ------------------------------------------------------------------------------------------------------- a step
 
@@ -139,7 +148,12 @@ class Trainer:
         """The samples of a step's whole batch."""
         epoch, within = divmod(step, self.steps_per_epoch)
         start = within * self.config.batch_size
-        return order(len(self.train_data), epoch, self.config.seed)[start : start + self.config.batch_size].tolist()
+        return self._order(epoch)[start : start + self.config.batch_size].tolist()
+
+    def _order(self, epoch: int) -> torch.Tensor:
+        if self._ordered[0] != epoch:
+            self._ordered = (epoch, self.train_data.order(epoch, self.config.seed))
+        return self._ordered[1]
 
     def accumulate(self, step: int) -> torch.Tensor:
         """Computes the gradient of a step's loss into the parameters; returns this process's share of the loss.
@@ -153,15 +167,19 @@ class Trainer:
         whole = self.positions(step)
         # of the whole batch, known from its labels alone: no process needs the others' losses
         divisor = self.train_data.divisor(whole, self.loss)
-        share = len(whole) // accelerator.num_processes
-        mine = whole[accelerator.process_index * share :][:share]
-        parts = [mine[at : at + config.micro_batch] for at in range(0, share, config.micro_batch)]
+        pairs = self.train_data.pairs(whole) if config.ranking else 0
+        parts = self._parts(step)
+        following = self._parts(step + 1)[:1] if step + 1 < self.steps else []
         total = torch.zeros((), device=accelerator.device)
-        for number, (positions, batch) in enumerate(self._loaded(self.train_data, parts)):
+        for number, (positions, batch) in enumerate(self._loaded(self.train_data, parts, following)):
             with _synchronised(accelerator, self.model, number == len(parts) - 1):
-                values = self._losses(batch)[0]
-                self._check_finite(values, batch, positions, step)
+                values, logits = self._losses(batch)
                 part = values.sum() / divisor
+                if pairs:
+                    odds = margins(logits, *self.train_data.answers)
+                    ranked = ranking(odds, batch.labels.to(odds.device), batch.groups.to(odds.device))
+                    values, part = values + ranked, part + config.ranking * ranked.sum() / pairs
+                self._check_finite(values, batch, positions, step)
                 # processes average their gradients; the divisor already counts the whole batch: sum them instead
                 accelerator.backward(part * accelerator.num_processes)
             total += part.detach()
@@ -185,15 +203,28 @@ class Trainer:
         logits = self.model(self.preprocess(batch.features), batch.after, batch.rows, batch.columns)
         return self.loss.values(logits, batch.targets, batch.labels), logits
 
-    def _loaded(self, data: TrainingData, parts: Sequence[list[int]]) -> Iterator[tuple[list[int], Batch]]:
-        """Batches of `parts`, the next one read while the current one is used."""
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            waiting = [reader.submit(data.batch, part) for part in parts[:1]]
-            for number, part in enumerate(parts):
-                batch = waiting.pop().result()
-                if number + 1 < len(parts):
-                    waiting.append(reader.submit(data.batch, parts[number + 1]))
-                yield part, batch
+    def _parts(self, step: int) -> list[list[int]]:
+        """This process's samples of a step, a micro-batch each."""
+        whole, world = self.positions(step), self.accelerator.num_processes
+        share = len(whole) // world
+        mine = whole[self.accelerator.process_index * share :][:share]
+        return [mine[at : at + self.config.micro_batch] for at in range(0, share, self.config.micro_batch)]
+
+    def _loaded(
+        self, data: TrainingData, parts: Sequence[list[int]], following: Sequence[list[int]] = ()
+    ) -> Iterator[tuple[list[int], Batch]]:
+        """Batches of `parts`, the next one read while the current one is used, after the last one that of
+        `following`, which the next call begins with."""
+        for part, after in zip(parts, [*parts[1:], *(following or [None])], strict=True):
+            batch = self._read(data, part)
+            self._ahead = None if after is None else (data, after, self._reader.submit(data.batch, after))
+            yield part, batch
+
+    def _read(self, data: TrainingData, part: list[int]) -> Batch:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] is data and ahead[1] == part:
+            return ahead[2].result()
+        return self._reader.submit(data.batch, part).result()
 
     def _check_finite(self, values: torch.Tensor, batch: Batch, positions: list[int], step: int) -> None:
         bad = ~torch.isfinite(values.detach())
@@ -216,33 +247,36 @@ class Trainer:
         # in the samples' order, which is the labels'; fsum is exact, so the loss does not depend on the processes
         rows = sorted(gather_object(rows) if self.accelerator.num_processes > 1 else rows)
         divisor = data.divisor(range(len(data)), self.loss)
-        figures = {"eval_loss": math.fsum(loss for _, loss, _ in rows) / divisor}
+        figures = {"eval_loss": math.fsum(loss for _, loss, *_ in rows) / divisor}
         if data.answers:
-            scores, labels = [score for _, _, score in rows], data.labels.tolist()
+            scores, labels = [score for _, _, score, _ in rows], data.labels.tolist()
             right = sum((score > 0) == label for score, label in zip(scores, labels, strict=True))
             figures["eval_accuracy"] = right / len(rows)
             area = within_prompt_auc(data.prompts, scores, labels)
             figures |= {} if math.isnan(area) else {"eval_auc": area}  # no held-out prompt has both verdicts
+            if len(set(labels)) == 2:
+                figures["temperature"] = fit_temperature([odds for *_, odds in rows], labels)
         return figures
 
-    def _scored(self, data: TrainingData) -> list[tuple[int, float, float]]:
-        """(sample, loss, score) of every prediction on this process's share of the samples."""
+    def _scored(self, data: TrainingData) -> list[tuple[int, float, float, float]]:
+        """(sample, loss, score, log-odds of yes) of every prediction on this process's share of the samples."""
         rank, world, size = self.accelerator.process_index, self.accelerator.num_processes, self.config.micro_batch
         mine = range(len(data))[rank::world]
         parts = [list(mine[at : at + size]) for at in range(0, len(mine), size)]
         # FSDP gathers weights in every forward pass, so all processes must make equally many: where the samples do not
         # divide among them, the processes with fewer make one more, whose result is dropped.
         passes = math.ceil(math.ceil(len(data) / world) / size)
-        rows: list[tuple[int, float, float]] = []
+        rows: list[tuple[int, float, float, float]] = []
         for number, (positions, batch) in enumerate(self._loaded(data, parts + [[0]] * (passes - len(parts)))):
             values, logits = self._losses(batch)
             if number >= len(parts):
                 continue
-            scores = [0.0] * len(values)
+            scores = odds = [0.0] * len(values)
             if data.answers:
                 scores = score_logits(logits, *data.answers, self._affirms).score.tolist()
+                odds = margins(logits, *data.answers).tolist()
             owners = [positions[row] for row in batch.rows.tolist()]
-            rows += zip(owners, values.tolist(), scores, strict=True)
+            rows += zip(owners, values.tolist(), scores, odds, strict=True)
         return rows
 
     # ------------------------------------------------------------------------------------------------------ the run
@@ -275,10 +309,9 @@ class Trainer:
                 state.save_state(accelerator, config, record)
         if self.eval_data is None and record.best_step != self.steps:
             self._keep(record, {})
-        result = Result(
-            config.folder / "checkpoint", self.steps, record.best_step, record.best, time.perf_counter() - began
-        )
-        state.finish(accelerator, config, {**self.manifest, "left_out": left_out}, record, result.seconds)
+        seconds = round(time.perf_counter() - began, 1)
+        result = Result(config.folder / "checkpoint", self.steps, record.best_step, record.best, seconds)
+        state.finish(accelerator, config, {**self.manifest, "left_out": left_out}, record, seconds)
         return result
 
     def _list_left_out(self) -> dict[str, int]:
@@ -307,7 +340,8 @@ class Trainer:
             model = self.accelerator.unwrap_model(self.model)
             folder = self.config.folder / "checkpoint"
             record_of = None if self.config.feature == "clip" else self.generator_record
-            save(tensors, model, self.tokenizer, self.config, self.initial, self.width, folder, record_of)
+            own = {"generator": record_of, "temperature": figures.get("temperature")}
+            save(tensors, model, self.tokenizer, self.config, self.initial, self.width, folder, **own)
         self.accelerator.wait_for_everyone()
 
 
@@ -325,7 +359,7 @@ def train(
 
     Raises RunError, before anything is loaded or written, for a folder that holds something else.
     """
-    process = current_process()
+    process = current_process(config.timeout)
     with locked(config.folder, "training") if process.first else nullcontext():
         if process.first:
             recover(config.folder)

@@ -31,6 +31,7 @@ VERIFIER_FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja")
 """What a verifier or a language model consists of: configuration, safetensors, tokenizer."""
 MODEL_TYPES = {"llava_qwen": "qwen2", "llava_qwen3": "qwen3"}
 GENERATOR_RECORD = "vhs_generator"
+TEMPERATURE = "vhs_temperature"
 """Key of config.json: the generator whose features a verifier was trained on. The published ones have none."""
 CONNECTOR_PREFIX = "model.mm_projector."
 TOWER_PREFIX = "model.vision_tower."
@@ -62,6 +63,11 @@ class VerifierConfig:
     def trained_on(self) -> Mapping[str, Any] | None:
         """What it recorded of the generator whose features it was trained on, where it reads a generator's features."""
         return self.raw.get(GENERATOR_RECORD) if self.reads in ("hidden", "latent") else None
+
+    @property
+    def temperature(self) -> float | None:
+        """What training has fitted so that p(yes) is a probability; None where the checkpoint states none."""
+        return self.raw.get(TEMPERATURE)
 
 
 def read_verifier_config(folder: Path, vision_tower: str | None = None) -> VerifierConfig:
@@ -134,6 +140,9 @@ def _check_supported(file: Path, raw: Mapping[str, Any]) -> None:
         value = raw.get(key, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise CheckpointError(f"{file}: {key} is {value!r}; a whole number from 1 is needed")
+    temperature = raw.get(TEMPERATURE, 1.0)
+    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not 0 < temperature < 1e6:
+        raise CheckpointError(f"{file}: {TEMPERATURE} is {temperature!r}; a positive number is needed")
 
 
 def _resolve_tower(file: Path, raw: Mapping[str, Any], wanted: str | None) -> tuple[Reads, int | None, str | None]:

@@ -148,7 +148,9 @@ def embed_inputs(
 def _splice(llm: nn.Module, tokens: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
     """(N, T + len(ids) - 1, D): the same text around each of N pictures."""
     place = ids.index(IMAGE_INDEX)
-    text = torch.tensor([*ids[:place], *ids[place + 1 :]], device=tokens.device)
+    text = torch.tensor(
+        [*ids[:place], *ids[place + 1 :]], dtype=torch.long, device=tokens.device
+    )  # none: a picture alone
     embedded = llm.get_input_embeddings()(text).to(tokens.dtype).expand(len(tokens), -1, -1)
     return torch.cat([embedded[:, :place], tokens, embedded[:, place:]], dim=1)
 
@@ -192,9 +194,11 @@ class LlavaVerifier:
         reader: Reader,
         use_generation_prompt: bool = True,
         micro_batch: int | None = None,
+        temperature: float | None = None,
     ):
         self.llm, self.connector, self.tokenizer, self.reader = llm, connector, tokenizer, reader
         self.use_generation_prompt = use_generation_prompt
+        self.temperature = temperature
         self._batches = MicroBatches(micro_batch, "candidates to score")
         self._yes, self._no = answer_ids(tokenizer)
         self._affirms = says_yes(tokenizer)
@@ -253,7 +257,7 @@ class LlavaVerifier:
         tokens = self.image_features(features)
         check_length(ids, tokens.shape[1], self.limit, prompt)
         logits = next_token_logits(self.llm, tokens, ids)
-        return score_logits(logits, self._yes, self._no, self._affirms)
+        return score_logits(logits, self._yes, self._no, self._affirms, self.temperature)
 
     def answer_logits(self, ids: Sequence[int] | Sequence[Sequence[int]], features: Any) -> torch.Tensor:
         """`answer_logits` of this verifier's parts, for `features` as the generator gave them."""

@@ -60,6 +60,7 @@ class LlavaSpec:
     adapter: Source | None = None
     use_generation_prompt: bool = True
     resize_vocabulary: bool = False
+    calibrated: bool = False
     kind: str = "llava"
 
     @property
@@ -158,7 +159,10 @@ class LlavaSpec:
         if spec.adapter is not None:
             llm = apply_lora(llm, connector, spec.adapter.path).eval()
         connector = connector.to(device=device, dtype=precision)
-        return llava.LlavaVerifier(llm, connector, tokenizer, reader, spec.use_generation_prompt, micro_batch)
+        temperature = spec.config.temperature if spec.calibrated else None
+        return llava.LlavaVerifier(
+            llm, connector, tokenizer, reader, spec.use_generation_prompt, micro_batch, temperature
+        )
 
     def _statistics(self) -> Any:
         """The hidden state's Statistics, None where it is read as it is."""
@@ -201,6 +205,7 @@ def resolve_llava_entry(entry: Entry, config: RunConfig, offline: bool) -> Llava
         normalization=config.normalization,
         use_generation_prompt=config.use_generation_prompt,
         resize_vocabulary=resize,
+        calibrated=config.calibrated,
         lora_weights=config.lora_weights,
         tokenizer_path=config.tokenizer_path,
         offline=offline,
@@ -216,6 +221,7 @@ def resolve_llava(
     normalization: str | Path | None = None,
     use_generation_prompt: bool = True,
     resize_vocabulary: bool = False,
+    calibrated: bool = False,
     lora_weights: str | Path | None = None,
     tokenizer_path: str | Path | None = None,
     offline: bool = False,
@@ -230,6 +236,10 @@ def resolve_llava(
     if source.repository is not None and not (folder is not None and (folder / "config.json").is_file()):
         folder = None if offline else download(source.repository, source.key, ("config.json",))
     config = read_verifier_config(folder, vision_tower) if folder is not None else None
+    if calibrated and config is not None and config.temperature is None:
+        raise ConfigError(
+            f"calibrated: {path} states no temperature (vhs_temperature); leave it out, or train it again"
+        )
     statistics = _statistics_files(
         config, vision_tower, normalization, normalization_mean_path, normalization_variance_path
     )
@@ -243,6 +253,7 @@ def resolve_llava(
         find_model("lora_weights", str(lora_weights), ADAPTER_FILES) if lora_weights else None,
         use_generation_prompt,
         resize_vocabulary,
+        calibrated,
     )
 
 

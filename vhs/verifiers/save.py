@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from vhs.verifiers.checkpoint import CONNECTOR_PREFIX, GENERATOR_RECORD, MODEL_TYPES, parse_tower
+from vhs.files import writing
+from vhs.verifiers.checkpoint import CONNECTOR_PREFIX, GENERATOR_RECORD, MODEL_TYPES, TEMPERATURE, parse_tower
 from vhs.verifiers.conversation import IMAGE_MARKER
 
 _LLM_KEYS = (
@@ -38,6 +39,7 @@ def save_verifier(
     select_layer: int = -2,
     select_feature: str = "patch",
     generator: Mapping[str, Any] | None = None,
+    temperature: float | None = None,
     dtype: torch.dtype = torch.bfloat16,
 ) -> Path:
     """Writes config.json, model.safetensors and the tokenizer's files; each appears whole, config.json last, and other
@@ -50,22 +52,27 @@ def save_verifier(
         width: channels of a token that enters the connector.
         normalize: hidden states are normalised by the run's statistics.
         generator: what is recorded of the generator whose features it was trained on.
+        temperature: what makes p(yes) a probability, where it was fitted.
         dtype: of the tensors in the file.
     """
     folder = Path(folder)
     partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     config = _llm_fields(llm, dtype) | _picture_fields(
         vision_tower, projector_type, width, swap, normalize, select_layer, select_feature
     )
-    _write_json(partial / "config.json", config | ({GENERATOR_RECORD: dict(generator)} if generator else {}))
-    _save_tensors(partial / "model.safetensors", llm, connector, dtype)
-    _save_tokenizer(partial, tokenizer)
-    folder.mkdir(exist_ok=True)
-    for file in sorted(partial.iterdir(), key=lambda file: file.name == "config.json"):
-        file.replace(folder / file.name)
-    partial.rmdir()
+    own = ({GENERATOR_RECORD: dict(generator)} if generator else {}) | (
+        {TEMPERATURE: temperature} if temperature else {}
+    )
+    with writing(folder):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _write_json(partial / "config.json", config | own)
+        _save_tensors(partial / "model.safetensors", llm, connector, dtype)
+        _save_tokenizer(partial, tokenizer)
+        folder.mkdir(exist_ok=True)
+        for file in sorted(partial.iterdir(), key=lambda file: file.name == "config.json"):
+            file.replace(folder / file.name)
+        partial.rmdir()
     return folder
 
 

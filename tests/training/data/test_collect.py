@@ -171,3 +171,45 @@ def test_a_damaged_shard_is_named(generator, tmp_path):
     (tmp_path / "index.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(ConfigError, match="not an index of format 1"):
         CollectedSet(tmp_path)
+
+
+def test_candidates_of_several_prompts_share_a_pass_and_keep_their_values(generator, tmp_path):
+    """Text and noise are a candidate's own; only rounding depends on who else is in the pass."""
+    passes = []
+    hook = generator.transformer.transformer_blocks[0].register_forward_hook(lambda m, i, out: passes.append(len(out)))
+    alone = run(generator, tmp_path / "alone", candidates=1, prompts_per_shard=3)
+    size, generator.micro_batch = generator.micro_batch, 2
+    assert passes == [1, 1, 1] or size != 1
+    passes.clear()
+    together = run(generator, tmp_path / "together", candidates=1, prompts_per_shard=3)
+    generator.micro_batch = size
+    hook.remove()
+    assert passes[:2] == [2, 1]
+    for feature in ("hidden_1", "hidden_7", "latent"):
+        torch.testing.assert_close(
+            together.gather(feature, range(3)), alone.gather(feature, range(3)), rtol=0, atol=1e-5
+        )
+
+
+def test_shards_are_as_large_as_memory_allows(generator, monkeypatch):
+    def prompts(**changes) -> int:
+        return plan(generator.info, 100, settings(Path("x"), prompts_per_shard=None, **changes), {}).prompts_per_shard
+
+    assert prompts() == 50
+    monkeypatch.setattr("vhs.training.data.collect.SHARD_BYTES", 10 * 3 * (64 * 48 * 2 + 4 * 8 * 8) * 4)
+    assert prompts(candidates=1000) == 1
+    assert prompts() < prompts(blocks=[7]) and prompts() < prompts(dtype="bfloat16") < prompts(dtype="int8")
+
+
+@pytest.mark.parametrize(("dtype", "error"), [("int8", 1 / 254), ("float8", 1 / 16)])
+def test_eight_bits_keep_a_channel_to_its_own_scale(generator, tmp_path, dtype, error):
+    """int8: half a step of a 127th of a channel's largest value; float8: half a unit of its three bits."""
+    whole = run(generator, tmp_path / "whole", pictures=None)
+    small = run(generator, tmp_path / "small", pictures=None, dtype=dtype)
+    for feature, axis in (("hidden_7", 1), ("latent", (2, 3))):
+        ours, theirs = small.gather(feature, range(9)), whole.gather(feature, range(9))
+        largest = theirs.abs().amax(dim=axis, keepdim=True)
+        assert ours.dtype == torch.float32 and not torch.equal(ours, theirs)
+        assert ((ours - theirs).abs() <= error * 1.01 * largest).all()
+    tensors = load_file(shard_path(small.folder, 0))
+    assert tensors["hidden_7"].element_size() == 1 and tensors["hidden_7.scale"].shape[1] == 1

@@ -120,8 +120,9 @@ def compare_runs(runs: Sequence[RunData]) -> Comparison:
 def over_seeds(system: System) -> dict[str, OverSeeds]:
     """Row of the table (tags in GenEval's order, then OVER_TAGS, OVER_PROMPTS) -> the system's rate over its seeds.
 
-    Empty where no pick was judged. One seed's tags have Wilson's interval, as in its own summary. Raises RunError for
-    runs over different prompts.
+    Empty where no pick was judged. One seed's tags have Wilson's interval, as in its own summary; so have those whose
+    picks were all right or all wrong, of which a bootstrap draws nothing else. Raises RunError for runs over different
+    prompts.
     """
     prompts = judged_prompts(system.runs)
     if not prompts:
@@ -129,11 +130,13 @@ def over_seeds(system: System) -> dict[str, OverSeeds]:
     verdicts, tags = _verdicts(system, prompts), _tags(system.runs[0], prompts)
     drawn = _rates(verdicts, tags, prompt_draws(tags), seed_draws([system])[0])
     by_seed = _rates(verdicts, tags, np.ones((1, len(tags))), np.eye(len(verdicts)) * len(verdicts))
-    exact = _tag_rates(verdicts[0], tags) if len(verdicts) == 1 else {}
+    exact = _tag_rates(verdicts.mean(axis=0), tags)
     found = {}
     for name in table_rows(tags):
         rates = by_seed[name]
-        low, high = exact[name][1:] if name in exact else np.quantile(drawn[name], [0.025, 0.975])
+        low, high = np.quantile(drawn[name], [0.025, 0.975])
+        if name in exact and (len(verdicts) == 1 or low == high):
+            low, high = exact[name][1:]
         deviation = float(rates.std(ddof=1)) if len(rates) > 1 else None
         found[name] = OverSeeds(float(rates.mean()), deviation, float(low), float(high), tuple(rates.tolist()))
     return found

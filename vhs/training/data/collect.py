@@ -22,7 +22,8 @@ from vhs.errors import RunError
 from vhs.pictures import BYTES_PER_PIXEL, encode
 from vhs.processes import Process
 from vhs.records import Prefix, Prompt
-from vhs.seeding import candidate_seed
+from vhs.training.data.features import SCALE, bytes_of, finite_rows, stored
+from vhs.training.data.passes import Pair, groups, noise_of, text_of
 from vhs.training.data.store import (
     Layout,
     close_set,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from vhs.generators.base import Generator, GeneratorInfo
 
 GIB = 1024**3
+SHARD_BYTES, MOST_PROMPTS = GIB // 2, 50
+"""Of a shard's features, at most (but one prompt's are never divided); prompts in it, at most."""
 Tower = Callable[[Sequence["Image"]], torch.Tensor]
 
 
@@ -90,17 +93,22 @@ def plan(
         config.dtype,
         prompts,
         config.candidates,
-        config.prompts_per_shard,
+        config.prompts_per_shard or _prompts_per_shard(features, config),
         config.pictures,
         {**settings, **own},
     )
 
 
+def _prompts_per_shard(features: Mapping[str, Sequence[int]], config: CollectConfig) -> int:
+    """As many prompts as SHARD_BYTES hold the features of: three shards are in memory at a time."""
+    each = config.candidates * sum(bytes_of(tuple(shape), config.dtype) for shape in features.values())
+    return max(1, min(MOST_PROMPTS, SHARD_BYTES // max(each, 1)))
+
+
 def bytes_per_sample(layout: Layout, image_size: tuple[int, int]) -> int:
     """Exact for features, a rule of thumb for pictures."""
-    each = torch.empty((), dtype=getattr(torch, layout.dtype)).element_size()
     picture = BYTES_PER_PIXEL.get(layout.pictures or "", 0.0) * prod(image_size)
-    return sum(prod(shape) for shape in layout.features.values()) * each + int(picture)
+    return sum(bytes_of(tuple(shape), layout.dtype) for shape in layout.features.values()) + int(picture)
 
 
 def check_disk(
@@ -155,23 +163,23 @@ def collect(
     todo = set(missing_shards(folder, layout))
     process.wait()
     pending: list[Future[Path]] = []
-    with ThreadPoolExecutor(max_workers=1) as writer:
+    with ThreadPoolExecutor(max_workers=1) as writer, ThreadPoolExecutor(max_workers=2) as encoder:
         for shard in [shard for shard in range(layout.shards)[process.index :: process.count] if shard in todo]:
             columns: dict[str, list[torch.Tensor]] = {}
-            pictures: list[bytes] = []
-            for position in layout.prompts_of(shard):
-                made, files = _variants(generator, prompts[position], config, layout, tower, report)
+            pictures: list[Future[bytes]] = []
+            for positions in groups(generator, layout.prompts_of(shard), layout.candidates):
+                asked = [prompts[position] for position in positions]
+                made, decoded = _variants(generator, asked, config, layout, tower, report)
                 for name, tensor in made.items():
                     columns.setdefault(name, []).append(tensor)
-                pictures += files
-                report.samples += layout.candidates
-                progress(layout.candidates)
+                pictures += [encoder.submit(encode, picture, config.pictures) for picture in decoded]
+                report.samples += len(asked) * layout.candidates
+                progress(len(asked) * layout.candidates)
             waited = time.perf_counter()
             while len(pending) > 1:  # at most two shards wait in memory, beside the one that is being made
                 report.bytes_written += pending.pop(0).result().stat().st_size
             report.waiting_s += time.perf_counter() - waited
-            tensors = {name: torch.cat(parts) for name, parts in columns.items()}
-            pending.append(writer.submit(write_shard, folder, shard, tensors, pictures))
+            pending.append(writer.submit(_write, folder, shard, columns, pictures))
         report.bytes_written += sum(future.result().stat().st_size for future in pending)
     report.total_s = time.perf_counter() - started
     process.wait()
@@ -180,14 +188,28 @@ def collect(
     return report
 
 
+def _write(
+    folder: Path, shard: int, columns: Mapping[str, list[torch.Tensor]], pictures: Sequence[Future[bytes]]
+) -> Path:
+    """Writes a shard, when its pictures are encoded."""
+    tensors = {name: torch.cat(parts) for name, parts in columns.items()}
+    return write_shard(folder, shard, tensors, [picture.result() for picture in pictures])
+
+
 def _variants(
-    generator: Generator, prompt: Prompt, config: CollectConfig, layout: Layout, tower: Tower | None, report: Report
-) -> tuple[dict[str, torch.Tensor], list[bytes]]:
-    """One prompt's tensors, candidates first, in the stored dtype on the CPU, and its pictures as files."""
-    count = layout.candidates
-    noise = generator.noise([candidate_seed(config.seed, prompt.id, candidate) for candidate in range(count)])
+    generator: Generator,
+    prompts: Sequence[Prompt],
+    config: CollectConfig,
+    layout: Layout,
+    tower: Tower | None,
+    report: Report,
+) -> tuple[dict[str, torch.Tensor], list[Image]]:
+    """The prompts' tensors, prompt by prompt and candidates first, as they are stored, on the CPU; their pictures."""
+    pairs = [(prompt, candidate) for prompt in prompts for candidate in range(layout.candidates)]
+    noise = noise_of(generator, pairs, config.seed)
     with _timed(report, generator.info.device):
-        text = generator.encode([prompt.text])[0]
+        encoded = [generator.encode([prompt.text])[0] for prompt in prompts]
+        text = text_of([one for one in encoded for _ in range(layout.candidates)])
         prefix: Prefix | None = None
         made: dict[str, torch.Tensor] = {}
         if config.blocks:
@@ -203,10 +225,12 @@ def _variants(
     if config.clip:
         assert tower is not None
         made["clip"] = tower(pictures)
-    stored = {name: _stored(tensor, layout, prompt, name) for name, tensor in made.items()}
-    stored["prompt"] = torch.full((count,), prompt.id)
-    stored["candidate"] = torch.arange(count)
-    return stored, [encode(picture, config.pictures) for picture in pictures] if config.pictures else []
+    columns = {}
+    for name, tensor in made.items():
+        columns |= _stored(tensor, layout, pairs, name)
+    columns["prompt"] = torch.tensor([prompt.id for prompt, _ in pairs])
+    columns["candidate"] = torch.tensor([candidate for _, candidate in pairs])
+    return columns, pictures if config.pictures else []
 
 
 @contextmanager
@@ -219,16 +243,18 @@ def _timed(report: Report, device: str) -> Iterator[None]:
     report.generator_s += time.perf_counter() - started
 
 
-def _stored(tensor: torch.Tensor, layout: Layout, prompt: Prompt, name: str) -> torch.Tensor:
-    expected = (layout.candidates, *layout.features[name])
+def _stored(tensor: torch.Tensor, layout: Layout, pairs: Sequence[Pair], name: str) -> dict[str, torch.Tensor]:
+    """What a shard holds of a feature. Raises RunError, naming the sample, where it is not finite."""
+    expected = (len(pairs), *layout.features[name])
     assert tensor.shape == expected, f"{name}: {tuple(tensor.shape)} instead of {expected}"
-    stored = tensor.to(getattr(torch, layout.dtype))
-    finite = torch.isfinite(stored).flatten(1).all(dim=1)
+    kept = stored(name, tensor, layout.dtype)
+    finite = finite_rows(kept.get(name + SCALE, kept[name]))
     if not finite.all():
-        candidate = int((~finite).nonzero()[0])
-        cause = "NaN or infinite" if not torch.isfinite(tensor[candidate]).all() else f"out of {layout.dtype}'s range"
+        row = int((~finite).nonzero()[0])
+        prompt, candidate = pairs[row]
+        cause = "NaN or infinite" if not torch.isfinite(tensor[row]).all() else f"out of {layout.dtype}'s range"
         raise RunError(
             f"prompt {prompt.id:05d} candidate {candidate}: {name} is {cause}; "
             "the shards written so far are kept" + ("; use dtype: bfloat16" if "range" in cause else "")
         )
-    return stored.cpu()
+    return {key: value.cpu() for key, value in kept.items()}

@@ -114,7 +114,7 @@ def run_verdicts(config: VerdictTask, say: Say) -> VerdictCounts | None:
     """GenEval's verdict on every picture of the sets; None on other processes than the first."""
     from vhs.training.data.labels import count_labels, write_labels
 
-    process, sets = current_process(), _sets(config.data)
+    process, sets = current_process(config.timeout), _sets(config.data)
     for data in sets:
         if not any(prompt.judged for prompt in data.prompts):
             raise ConfigError(
@@ -150,7 +150,7 @@ def run_captions(config: CaptionTask, say: Say) -> CaptionFiles | PromptFile:
     """A caption of every picture of the sets, or the texts of a file in better words."""
     from vhs.training.data.captions import write_captions
 
-    process = current_process()
+    process = current_process(config.timeout)
     if config.annotation is not None:
         return _refine(config, process, say if process.first else None)
     sets = _sets(config.data)

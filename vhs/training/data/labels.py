@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vhs.errors import ConfigError, RunError
-from vhs.files import write_bytes
+from vhs.files import KeyTwiceError, parse_json, write_bytes
 from vhs.processes import Process
 from vhs.training.data.store import CollectedSet
 from vhs.training.made import Made
@@ -58,15 +58,19 @@ def _row(
     line: str, where: str, positions: Mapping[int, int], candidates: int, keys: Mapping[str, type]
 ) -> tuple[int, list[Any]]:
     try:
-        row = json.loads(line)
+        row = parse_json(line)
         prompt, candidate, values = row["prompt_id"], row["candidate"], [row[key] for key in keys]
-    except (ValueError, KeyError, TypeError):
+    except KeyTwiceError as error:
+        raise ConfigError(f"{where}: the object {error}") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
         needed = ", ".join(["prompt_id", "candidate", *keys])
         raise ConfigError(f"{where}: a JSON object with {needed} is needed") from None
-    for (key, kind), value in zip(keys.items(), values, strict=True):
-        if not isinstance(value, kind):
+    given = {"prompt_id": (prompt, int), "candidate": (candidate, int)}
+    given |= {key: (value, kind) for (key, kind), value in zip(keys.items(), values, strict=True)}
+    for key, (value, kind) in given.items():
+        if type(value) is not kind:  # true is an int to isinstance, and 1.0 finds 1 in a dict
             raise ConfigError(f"{where}: {key} is {value!r}; {kind.__name__} is needed")
-    if prompt not in positions or not isinstance(candidate, int) or not 0 <= candidate < candidates:
+    if prompt not in positions or not 0 <= candidate < candidates:
         raise ConfigError(f"{where}: prompt {prompt} candidate {candidate} has no features in the set")
     return positions[prompt] * candidates + candidate, values
 
@@ -75,7 +79,11 @@ def read_more_labels(data: CollectedSet, file: str) -> list[tuple[int, str, bool
     """(sample index, prompt, verdict) of each line: verdicts on pictures as answers to other prompts than their own."""
     keys = {"prompt": str, "correct": bool}
     rows = _rows(data, file, keys, "more_labels names a file of your own (docs/training.md); leave it out for none")
-    return [(index, prompt, correct) for _, index, (prompt, correct) in rows]
+    found: dict[tuple[int, str], bool] = {}
+    for where, index, (prompt, correct) in rows:
+        if found.setdefault((index, prompt), correct) != correct:
+            raise ConfigError(f"{where}: {data.name(index)} was already given another verdict on {prompt!r}")
+    return [(index, prompt, correct) for (index, prompt), correct in found.items()]
 
 
 def read_labels(data: CollectedSet, file: str = "labels.jsonl") -> dict[int, bool]:

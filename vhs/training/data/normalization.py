@@ -61,6 +61,12 @@ class Moments:
         self.count = total
         return self
 
+    def cpu(self) -> Moments:
+        """The same on the CPU, to be merged with those of other devices."""
+        if not self.count:
+            return self
+        return Moments(self.per, self.count, self.mean.cpu(), self.deviation.cpu())
+
     def statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(mean, population variance), float64, shaped as the release stores them: (1, C), (N,) or (1,).
 

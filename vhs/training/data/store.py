@@ -23,11 +23,12 @@ import torch
 
 from vhs.checkpoints.hashes import file_hash, sampled_hash
 from vhs.errors import ConfigError, RunError, first_line
-from vhs.files import read_json_object, write_bytes, write_json
-from vhs.folders import Kind, Opening, decide, move_aside, remove_replaced
+from vhs.files import parse_json, read_json_object, write_bytes, write_json
+from vhs.folders import Kind, Opening, decide, drop_drafts, move_aside, remove_replaced
 from vhs.paths import expanded
 from vhs.pictures import decode
 from vhs.records import Prompt
+from vhs.training.data.features import read, read_dtype, require_finite
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -85,7 +86,13 @@ def shard_path(folder: Path, shard: int) -> Path:
     return folder / "shards" / f"shard_{shard:05d}.safetensors"
 
 
-SET = Kind("set", "index.json", ("prompts.jsonl", "shards", ".*.tmp"), "choose another output folder", "overwrite=true")
+SET = Kind(
+    "set",
+    "index.json",
+    ("prompts.jsonl", "shards", ".prompts.jsonl.tmp"),
+    "choose another output folder",
+    "overwrite=true",
+)
 """What collect.py writes into a folder; labels and captions beside it are others'."""
 
 
@@ -115,7 +122,8 @@ def open_set(opening: Opening, folder: Path, layout: Layout, prompts: Sequence[P
         write_json(folder / "index.json", _as_json(layout))
     if not (folder / "prompts.jsonl").exists():
         write_bytes(folder / "prompts.jsonl", _prompt_lines(prompts).encode())
-    for draft in (folder / "shards").glob(".*.tmp"):
+    drop_drafts(folder, "index.json", "prompts.jsonl")
+    for draft in (folder / "shards").glob(".shard_*.tmp"):
         draft.unlink()
 
 
@@ -203,6 +211,8 @@ class CollectedSet:
                 f"{shard_path(self.folder, missing[0]).name}; finish collect.py with the same configuration"
             )
         self._maps: dict[int, dict[str, torch.Tensor]] = {}
+        self.own: dict[str, str] = {}
+        """Files of labels and captions by key, where the set has its own (a GeneratedSet may)."""
 
     def __len__(self) -> int:
         return self.layout.samples
@@ -233,12 +243,14 @@ class CollectedSet:
         return tuple(self.layout.features[feature])
 
     def gather(self, feature: str, indices: Sequence[int]) -> torch.Tensor:
-        """Features (B, ...) of the samples, in their stored dtype, as a copy in memory."""
+        """Features (B, ...) of the samples, in their stored dtype (float32 of those in 8 bits), as a copy in memory.
+        Raises ConfigError, naming the sample, for one that is not finite."""
         shape = self.require(feature)
         rows = [self._row(index) for index in indices]
-        out = torch.empty((len(rows), *shape), dtype=getattr(torch, self.layout.dtype))
+        out = torch.empty((len(rows), *shape), dtype=read_dtype(self.layout.dtype))
         for position, (shard, row) in enumerate(rows):
-            out[position] = self._map(shard)[feature][row]
+            out[position] = read(self._map(shard), feature, row)
+        require_finite(out, feature, lambda row: self.name(indices[row]), "collect this set again")
         return out
 
     def picture(self, index: int) -> Image:
@@ -270,22 +282,35 @@ class CollectedSet:
                 raise ConfigError(
                     f"{path}: truncated or corrupt ({first_line(error)}); remove it and run collect.py again"
                 ) from None
-            rows = len(self.layout.prompts_of(shard)) * self.layout.candidates
-            short = [name for name in self.layout.features if name not in tensors or len(tensors[name]) != rows]
-            if short:
-                raise ConfigError(
-                    f"{path}: {rows} samples of {short[0]} are needed; remove it and run collect.py again"
-                )
+            self._check_shard(path, shard, tensors)
             self._maps[shard] = tensors
         return self._maps[shard]
+
+    def _check_shard(self, path: Path, shard: int, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Raises ConfigError for a shard that is not this one: other shapes, or the samples of other prompts."""
+        layout, remedy = self.layout, "remove it and run collect.py again"
+        positions = layout.prompts_of(shard)
+        rows = len(positions) * layout.candidates
+        for name, shape in layout.features.items():
+            found = tensors.get(name)
+            if found is None or len(found) != rows:
+                raise ConfigError(f"{path}: {rows} samples of {name} are needed; {remedy}")
+            if tuple(found.shape[1:]) != tuple(shape):
+                raise ConfigError(
+                    f"{path}: {name} is {tuple(found.shape[1:])}, the index says {tuple(shape)}; {remedy}"
+                )
+        ids = torch.tensor([self.prompts[p].id for p in positions]).repeat_interleave(layout.candidates)
+        if "prompt" in tensors and not torch.equal(tensors["prompt"], ids):
+            raise ConfigError(f"{path}: has the samples of other prompts than the index says; {remedy}")
 
 
 def _read_prompts(folder: Path, layout: Layout) -> list[Prompt]:
     path = folder / "prompts.jsonl"
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    except (OSError, ValueError) as error:
+        rows = [parse_json(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        prompts = [Prompt(row["id"], row["prompt"], row["metadata"]) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); collect the set again") from None
     if len(rows) != layout.prompts:
         raise ConfigError(f"{path}: {len(rows)} prompts, the index says {layout.prompts}; collect the set again")
-    return [Prompt(row["id"], row["prompt"], row["metadata"]) for row in rows]
+    return prompts

@@ -8,14 +8,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vhs.config.run import DeviceKey, Keys, Number
+from vhs.config.run import DeviceKey, Keys, Number, TimeoutKey
 from vhs.config.yamlfile import build, combination_error, nearest, read_values
 from vhs.errors import ConfigError
 from vhs.paths import expanded
-from vhs.training.config import Dtype, Feature
+from vhs.training.config import Dtype, Feature, Sources
 
 
-class CollectConfig(Keys):
+class CollectConfig(TimeoutKey):
     """collect.py: K variants of every prompt, and what is kept of them."""
 
     run: str = Field(min_length=1)
@@ -40,10 +40,10 @@ class CollectConfig(Keys):
     """Layer of the tower that is read, as in a verifier's `mm_vision_select_layer`."""
     pictures: Literal["png", "jpg"] | None = None
     """Keep the picture in this format; labels and captions are made from it."""
-    dtype: Dtype = "bfloat16"
-    """How features are stored."""
-    prompts_per_shard: int = Field(50, ge=1)
-    """Prompts whose samples share a shard (a file)."""
+    dtype: Dtype | Literal["float8", "int8"] = "bfloat16"
+    """How features are stored; `float8` and `int8` with a scale per sample and channel, half as large as `bfloat16`."""
+    prompts_per_shard: int | None = Field(None, ge=1)
+    """Prompts whose samples share a shard (a file); absent: as many as 512 MiB hold, at most 50."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Seed of the noise, with prompt id and candidate."""
     micro_batch: int | None = Field(None, ge=1)
@@ -72,11 +72,11 @@ class CollectConfig(Keys):
         return self
 
 
-class NormalizeConfig(Keys):
+class NormalizeConfig(TimeoutKey):
     """normalize.py: mean and variance of one feature."""
 
-    data: list[str] = Field(min_length=1)
-    """Collected sets."""
+    data: Sources = Field(min_length=1)
+    """Collected sets; `{generate: <collecting file>}`: features are made beside the measuring and not stored."""
     feature: Feature = "hidden_7"
     """Feature to measure."""
     output: str = Field(min_length=1)
@@ -89,7 +89,7 @@ class NormalizeConfig(Keys):
     """One pair of numbers per channel (1, C), per token (N,), or for all (1,)."""
 
 
-class VerdictTask(Keys):
+class VerdictTask(TimeoutKey):
     """label.py: GenEval's verdict on every collected picture."""
 
     task: Literal["verdicts"]
@@ -105,7 +105,7 @@ class VerdictTask(Keys):
     """Pictures judged together."""
 
 
-class CaptionTask(DeviceKey):
+class CaptionTask(TimeoutKey, DeviceKey):
     """label.py: a caption of every collected picture, for stage 1; or captions of a file in better words."""
 
     task: Literal["captions"]
