@@ -8,6 +8,7 @@ from vhs.config.yamlfile import load
 from vhs.errors import ConfigError
 from vhs.training.config import EvaluateConfig, TrainConfig
 from vhs.training.data.tasks import CollectConfig, NormalizeConfig, load_label_config
+from vhs.training.pipeline import load_pipeline
 
 ROOT = Path(__file__).parents[2]
 CLASSES = {
@@ -16,15 +17,19 @@ CLASSES = {
     "evaluate": EvaluateConfig,
     "captions": EvaluateConfig,
 }
-LABELS = ("label", "caption", "clip", "metadata", "prompts")
+LABELS = ("label", "caption", "refine", "clip", "metadata", "prompts")
+PIPELINES = ("sana_sprint_hidden_7", "tiny")
 SHIPPED = sorted([*(ROOT / "configs" / "train").glob("*.yaml"), *(ROOT / "configs" / "tiny_ablations").glob("*.yaml")])
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_shipped_configurations_load(path):
     kind = path.stem.split("_")[0]
-    config = load_label_config(path) if kind in LABELS else load(CLASSES.get(kind, TrainConfig), path)
-    if isinstance(config, TrainConfig) and path.parent.name == "paper":
+    if path.stem in PIPELINES:
+        config = load_pipeline(path)
+    else:
+        config = load_label_config(path) if kind in LABELS else load(CLASSES.get(kind, TrainConfig), path)
+    if isinstance(config, TrainConfig) and path.parent.name == "tiny_ablations":
         assert config.name == path.stem
     assert f"{path.parent.name}/{path.name}" in path.read_text().split("base:")[0], "the header states the command"
 
