@@ -193,7 +193,7 @@ def fit_temperature(log_odds: Sequence[float], verdicts: Sequence[bool]) -> floa
         middle = (low + high) / 2
         p = 0.5 * (1 + np.tanh(0.5 * np.exp(middle) * odds))  # the sigmoid, without overflow
         slope = float(((p - right) * odds).sum())
-        low, high = (middle, high) if slope < 0 else (low, middle)
+        low, high = (middle, high) if slope <= 0 else (low, middle)  # 0 where every verdict is certain already
     return float(np.exp(-(low + high) / 2))
 
 

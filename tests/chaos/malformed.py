@@ -1,10 +1,12 @@
-"""Seeded malformed inputs of a run: each is refused in one line or taken, never a traceback, a hang, or code that runs.
+"""Seeded malformed inputs: each is refused in one line or taken, never a traceback, a hang, or code that runs.
 
     python -m tests.chaos.malformed                  cases 0 to 299
+    python -m tests.chaos.malformed --cases 3000
     python -m tests.chaos.malformed --first 17 --cases 1
 
-A case copies small real models, damages one file as its number says, and resolves and loads what a run would, in this
-process. The last lines count what came of the cases, and print the command of each that ended otherwise.
+A case copies small real models and a collected set, damages one file as its number says, and does, in this process,
+what a command would: of three cases one is a run's (resolving and loading), two are normalize's, train's or evaluate's
+own. The last lines count what came of the cases, and print the command of each that ended otherwise.
 """
 
 from __future__ import annotations
@@ -25,8 +27,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
+
 from vhs.config.run import RunConfig, load_config
 from vhs.errors import VHSError
+from vhs.records import Prompt
+from vhs.training.data.store import Layout, begin, write_shard
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "goldens" / "D"
@@ -226,18 +232,89 @@ def load_all(config: RunConfig, part: str | None = None) -> None:
             judge.load()
 
 
+def set_inputs(folder: Path) -> dict[str, dict[str, Any]]:
+    """A collected set with verdicts and captions in `folder`, and the keys of the commands that read it."""
+    prompts = [Prompt(i, f"a photo of a {'red ' * i}star", PROMPTS[0]) for i in range(4)]
+    layout = Layout({"hidden_7": (4, 48)}, "float32", 4, 2, 2, settings={"seed": 1})
+    generator = torch.Generator().manual_seed(0)
+    for shard in begin(folder / "set", layout, prompts):
+        ids = torch.tensor([prompt for prompt in layout.prompts_of(shard) for _ in range(2)])
+        hidden = torch.randn(len(ids), 4, 48, generator=generator)
+        write_shard(folder / "set", shard, {"hidden_7": hidden, "prompt": ids})
+    rows = [{"prompt_id": i // 2, "candidate": i % 2, "correct": i % 2 == 0, "caption": "a star"} for i in range(8)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    for name in ("labels.jsonl", "captions.jsonl"):
+        (folder / "set" / name).write_text(lines)
+    shutil.copytree(GOLDEN.parent / "A" / "vhs-tiny-hidden", folder / "verifier")
+    data = {"data": [str(folder / "set")]}
+    train = {"name": "t", "output_path": str(folder / "out"), "init": str(folder / "verifier"), "batch_size": 2,
+             "max_steps": 1, "eval_fraction": 0, "tracker": "none", **data}  # fmt: skip
+    return {
+        "normalize": {**data, "output": str(folder / "statistics")},
+        "align": {"stage": "align", **train},
+        "finetune": {"stage": "finetune", **train},
+        "evaluate": {**data, "verifier": str(folder / "verifier"), "output": str(folder / "found.json"),
+                     "best_of": [1, 2], "resamples": 100, "device": "cpu"},
+    }  # fmt: skip
+
+
+def do_training(name: str, file: Path) -> None:
+    """What the command does with a configuration file."""
+    from vhs.config.yamlfile import load
+    from vhs.training import commands
+    from vhs.training.config import EvaluateConfig, TrainConfig
+    from vhs.training.data.tasks import NormalizeConfig
+
+    kinds = {
+        "normalize": (NormalizeConfig, commands.run_normalize),
+        "evaluate": (EvaluateConfig, commands.run_evaluate),
+    }
+    kind, run = kinds.get(name, (TrainConfig, commands.run_train))
+    run(load(kind, file), lambda line: None)
+
+
+def damage_set(folder: Path, config: Path, rng: random.Random) -> str:
+    """Damages one file that a training command reads; says which and how."""
+    lines = [folder / "set" / name for name in ("labels.jsonl", "captions.jsonl", "prompts.jsonl")]
+    jsons = [folder / "set" / "index.json", *(folder / "verifier").glob("*config.json")]
+    weights = [*(folder / "set" / "shards").iterdir(), folder / "verifier" / "model.safetensors"]
+    choices: list[tuple[Callable[[Path, random.Random], str], list[Path], int]] = [
+        (change_line, lines, 6),
+        (change_text, [*lines, *jsons], 3),
+        (change_json, jsons, 6),
+        (change_bytes, weights, 4),
+        (change_yaml, [config], 5),
+    ]
+    change, files, _ = rng.choices(choices, [weight for _, _, weight in choices])[0]
+    file = rng.choice(sorted(files))
+    return f"{file.relative_to(folder)}: {change(file, rng)}"
+
+
+def change_line(file: Path, rng: random.Random) -> str:
+    """One line of a file of JSON objects is changed as `change_json` does, or said twice."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    number = rng.randrange(len(lines))
+    if rng.random() < 0.2:
+        file.write_text("\n".join([*lines, lines[number]]))
+        return f"line {number + 1} twice"
+    single = file.with_name("line.json")
+    single.write_text(lines[number])
+    what = change_json(single, rng)
+    lines[number] = single.read_text()
+    single.unlink()
+    file.write_text("\n".join(lines))
+    return f"line {number + 1}: {what}"
+
+
 def one(number: int, work: Path) -> tuple[str, str, str]:
     """(outcome, what was damaged, what was said) of a case: refused, taken, traceback or hang."""
     rng, folder = random.Random(number), work / f"{number:05d}"
     folder.mkdir()
-    config = folder / "run.yaml"
-    config.write_text(json.dumps(inputs(folder)))
-    what = damage(folder, config, rng)
-    prompts = next(iter(folder.glob("prompts.*")))
+    what, do = _run_case(folder, rng) if number % 3 == 0 else _training_case(folder, rng)
     try:
         signal.signal(signal.SIGALRM, _too_long)
         signal.alarm(LIMIT)
-        load_all(load_config(config, [] if prompts.suffix == ".json" else [f"annotation={prompts}"]))
+        do()
         return "taken", what, ""
     except VHSError as error:
         many = "refused" if len(str(error).splitlines()) == 1 else "refused in several lines"
@@ -250,6 +327,23 @@ def one(number: int, work: Path) -> tuple[str, str, str]:
     finally:
         signal.alarm(0)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_case(folder: Path, rng: random.Random) -> tuple[str, Callable[[], None]]:
+    config = folder / "run.yaml"
+    config.write_text(json.dumps(inputs(folder)))
+    what = damage(folder, config, rng)
+    prompts = next(iter(folder.glob("prompts.*")))
+    overrides = [] if prompts.suffix == ".json" else [f"annotation={prompts}"]
+    return what, lambda: load_all(load_config(config, overrides))
+
+
+def _training_case(folder: Path, rng: random.Random) -> tuple[str, Callable[[], None]]:
+    config, found = folder / "training.yaml", set_inputs(folder)
+    name = rng.choice(sorted(found))
+    config.write_text(json.dumps(found[name]))
+    what = damage_set(folder, config, rng)
+    return f"{name}: {what}", lambda: do_training(name, config)
 
 
 def _too_long(number: int, frame: FrameType | None) -> None:

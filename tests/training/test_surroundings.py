@@ -125,14 +125,13 @@ def test_a_disk_that_cannot_be_written_is_one_line(
         (tmp_path / "set.yaml").write_text(yaml.safe_dump(keys))
         assert main(["collect", "--config", str(tmp_path / "set.yaml")]) == 0
     disk.read_only()
-    train_keys = config_in(disk.place, max_steps=1).model_dump(mode="json")
     out = {"data": [str(collected)], "output": str(disk.place / "out")}
     keys = {
         "run": yaml.safe_load(Path(run).read_text()),
         "collect": {"run": run, "annotation": run_keys["annotation"], "output": out["output"], "reserve_gib": 0},
         "normalize": out,
         "label": {"task": "verdicts", "data": [str(pictures)], "judge": run},
-        "train": train_keys,
+        "train": config_in(disk.place, max_steps=1).model_dump(mode="json"),
         "evaluate": {**out, "verifier": str(Path(__file__).parents[1] / "goldens" / "A" / "vhs-tiny-hidden")},
     }
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(keys[name]))

@@ -10,7 +10,7 @@ from vhs.config.yamlfile import load
 from vhs.paths import find
 from vhs.prompts import read_prompts
 from vhs.training.config import EvaluateConfig, Generated, TrainConfig
-from vhs.training.data.store import Layout, read_index
+from vhs.training.data.store import read_layout
 from vhs.training.data.tasks import CaptionTask, CollectConfig, MetadataTask, NormalizeConfig, PromptsTask
 from vhs.training.stages import Step
 
@@ -76,5 +76,5 @@ def _samples(folder: str | Generated, counts: Mapping[str, int | None]) -> int |
     if isinstance(folder, Generated):
         return _candidates(load(CollectConfig, folder.generate, folder.overrides), counts)
     if (Path(folder) / "index.json").exists():
-        return Layout(**read_index(Path(folder))).samples
+        return read_layout(Path(folder)).samples
     return counts.get(folder)

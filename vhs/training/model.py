@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from vhs.checkpoints.boundary import loading
+from vhs.checkpoints.bounds import read_config
 from vhs.checkpoints.source import find_model
 from vhs.errors import CheckpointError
-from vhs.files import read_json_object
 from vhs.training.config import TrainConfig
 from vhs.training.dataset import Batch
 from vhs.verifiers.checkpoint import MODEL_TYPES, VerifierConfig, read_tensors, read_verifier_config
@@ -85,7 +86,12 @@ def read_initial_checkpoint(config: TrainConfig, shape: tuple[int, ...]) -> Init
     Raises CheckpointError: no such checkpoint, another architecture, another width or block.
     """
     folder = find_model("init", config.init, MODEL_FILES).require()
-    raw = read_json_object(folder / "config.json")
+    with loading("model to start from", folder):
+        return _initial_checkpoint(folder, config, shape)
+
+
+def _initial_checkpoint(folder: Path, config: TrainConfig, shape: tuple[int, ...]) -> InitialCheckpoint:
+    raw = read_config(folder / "config.json")
     kind, width = raw.get("model_type"), _width(shape)
     if kind in MODEL_TYPES:
         verifier = read_verifier_config(folder, tower_name(config))
@@ -118,14 +124,15 @@ def load_initial_checkpoint(initial: InitialCheckpoint, config: TrainConfig, wid
 
     Raises CheckpointError for weights that are missing or of another shape.
     """
-    if initial.verifier is not None:
-        llm, connector = load_parts(initial.verifier, read_tensors(initial.folder))
-    else:
-        llm, _ = load_language_model(initial.folder)
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
-            connector = build_connector(initial.projector_type, width, initial.hidden_size)
-    return llm.float(), connector.float()
+    with loading("model to start from", initial.folder):
+        if initial.verifier is not None:
+            llm, connector = load_parts(initial.verifier, read_tensors(initial.folder))
+        else:
+            llm, _ = load_language_model(initial.folder)
+            with torch.random.fork_rng():
+                torch.manual_seed(config.seed)
+                connector = build_connector(initial.projector_type, width, initial.hidden_size)
+        return llm.float(), connector.float()
 
 
 def prepare(

@@ -13,7 +13,7 @@ from vhs.config.run import Keys, Number
 from vhs.config.yamlfile import combination_error, load
 from vhs.training.config import EvaluateConfig, TrainConfig
 from vhs.training.data.normalization import statistics_paths
-from vhs.training.data.store import Layout, read_index, shard_path
+from vhs.training.data.store import read_layout, shard_path
 from vhs.training.data.tasks import (
     CaptionTask,
     ClipScoreTask,
@@ -92,7 +92,7 @@ def missing(config: StageConfig) -> str | None:
 
 
 def _missing_shards(folder: Path) -> str | None:
-    layout = Layout(**read_index(folder))
+    layout = read_layout(folder)
     left = sum(not shard_path(folder, shard).exists() for shard in range(layout.shards))
     return f"{left} of {layout.shards} shards" if left else None
 

@@ -203,7 +203,7 @@ class LlavaVerifier:
         self.use_generation_prompt = use_generation_prompt
         self.temperature = temperature
         self._batches = MicroBatches(micro_batch, "candidates to score")
-        self._shared = SharedText(llm) if SharedText.pays(llm, self.device) else None
+        self._shared = SharedText(llm) if SharedText.pays(llm) else None
         self._yes, self._no = answer_ids(tokenizer)
         self._affirms = says_yes(tokenizer)
         self.limit = min(tokenizer.model_max_length, llm.config.max_position_embeddings)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from vhs.checkpoints.hashes import file_hash, sampled_hash
 from vhs.errors import ConfigError, RunError, first_line
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMAT = 1
+LARGEST = 2**40
+DTYPES = ("float32", "bfloat16", "float16")
 PICTURE, OFFSETS = "picture_bytes", "picture_offsets"
 
 
@@ -172,6 +175,32 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
+def read_layout(folder: Path) -> Layout:
+    """What index.json says. Raises ConfigError, naming the file and the key, for what is no index."""
+    path = folder / "index.json"
+    try:
+        text = json.dumps(read_index(folder))  # as Python values an object would have to be a Layout already
+        layout = TypeAdapter(Layout).validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{path}: {key}: {first['msg']}; collect the set again") from None
+    sizes = {key: getattr(layout, key) for key in ("prompts", "candidates", "prompts_per_shard")}
+    sizes |= {name: size for name, shape in layout.features.items() for size in shape}
+    for key, size in sizes.items():
+        if not 0 < size <= LARGEST:
+            raise ConfigError(f"{path}: {key} is {size}; no set has that; collect the set again")
+    for name, shape in layout.features.items():
+        dimensions = 3 if name == "latent" else 2
+        if len(shape) != dimensions:
+            raise ConfigError(
+                f"{path}: {name} has a shape of {len(shape)} sizes, not {dimensions}; collect the set again"
+            )
+    if layout.dtype not in DTYPES:
+        raise ConfigError(f"{path}: dtype is {layout.dtype!r}; one of {', '.join(DTYPES)} is needed")
+    return layout
+
+
 def write_shard(folder: Path, shard: int, tensors: Mapping[str, torch.Tensor], pictures: Sequence[bytes] = ()) -> Path:
     """Writes one shard, whole or not at all; `pictures` are files, one a sample. Raises RunError on a full disk."""
     from safetensors import SafetensorError
@@ -202,7 +231,7 @@ class CollectedSet:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = expanded(folder)
-        self.layout = Layout(**read_index(self.folder))
+        self.layout = read_layout(self.folder)
         self.prompts = _read_prompts(self.folder, self.layout)
         missing = [s for s in range(self.layout.shards) if not shard_path(self.folder, s).exists()]
         if missing:
