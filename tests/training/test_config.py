@@ -29,7 +29,7 @@ def test_shipped_configurations_load(path):
         config = load_pipeline(path)
     else:
         config = load_label_config(path) if kind in LABELS else load(CLASSES.get(kind, TrainConfig), path)
-    if isinstance(config, TrainConfig) and path.parent.name == "paper":
+    if isinstance(config, TrainConfig) and path.parent.name == "tiny_ablations":
         assert config.name == path.stem
     assert f"{path.parent.name}/{path.name}" in path.read_text().split("base:")[0], "the header states the command"
 
