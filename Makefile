@@ -5,11 +5,12 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 VENV ?= .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help demo tables test test-all test-mmdet lint mutate install clean
+.PHONY: help demo tables tinyworld test test-all test-mmdet lint mutate install clean
 help:
 	@echo "make demo      the tiny world end to end: best-of-8 in dev, the same in prod, and what the early exit saved;"
 	@echo "               WORLD=pixart: in the second one, once its recipe has run"
 	@echo "make tables    the paper's tables on the tiny world, into docs/results/tiny.md; goes on where it stopped"
+	@echo "make tinyworld  the tiny world's weights from nothing (hours; goes on where it stopped)"
 	@echo "make test      every test that is not marked slow"
 	@echo "make test-all  every test"
 	@echo "make test-mmdet  our detector against mmdet 3.3 itself, in .venv-mmdet (5 GB, two minutes to install)"
@@ -49,6 +50,9 @@ demo: $(VENV)/.run
 tables: $(VENV)/.run
 	[ -d outputs/tiny_teacher ] || $(PY) -m vhs.tinyworld.teacher_pipeline
 	$(PY) inference_scripts/tables.py --table all --world tiny --run --out docs/results/tiny.md
+
+tinyworld: $(VENV)/.run
+	$(PY) -m vhs.tinyworld.build $(WORLD)
 
 # One test process per core with one thread each: two threads that share two cores with other processes wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile

@@ -51,7 +51,8 @@ def test_every_verifier_and_n_has_a_row_in_all_files(bench, tmp_path, capsys):
         assert row["tflop"] == pytest.approx(sum(row["flops"].values()) / 1e12, abs=1e-6)
     for name in VERIFIERS:
         one, two = rows[name, 1]["flops"], rows[name, 2]["flops"]
-        assert two["LLM"] == 2 * one["LLM"] and two["text"] == one["text"]
+        assert one["LLM"] < two["LLM"] < 2 * one["LLM"], "the text before the picture is shared"
+        assert two["text"] == one["text"]
         assert two["decode"] == (2 if name == "clip" else 1) * one["decode"], "only a reader of pictures decodes all"
     assert set(rows["hidden_1", 2]["flops"]) == {"text", "prefix", "suffix", "decode", "connector", "LLM"}
     assert rows["clip", 2]["flops"]["re-encode"] > 0 and "re-encode" not in rows["latent", 2]["flops"]

@@ -43,7 +43,7 @@ def test_what_the_page_says_as_things_come_in(session: Session) -> None:
     assert said[0][0].startswith("**Unknown to this generator: zebra.**") and said[0][1] is None
     assert "rivals are being finished" in said[1][0] and said[1][1].size == (64, 64) and said[1][3] == []
     assert "being finished" not in said[2][0] and len(said[2][3]) == 2 and said[2][3][0][1].endswith(" · winner")
-    assert [row[0] for row in said[1][2]][:3] == ["encode", "prefix", "score"]
+    assert [row[0] for row in said[1][2]][:3] == ["encode", "noise", "prefix"]
     assert "no verifier 'rndom'" in list(answer("a star", "rndom", 2, 0))[-1][0]
 
 

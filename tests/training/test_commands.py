@@ -31,7 +31,7 @@ def command(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProces
             "stage: align\nname: a\ndata: [nowhere]\ninit: x\n",
             NO_SET,
         ),
-        ("evaluate", "data: [x]\noutput: y\n", "verifier: missing"),
+        ("evaluate", "data: [x]\noutput: y\n", "verifier: give `verifier`, or `verifiers`"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, name, text, message):

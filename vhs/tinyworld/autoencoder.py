@@ -22,8 +22,7 @@ LATENT_NOISE = 0.05
 
 def load(device: str = "cpu", world: World = SANA) -> nn.Module:
     """The world's trained autoencoder, frozen, float32."""
-    kind = type(world.autoencoder())
-    model = kind.from_pretrained(world.folder / "vae", torch_dtype=torch.float32)
+    model = type(world.autoencoder()).from_pretrained(world.folder / "vae", torch_dtype=torch.float32)
     return model.to(device).eval().requires_grad_(False)
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from vhs.batching import MicroBatches
 from vhs.errors import CheckpointError
 from vhs.records import Score
+from vhs.verifiers import shared_text
 from vhs.verifiers.base import Reader, Reads
 from vhs.verifiers.checkpoint import (
     CONNECTOR_PREFIX,
@@ -26,7 +27,6 @@ from vhs.verifiers.checkpoint import (
 from vhs.verifiers.connector import build_connector
 from vhs.verifiers.conversation import IMAGE_INDEX, build_inputs, check_length
 from vhs.verifiers.score import answer_ids, answers, as_score, says_yes
-from vhs.verifiers.shared_text import SharedText
 
 VOCABULARY_MULTIPLE = 64
 _PICTURE_KEYS = {"swap", "hidden_dim", "flatten_vae_output", "freeze_mm_mlp_adapter", "image_aspect_ratio", "s2",
@@ -203,7 +203,6 @@ class LlavaVerifier:
         self.use_generation_prompt = use_generation_prompt
         self.temperature = temperature
         self._batches = MicroBatches(micro_batch, "candidates to score")
-        self._shared = SharedText(llm) if SharedText.pays(llm) else None
         self._yes, self._no = answer_ids(tokenizer)
         self._affirms = says_yes(tokenizer)
         self.limit = min(tokenizer.model_max_length, llm.config.max_position_embeddings)
@@ -261,10 +260,8 @@ class LlavaVerifier:
     def _answers(self, prompt: str, ids: list[int], features: Any) -> tuple[torch.Tensor, torch.Tensor]:
         tokens = self.image_features(features)
         check_length(ids, tokens.shape[1], self.limit, prompt)
-        if self._shared is not None:
-            logits = self._shared.next_token_logits(tokens, ids)
-        else:
-            logits = next_token_logits(self.llm, tokens, ids)
+        forward = shared_text.next_token_logits if shared_text.pays(self.llm) else next_token_logits
+        logits = forward(self.llm, tokens, ids)
         return answers(logits, self._yes, self._no, self.temperature)
 
     def answer_logits(self, ids: Sequence[int] | Sequence[Sequence[int]], features: Any) -> torch.Tensor:

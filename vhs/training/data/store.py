@@ -29,14 +29,13 @@ from vhs.folders import Kind, Opening, decide, drop_drafts, move_aside, remove_r
 from vhs.paths import expanded
 from vhs.pictures import decode
 from vhs.records import Prompt
-from vhs.training.data.features import read, read_dtype, require_finite
+from vhs.training.data.features import STORED, read, read_dtype, require_finite
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMAT = 1
 LARGEST = 2**40
-DTYPES = ("float32", "bfloat16", "float16")
 PICTURE, OFFSETS = "picture_bytes", "picture_offsets"
 
 
@@ -196,8 +195,8 @@ def read_layout(folder: Path) -> Layout:
             raise ConfigError(
                 f"{path}: {name} has a shape of {len(shape)} sizes, not {dimensions}; collect the set again"
             )
-    if layout.dtype not in DTYPES:
-        raise ConfigError(f"{path}: dtype is {layout.dtype!r}; one of {', '.join(DTYPES)} is needed")
+    if layout.dtype not in STORED:
+        raise ConfigError(f"{path}: dtype is {layout.dtype!r}; one of {', '.join(STORED)} is needed")
     return layout
 
 
