@@ -68,7 +68,8 @@ def test_every_repository_that_a_shipped_configuration_names_has_a_size(offline)
             found = resolve(load_config(file), fetch="nothing")
         except VHSError:  # weights that are the user's own
             continue
-        sources = [source for source in found.downloads if source.repository]
+        # a folder of the user's own that is not made yet looks like owner/name
+        sources = [one for one in found.downloads if one.repository and not one.repository.startswith("outputs/")]
         assert total(sources)[1] == [], file.name
 
 

@@ -33,6 +33,8 @@ SIZES = {
     "stabilityai/stable-diffusion-3.5-large-turbo": Size(27_600_000_000, LISTED),
     "aimagelab/vhs-hidden-verifier": Size(1_000_000_000, COUNTED),
     "aimagelab/vhs-mllm-clip-verifier": Size(1_000_000_000, COUNTED),
+    "Qwen/Qwen2.5-0.5B-Instruct": Size(990_000_000, COUNTED),
+    "google/gemma-3-4b-it": Size(8_600_000_000, COUNTED),
     "openai/clip-vit-large-patch14-336": Size(1_710_000_000, COUNTED),
     "timm/vit_large_patch14_clip_224.openai": Size(1_710_000_000, COUNTED),
 }

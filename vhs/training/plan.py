@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vhs.checkpoints.download import needed, readable
-from vhs.checkpoints.fetch import Asset, cached, list_files
+from vhs.checkpoints.download import readable
+from vhs.checkpoints.sizes import download_size
 from vhs.checkpoints.source import Source, find_model
 from vhs.config.run import load_config
 from vhs.config.yamlfile import load
-from vhs.errors import CheckpointError
 from vhs.paths import find
 from vhs.training.config import Generated, TrainConfig
 from vhs.training.counts import items
@@ -87,11 +86,10 @@ def _bytes(config: CollectConfig, items: int | None) -> int | None:
 # ---------------------------------------------------------------------------------------------------------- downloads
 
 
-def downloads(steps: Iterable[Step]) -> list[Asset]:
-    """What the stages that are not done read from the Hub, each repository once."""
+def downloads(steps: Iterable[Step]) -> list[Source]:
+    """What the stages that are not done read from the Hub and what is not here, each once."""
     sources = [source for step in steps if step.config is not None and step.left for source in _sources(step.config)]
-    assets = {(asset.repository, asset.patterns): asset for asset in needed(sources)}
-    return list(assets.values())
+    return list({(source.repository, source.name): source for source in sources if source.path is None}.values())
 
 
 def _sources(config: Any) -> list[Source]:
@@ -139,7 +137,7 @@ def own_files(steps: Iterable[Step]) -> list[str]:
 
 
 def describe(steps: Sequence[Step], record: Mapping[str, Any], rates: Mapping[str, Any] = {}) -> str:
-    """The text of `--plan`. No model is loaded; sizes of downloads are asked of the Hub where it can be reached."""
+    """The text of `--plan`. No model is loaded and the Hub is not asked."""
     rows = costs(steps, record, rates)
     head = f"{'stage':22} {'to make':>16} {'items':>12} {'on disk':>10} {'items/s':>9}         {'GPU hours':>9}"
     lines = [head, *map(_line, rows)]
@@ -165,16 +163,9 @@ def _line(row: Cost) -> str:
 
 
 def _download_lines(steps: Sequence[Step]) -> list[str]:
-    lines, reachable = [], True
-    for asset in downloads(steps):
-        size = "size not known: the Hub cannot be reached"
-        if reachable:
-            try:
-                files = list_files(asset)
-                left = sum(file.size for file in files if not cached(asset, file))
-                size = f"{readable(left)} of {readable(sum(file.size for file in files))} to fetch"
-            except CheckpointError as error:
-                reachable = "reached" not in str(error)
-                size = size if not reachable else str(error)
-        lines.append(f"download: {asset.repository}: {size}")
+    lines = []
+    for source in downloads(steps):
+        size = download_size(source)
+        known = f"{readable(size.bytes)} ({size.basis})" if size else "size not known here"
+        lines.append(f"download: {source.name}: {known}")
     return lines + [f"bring: {name}" for name in own_files(steps)]
