@@ -232,7 +232,7 @@ class EvaluateConfig(DeviceKey):
     """As in training."""
     resize_vocabulary: bool = False
     """The release's vocabulary rule, for its own two checkpoints."""
-    best_of: list[Annotated[int, Field(ge=1)]] = [1, 2, 4, 8]
+    best_of: list[Annotated[int, Field(ge=1)]] = Field([1, 2, 4, 8], min_length=1)
     """N of the best-of-N curve; none above the number of candidates per prompt."""
     shuffle: bool = False
     """Control: give every candidate the features of another prompt's; the AUC within a prompt must fall to 0.5."""

@@ -110,3 +110,12 @@ def test_outputs_go_into_the_home_folder_that_a_tilde_names(monkeypatch: pytest.
     collect = CollectConfig(run="a", annotation="b", output="~/set")
     assert train.folder == tmp_path / "out" / "a" and collect.folder == tmp_path / "set"
     assert statistics_paths("~/s", "hidden_7")[0].parent == tmp_path / "s"
+
+
+@pytest.mark.parametrize("change", [{"prompt": 3}, {"prompt": ["a cat"]}, {"id": "x"}, {"id": True}])
+def test_a_prompt_of_another_type_names_its_line(folder: Path, change: dict) -> None:
+    file = folder / "prompts.jsonl"
+    first, *rest = file.read_text().splitlines()
+    file.write_text("\n".join([json.dumps({**json.loads(first), **change}), *rest]) + "\n")
+    with pytest.raises(ConfigError, match=r"prompts.jsonl: line 1: id is a number and prompt a text; got "):
+        CollectedSet(folder)

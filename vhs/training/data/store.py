@@ -341,4 +341,10 @@ def _read_prompts(folder: Path, layout: Layout) -> list[Prompt]:
         raise ConfigError(f"{path}: cannot be read ({error}); collect the set again") from None
     if len(rows) != layout.prompts:
         raise ConfigError(f"{path}: {len(rows)} prompts, the index says {layout.prompts}; collect the set again")
+    for number, prompt in enumerate(prompts, 1):
+        if type(prompt.id) is not int or not isinstance(prompt.text, str):  # true is an int too
+            raise ConfigError(
+                f"{path}: line {number}: id is a number and prompt a text; got {str(prompt.id)[:40]!r} and "
+                f"{str(prompt.text)[:40]!r}; collect the set again"
+            )
     return prompts
