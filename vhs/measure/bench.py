@@ -15,7 +15,7 @@ from vhs.measure.budget import fit
 from vhs.measure.ceiling import matmul_flops_per_second
 from vhs.measure.config import BenchConfig
 from vhs.measure.latency import latency
-from vhs.measure.memory import LiveMemory, size
+from vhs.measure.memory import peak_bytes, size
 from vhs.measure.stages import ORDER, StageFlops
 from vhs.records import Prompt
 from vhs.resolve import resolve_models
@@ -87,7 +87,7 @@ def _measured(method: BestOfN, count: int, config: BenchConfig) -> Row:
         "stage_ms": {name: round(1000 * value, 3) for name, value in stages.items()},
         "mfu": round(sum(flops.values()) / (time.median / 1000) / ceiling, 4),
         "candidates_mfu": round(scored / seconds / ceiling, 4) if method.verifier.reads == "hidden" else None,
-        "peak_bytes": peak_bytes(method, work, device),
+        "peak_bytes": peak_bytes(work, sum(map(size, models_of(method))), device),
     }
 
 
@@ -112,17 +112,6 @@ def stage_seconds(method: BestOfN, work: Callable[[], None], device: str, repeat
         return {name: stage["seconds"] / repeats for name, stage in method.times.as_dict().items()}
     finally:
         method.times = before
-
-
-def peak_bytes(method: BestOfN, work: Callable[[], None], device: str) -> int:
-    """The most memory that `work` holds at once, weights included: the allocator's on a GPU, else tensors counted."""
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-        work()
-        return torch.cuda.max_memory_allocated(device)
-    with LiveMemory() as memory:
-        work()
-    return memory.peak + sum(size(model) for model in models_of(method))
 
 
 def models_of(method: BestOfN) -> list[torch.nn.Module]:

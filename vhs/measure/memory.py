@@ -6,6 +6,7 @@ a GPU adds (its context, the allocator's rounding, libraries' workspaces) is not
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -56,6 +57,18 @@ class LiveMemory(TorchDispatchMode):
 
 def _storages(values: Any) -> list[torch.UntypedStorage]:
     return [leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+
+
+def peak_bytes(work: Callable[[], Any], weights: int, device: str) -> int:
+    """The most memory that `work` holds at once, with the models' `weights`: the allocator's on a GPU, else
+    tensors counted."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return torch.cuda.max_memory_allocated(device)
+    with LiveMemory() as memory:
+        work()
+    return memory.peak + weights
 
 
 def size(module: nn.Module) -> int:

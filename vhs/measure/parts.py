@@ -15,7 +15,7 @@ from vhs.measure.ceiling import matmul_flops_per_second
 from vhs.measure.config import BenchConfig
 from vhs.measure.counted import QUESTION_TOKENS, counted_question, text_tokens
 from vhs.measure.latency import latency
-from vhs.measure.memory import LiveMemory, size
+from vhs.measure.memory import peak_bytes, size
 from vhs.measure.random_models import random_generator, random_verifier
 from vhs.measure.stages import flop_counter
 from vhs.paths import find
@@ -45,21 +45,11 @@ def measure_part(config: BenchConfig, say: Callable[[str], None]) -> list[dict[s
                 "p95_ms": round(time.p95, 3),
                 "tflop": round(flops / 1e12, 6),
                 "mfu": round(flops / (time.median / 1000) / matmul_flops_per_second(device, dtype), 4),
-                "peak_bytes": _peak(lambda batch=batch: forward(batch), weights, device),
+                "peak_bytes": peak_bytes(lambda batch=batch: forward(batch), weights, device),
             }
         )
         say(f"{config.part}, batch of {batch}: {time.median:.1f} ms")
     return rows
-
-
-def _peak(work: Callable[[], Any], weights: int, device: str) -> int:
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-        work()
-        return torch.cuda.max_memory_allocated(device)
-    with LiveMemory() as memory:
-        work()
-    return memory.peak + weights
 
 
 def _text_encoder(config: BenchConfig, device: str, dtype: str) -> tuple[Pass, int]:
