@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,33 +12,31 @@ class _Reached(Exception):
     """Ends the forward pass at the hooked block; never leaves this module."""
 
 
-class Captured:
-    """What `stopped_after` caught: `output`, the block's own tensor on its device, not a copy."""
+class StoppedAfter:
+    """A context in which a forward pass ends when `block` has run; what follows the block does not run, and neither
+    does the rest of the context's body.
+
+    `output` is then what the block gave: its own tensor on its device, not a copy. One forward hook, removed again.
+    """
 
     output: torch.Tensor
 
+    def __init__(self, block: nn.Module) -> None:
+        self._block = block
 
-@contextmanager
-def stopped_after(block: nn.Module) -> Iterator[Captured]:
-    """A forward pass inside this context ends when `block` has run; what follows the block does not run.
+    def __enter__(self) -> StoppedAfter:
+        self._hook = self._block.register_forward_hook(self._stop)
+        return self
 
-    One forward hook, removed again. The rest of the context's body is skipped.
-    """
-    captured = Captured()
-
-    def stop(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        captured.output = output
+    def _stop(self, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        self.output = output
         # Raising is the one way out of a forward pass that works for any transformer, whatever comes after the block.
         raise _Reached
 
-    hook = block.register_forward_hook(stop)
-    try:
-        yield captured
-    except _Reached:
-        pass
-    finally:
-        hook.remove()
-    assert hasattr(captured, "output"), "the forward pass never reached the block"
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> bool:
+        self._hook.remove()
+        assert kind is not None, "the forward pass never reached the block"
+        return kind is _Reached
 
 
 class _HandsOn(nn.Module):
@@ -54,17 +50,20 @@ class _HandsOn(nn.Module):
         return self.hidden
 
 
-@contextmanager
-def resumed(transformer: nn.Module, block: int, hidden: torch.Tensor) -> Iterator[None]:
-    """Within this context the transformer's own forward goes on after `block` from `hidden` (N, tokens, width).
+class ResumedAfter:
+    """A context in which the transformer's own forward goes on after `block` from `hidden` (N, tokens, width).
 
     Its list of blocks is exchanged for a stub and the blocks not yet run; embeddings and output layers are its own,
     so the result is the one of the whole forward, bit for bit at an equal batch size.
     """
-    blocks = transformer.transformer_blocks
-    # The list is exchanged and the blocks stay as they are, with the hooks and adapters that somebody put on them.
-    transformer.transformer_blocks = nn.ModuleList([_HandsOn(hidden), *blocks[block + 1 :]])
-    try:
-        yield
-    finally:
-        transformer.transformer_blocks = blocks
+
+    def __init__(self, transformer: nn.Module, block: int, hidden: torch.Tensor) -> None:
+        self._transformer, self._blocks = transformer, transformer.transformer_blocks
+        # The list is exchanged and the blocks stay as they are, with the hooks and adapters that somebody put on them.
+        self._left = nn.ModuleList([_HandsOn(hidden), *self._blocks[block + 1 :]])
+
+    def __enter__(self) -> None:
+        self._transformer.transformer_blocks = self._left
+
+    def __exit__(self, *error: Any) -> None:
+        self._transformer.transformer_blocks = self._blocks
