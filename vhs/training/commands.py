@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
+from typing_extensions import TypedDict
 
 from vhs.device import resolve_device, resolve_dtype
 from vhs.errors import ConfigError
@@ -138,6 +139,12 @@ class StatisticsFiles:
         return f"{self.count} values each: {self.mean}, {self.variance}"
 
 
+class Counted(TypedDict):
+    """What the record of statistics says of them."""
+
+    count: int
+
+
 def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
     """Measures a feature over the sets and writes both files. Processes share the samples; the first one writes."""
     from vhs.training.data.generated import open_source
@@ -152,7 +159,7 @@ def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
     with made.lock() if process.first else nullcontext():
         if made.done():
             say_done(made, say if process.first else _silent)
-            return StatisticsFiles(made.facts()["count"], *paths)
+            return StatisticsFiles(made.facts(Counted)["count"], *paths)
         process.wait()
         moments = _moments(config, sets, process)
         if not process.first:

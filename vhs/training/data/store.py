@@ -15,12 +15,15 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 
 from vhs.checkpoints.hashes import file_hash, sampled_hash
 from vhs.errors import ConfigError, RunError, first_line
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 LARGEST = 2**40
+REMEDY = "remove it and run collect.py again"
 PICTURE, OFFSETS = "picture_bytes", "picture_offsets"
 
 
@@ -111,7 +115,7 @@ def decide_set(folder: Path, layout: Layout, prompts: Sequence[Prompt], overwrit
         missing = missing_shards(folder, layout)
         return f"{len(missing)} of {layout.shards} shards are missing" if missing else None
 
-    former = read_index(folder) if (folder / "index.json").exists() else None
+    former = _as_json(read_layout(folder)) if (folder / "index.json").exists() else None
     differences = () if former is None or overwrite else _differences(folder, former, layout, prompts)
     return decide(folder, SET, former, differences, left, overwrite=overwrite)
 
@@ -151,8 +155,9 @@ def _prompt_lines(prompts: Sequence[Prompt]) -> str:
 def _differences(folder: Path, old: dict, layout: Layout, prompts: Sequence[Prompt]) -> Iterator[str]:
     """What a set in the folder has otherwise than this one, as `key: old, now new`."""
     new = _as_json(layout)
-    settings = {**old.pop("settings", {})}, {**new.pop("settings")}
+    settings = old.pop("settings"), new.pop("settings")
     contents = [side.pop("content", {}) for side in settings]
+    contents = [side if isinstance(side, dict) else {} for side in contents]
     for was, now in ((old, new), settings):
         for key in sorted(was.keys() | now.keys()):
             if was.get(key) != now.get(key):
@@ -161,7 +166,7 @@ def _differences(folder: Path, old: dict, layout: Layout, prompts: Sequence[Prom
         if contents[0][key] != contents[1][key]:
             yield f"{key} has other content than before"
     file = folder / "prompts.jsonl"
-    if file.exists() and file.read_text(encoding="utf-8") != _prompt_lines(prompts):
+    if file.exists() and file.read_bytes() != _prompt_lines(prompts).encode():
         yield "it is of other prompts"
 
 
@@ -202,9 +207,6 @@ def read_layout(folder: Path) -> Layout:
 
 def write_shard(folder: Path, shard: int, tensors: Mapping[str, torch.Tensor], pictures: Sequence[bytes] = ()) -> Path:
     """Writes one shard, whole or not at all; `pictures` are files, one a sample. Raises RunError on a full disk."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     if pictures:
         tensors[PICTURE] = torch.frombuffer(bytearray(b"".join(pictures)), dtype=torch.uint8)
@@ -238,9 +240,18 @@ class CollectedSet:
                 f"{self.folder}/index.json: {len(missing)} of {self.layout.shards} shards are missing, first "
                 f"{shard_path(self.folder, missing[0]).name}; finish collect.py with the same configuration"
             )
+        self._check_first()
         self._maps: dict[int, dict[str, torch.Tensor]] = {}
         self.own: dict[str, str] = {}
         """Files of labels and captions by key, where the set has its own (a GeneratedSet may)."""
+
+    def _check_first(self) -> None:
+        """Raises ConfigError where the first shard has other sizes than the index says: before anything as long as the
+        index says is gone through."""
+        path = shard_path(self.folder, 0)
+        with _reading(path), safe_open(path, "pt") as opened:
+            shapes = {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118 - it is no dict
+        self._check_shapes(path, 0, shapes)
 
     def __len__(self) -> int:
         return self.layout.samples
@@ -300,36 +311,49 @@ class CollectedSet:
 
     def _map(self, shard: int) -> dict[str, torch.Tensor]:
         if shard not in self._maps:
-            from safetensors import SafetensorError
-            from safetensors.torch import load_file
-
             path = shard_path(self.folder, shard)
-            try:
+            with _reading(path):
                 tensors = load_file(path)
-            except (SafetensorError, OSError) as error:
-                raise ConfigError(
-                    f"{path}: truncated or corrupt ({first_line(error)}); remove it and run collect.py again"
-                ) from None
             self._check_shard(path, shard, tensors)
             self._maps[shard] = tensors
         return self._maps[shard]
 
     def _check_shard(self, path: Path, shard: int, tensors: Mapping[str, torch.Tensor]) -> None:
         """Raises ConfigError for a shard that is not this one: other shapes, or the samples of other prompts."""
-        layout, remedy = self.layout, "remove it and run collect.py again"
-        positions = layout.prompts_of(shard)
-        rows = len(positions) * layout.candidates
-        for name, shape in layout.features.items():
-            found = tensors.get(name)
-            if found is None or len(found) != rows:
-                raise ConfigError(f"{path}: {rows} samples of {name} are needed; {remedy}")
-            if tuple(found.shape[1:]) != tuple(shape):
-                raise ConfigError(
-                    f"{path}: {name} is {tuple(found.shape[1:])}, the index says {tuple(shape)}; {remedy}"
-                )
-        ids = torch.tensor([self.prompts[p].id for p in positions]).repeat_interleave(layout.candidates)
+        layout = self.layout
+        self._check_shapes(path, shard, {name: tensor.shape for name, tensor in tensors.items()})
+        ids = torch.tensor([self.prompts[p].id for p in layout.prompts_of(shard)])
+        ids = ids.repeat_interleave(layout.candidates)
         if "prompt" in tensors and not torch.equal(tensors["prompt"], ids):
-            raise ConfigError(f"{path}: has the samples of other prompts than the index says; {remedy}")
+            raise ConfigError(f"{path}: has the samples of other prompts than the index says; {REMEDY}")
+
+    def _check_shapes(self, path: Path, shard: int, shapes: Mapping[str, Sequence[int]]) -> None:
+        rows = len(self.layout.prompts_of(shard)) * self.layout.candidates
+        for name, shape in self.layout.features.items():
+            found = tuple(shapes.get(name, ()))
+            if found[:1] != (rows,):
+                raise ConfigError(f"{path}: {rows} samples of {name} are needed; {REMEDY}")
+            if found[1:] != tuple(shape):
+                raise ConfigError(f"{path}: {name} is {found[1:]}, the index says {tuple(shape)}; {REMEDY}")
+        if self.layout.pictures and tuple(shapes.get(OFFSETS, ())) != (rows + 1,):
+            raise ConfigError(f"{path}: {rows} pictures are needed; {REMEDY}")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turns what reading a shard raises into a ConfigError."""
+    try:
+        yield
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{path}: truncated or corrupt ({first_line(error)}); {REMEDY}") from None
+
+
+def _is_text(value: Any) -> bool:
+    """A text that can be written, without halves of characters."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def _read_prompts(folder: Path, layout: Layout) -> list[Prompt]:
@@ -342,9 +366,12 @@ def _read_prompts(folder: Path, layout: Layout) -> list[Prompt]:
     if len(rows) != layout.prompts:
         raise ConfigError(f"{path}: {len(rows)} prompts, the index says {layout.prompts}; collect the set again")
     for number, prompt in enumerate(prompts, 1):
-        if type(prompt.id) is not int or not isinstance(prompt.text, str):  # true is an int too
+        known = type(prompt.id) is int and 0 <= prompt.id < 2**63  # true is an int too
+        if not (known and _is_text(prompt.text)):
             raise ConfigError(
                 f"{path}: line {number}: id is a number and prompt a text; got {str(prompt.id)[:40]!r} and "
                 f"{str(prompt.text)[:40]!r}; collect the set again"
             )
+        if not isinstance(prompt.metadata, (dict, type(None))):
+            raise ConfigError(f"{path}: line {number}: metadata is no object; collect the set again")
     return prompts
