@@ -6,10 +6,14 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vhs.errors import CheckpointError, RunError, VHSError, first_line
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 LONGEST_KEY = 80
 """Characters of a key that a message shows."""
@@ -68,6 +72,14 @@ def read_json(path: Path, error: type[VHSError] = RunError, remedy: str = "run a
         raise error(f"{path}: is not valid JSON ({problem}); {remedy}") from None
 
 
+@cache
+def _of_class(form: type) -> TypeAdapter[Any]:
+    """What checks values of a form that a file per candidate has: making it takes longer than the file's reading."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(form)
+
+
 def read_form(
     path: Path, form: Any, error: type[VHSError] = RunError, remedy: str = "run again with cont: false"
 ) -> Any:
@@ -76,8 +88,9 @@ def read_form(
     from pydantic import TypeAdapter, ValidationError
 
     value = read_json(path, error, remedy)
+    adapter = _of_class(form) if isinstance(form, type) else TypeAdapter(form)
     try:
-        TypeAdapter(form).validate_python(value, strict=True)
+        adapter.validate_python(value, strict=True)
     except ValidationError as problem:
         first = problem.errors()[0]
         key = ".".join(map(str, first["loc"]))[:LONGEST_KEY]

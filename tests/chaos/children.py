@@ -60,8 +60,7 @@ def start(words: Sequence[str], here: Path, change: Callable[[], None] = lambda:
     if child == 0:
         try:
             os.setsid()
-            _surround(here, _said(here))
-            change()
+            _surround(here, _said(here), change)
             code = vhs(words)
             if os.environ.get(IMPORTED):
                 Path(os.environ[IMPORTED]).write_text("\n".join(sys.modules))
@@ -102,12 +101,13 @@ def warm(words: Sequence[str], here: Path, limit: float) -> Ended:
     return ended
 
 
-def _surround(here: Path, said: Path) -> None:
+def _surround(here: Path, said: Path, change: Callable[[], None]) -> None:
     os.chdir(here)
     os.environ["HOME"] = str(here)
     files = os.open(os.devnull, os.O_RDWR), os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream, file in enumerate((files[0], files[0], files[1])):
         os.dup2(file, stream)
+    change()
     sys.stdout, sys.stderr = (open(stream, "w", encoding="utf-8", closefd=False) for stream in (1, 2))  # noqa: SIM115
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,9 @@ import torch
 
 from tests.chaos.children import OFFLINE
 from tests.chaos.scenes import World
+
+ACCENT = "é" if sys.getfilesystemencoding() == "utf-8" else "e"
+"""What names of files have, where the locale has it."""
 
 
 @pytest.fixture(scope="module")
@@ -26,4 +30,4 @@ def forking() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def world(forking: None, tmp_path_factory: pytest.TempPathFactory) -> World:
     """Whole files of every command, in a folder with blanks and an accent in its name."""
-    return World(tmp_path_factory.mktemp("another place") / "wholé files")
+    return World(tmp_path_factory.mktemp("another place") / f"whol{ACCENT} files")

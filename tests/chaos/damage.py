@@ -226,6 +226,7 @@ def change_table(file: Path, rng: random.Random) -> str:
 
 def change_picture(file: Path, rng: random.Random) -> str:
     """A picture of another size, mode or kind, or one that says that it is huge."""
+    import numpy as np
     from PIL import Image
 
     action = rng.choice(("huge", "one pixel", "grey", "palette", "RGBA", "16 bit", "JPEG", "a text", "empty"))
@@ -238,10 +239,12 @@ def change_picture(file: Path, rng: random.Random) -> str:
         file.write_bytes(b"not a picture"[: 20 * (action == "a text")])
     elif action == "one pixel":
         picture.resize((1, 1)).save(file)
+    elif action == "16 bit":
+        Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257).save(file)
     elif action == "JPEG":
         picture.save(file, format="JPEG")
     else:
-        picture.convert({"grey": "L", "palette": "P", "RGBA": "RGBA", "16 bit": "I"}[action]).save(file, format="PNG")
+        picture.convert({"grey": "L", "palette": "P", "RGBA": "RGBA"}[action]).save(file, format="PNG")
     return action
 
 
