@@ -7,7 +7,7 @@ command's closing line. Of several processes, only the first has something to sa
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from vhs.paths import expanded, find
 from vhs.processes import Process, current_process
 from vhs.training.config import EvaluateConfig, TrainConfig
 from vhs.training.data.tasks import CollectConfig, NormalizeConfig
+from vhs.verifiers.feature_names import single_features
 
 if TYPE_CHECKING:
     import torch
@@ -128,14 +129,14 @@ def _tower(config: CollectConfig, device: str) -> tuple[Any, tuple[int, int]]:
 
 @dataclass(frozen=True)
 class StatisticsFiles:
-    """The files of a feature's mean and variance, and over how many values each entry was taken."""
+    """The files of a feature's mean and variance (of several blocks each one's), and over how many values each entry
+    was taken."""
 
     count: int
-    mean: Path
-    variance: Path
+    paths: tuple[Path, ...]
 
     def line(self) -> str:
-        return f"{self.count} values each: {self.mean}, {self.variance}"
+        return f"{self.count} values each: {', '.join(map(str, self.paths))}"
 
 
 def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
@@ -152,35 +153,38 @@ def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
     with made.lock() if process.first else nullcontext():
         if made.done():
             say_done(made, say if process.first else _silent)
-            return StatisticsFiles(made.facts()["count"], *paths)
+            return StatisticsFiles(made.facts()["count"], paths)
         process.wait()
         moments = _moments(config, sets, process)
         if not process.first:
             return None
-        made.write(dict(zip(paths, encode_statistics(moments, config.feature), strict=True)), count=moments.count)
-        return StatisticsFiles(moments.count, *paths)
+        encoded = [data for name, one in moments.items() for data in encode_statistics(one, name)]
+        count = next(iter(moments.values())).count
+        made.write(dict(zip(paths, encoded, strict=True)), count=count)
+        return StatisticsFiles(count, paths)
 
 
-def _moments(config: NormalizeConfig, sets: list[CollectedSet], process: Process) -> Moments:
-    """Mean and variance of the feature over all processes' samples."""
+def _moments(config: NormalizeConfig, sets: list[CollectedSet], process: Process) -> dict[str, Moments]:
+    """Mean and variance of the feature over all processes' samples, of several blocks each one's."""
     from vhs.training.data.normalization import Moments
 
     parts = [(data, part) for data in sets for part in _parts(len(data))]
     if config.samples is not None:
         parts = _first_samples(parts, config.samples)
     mine = [parts[number] for number in process.of(range(len(parts)))]
-    moments = Moments(config.per)
+    moments = {name: Moments(config.per) for name in single_features(config.feature)}
     with tqdm(total=sum(len(part) for _, part in mine), desc="samples", disable=not process.first) as bar:
         for data, part in mine:
             _measure(moments, data, part, config.feature)
             bar.update(len(part))
-    whole = Moments(config.per)
-    for one in _gathered(moments.cpu(), process, config.timeout):
-        whole.merge(one)
+    whole = {name: Moments(config.per) for name in moments}
+    for one in _gathered({name: own.cpu() for name, own in moments.items()}, process, config.timeout):
+        for name, own in one.items():
+            whole[name].merge(own)
     return whole
 
 
-def _gathered(moments: Any, process: Process, timeout: float) -> list[Any]:
+def _gathered(moments: Mapping[str, Moments], process: Process, timeout: float) -> list[Mapping[str, Moments]]:
     """The moments of every process, in their order."""
     if process.count == 1:
         return [moments]
@@ -208,11 +212,13 @@ def _first_samples(parts: list[tuple[CollectedSet, range]], samples: int) -> lis
     return kept
 
 
-def _measure(moments: Any, data: CollectedSet, part: range, feature: str) -> None:
+def _measure(moments: Mapping[str, Moments], data: CollectedSet, part: range, feature: str) -> None:
     """Adds samples to the moments. Raises ConfigError, naming the samples, for a feature that is not finite."""
     batch: torch.Tensor = data.gather(feature, part)
+    rows = batch.flatten(2).transpose(1, 2) if batch.ndim == 4 else batch
     try:
-        moments.update(batch.flatten(2).transpose(1, 2) if batch.ndim == 4 else batch)
+        for own, values in zip(moments.values(), rows.chunk(len(moments), dim=-1), strict=True):
+            own.update(values)
     except ValueError as error:
         raise ConfigError(f"{data.name(part[0])} to {data.name(part[-1])}: {error}; collect it again") from None
 
@@ -282,9 +288,7 @@ def run_evaluate(config: EvaluateConfig, say: Say) -> Evaluation | Captions | Ch
     for data in sets:
         data.require(config.feature)
     labels = {"labels": config.labels} if config.task == "verdicts" else {}
-    reads = sets_hashes(sets, labels) | statistics_hashes(
-        config.normalization_mean_path, config.normalization_variance_path
-    )
+    reads = sets_hashes(sets, labels) | statistics_hashes(config, config.feature)
     made = Made.of(config, [expanded(config.output)], {"verifier": _verifier_hash(config), **reads})
     evaluate = _captions if config.task == "captions" else _figures
     with made.lock():
@@ -378,6 +382,7 @@ def _verifier(config: EvaluateConfig) -> LlavaVerifier:
         config.feature,
         config.normalization_mean_path,
         config.normalization_variance_path,
+        normalization=config.normalization,
         resize_vocabulary=config.resize_vocabulary,
         **common,
     )

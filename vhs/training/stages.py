@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from vhs.config.run import Keys, Number
+from vhs.config.keys import Keys, Number
 from vhs.config.yamlfile import combination_error, load
 from vhs.training.config import EvaluateConfig, TrainConfig
 from vhs.training.data.normalization import statistics_paths

@@ -17,6 +17,7 @@ from vhs.config.yamlfile import load
 from vhs.device import resolve_device, resolve_dtype
 from vhs.errors import ConfigError
 from vhs.files import as_json
+from vhs.generators.base import stopped_at
 from vhs.paths import find
 from vhs.processes import Process, current_process
 from vhs.prompts import read_prompts
@@ -27,6 +28,7 @@ from vhs.training.data.features import LARGEST, STORED, require_finite
 from vhs.training.data.passes import noise_of, text_of
 from vhs.training.data.store import CollectedSet, Layout
 from vhs.training.data.tasks import CollectConfig
+from vhs.verifiers.feature_names import blocks_in
 
 if TYPE_CHECKING:
     import torch
@@ -102,11 +104,7 @@ class GeneratedSet:
 
     def require(self, feature: str) -> tuple[int, ...]:
         """One sample's shape. Raises ConfigError, naming what there is, when the file does not ask for the feature."""
-        if feature not in self.layout.features:
-            raise ConfigError(
-                f"{self.named.generate}: no feature {feature!r}; it makes {', '.join(self.layout.features) or 'none'}"
-            )
-        return tuple(self.layout.features[feature])
+        return self.layout.shape(feature, self.named.generate)
 
     def fingerprint(self) -> str:
         """A hash of everything that the features depend on."""
@@ -132,8 +130,7 @@ class GeneratedSet:
         if feature == "latent":
             values = self._generator.generate(noise, text)
         else:
-            block = int(feature.removeprefix("hidden_"))
-            values = self._generator.hidden_states(noise, text, [block])[0][block]
+            values = stopped_at(self._generator, noise, text, blocks_in(feature))[0]
         return values.to(STORED[self.layout.dtype])
 
     def _text(self, prompt: Prompt) -> TextEmbedding:

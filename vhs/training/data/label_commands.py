@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from vhs.checkpoints.hashes import content_hash, file_hash
-from vhs.config.run import Keys
+from vhs.config.keys import Keys
 from vhs.device import resolve_device, resolve_dtype
 from vhs.errors import ConfigError, PromptError
 from vhs.files import as_json, read_json_object

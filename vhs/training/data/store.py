@@ -26,10 +26,12 @@ from vhs.checkpoints.hashes import file_hash, sampled_hash
 from vhs.errors import ConfigError, RunError, first_line
 from vhs.files import parse_json, read_json_object, write_bytes, write_json
 from vhs.folders import Kind, Opening, decide, drop_drafts, move_aside, remove_replaced
+from vhs.generators.base import one_or_all
 from vhs.paths import expanded
 from vhs.pictures import decode
 from vhs.records import Prompt
 from vhs.training.data.features import STORED, read, read_dtype, require_finite
+from vhs.verifiers.feature_names import blocks_in, hidden, single_features
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,13 +64,27 @@ class Layout:
     def generator_record(self, feature: str) -> dict[str, Any]:
         """What a verifier trained on `feature` says of its generator, as `GeneratorInfo.record` has it."""
         settings, at = self.settings, {}
-        if feature.startswith("hidden_"):
-            usual = f"transformer_blocks.{feature.removeprefix('hidden_')}"
-            tokens, width = self.features[feature]
-            at = {"block": settings.get("block_paths", {}).get(feature, usual), "tokens": tokens, "width": width}
+        if blocks := blocks_in(feature):
+            tokens, width = self.features[hidden(blocks[:1])]
+            usual = {hidden([block]): f"transformer_blocks.{block}" for block in blocks}
+            paths = ({**usual, **settings.get("block_paths", {})}[name] for name in usual)
+            at = {"block": one_or_all(paths), "tokens": tokens, "width": width}
         steps = settings.get("num_inference_steps", 1)
         of = {"pipeline": settings.get("pipeline", self.PIPELINE), "ckpt": settings.get("ckpt")}
         return {**of, **at, "step": settings.get("hidden_step") or steps, "steps": steps}
+
+    def shape(self, feature: str, where: str) -> tuple[int, ...]:
+        """One sample's shape, of several blocks side by side (tokens, their widths together). Raises ConfigError,
+        naming what there is, for a feature that is not there, and for blocks of different shapes."""
+        names = single_features(feature)
+        for name in names:
+            if name not in self.features:
+                raise ConfigError(f"{where}: no feature {name!r}; there is {', '.join(self.features) or 'none'}")
+        shapes = [tuple(self.features[name]) for name in names]
+        if len(set(shapes)) > 1:
+            found = ", ".join(f"{name} is {shape}" for name, shape in zip(names, shapes, strict=True))
+            raise ConfigError(f"{where}: {found}; blocks of one shape can be read side by side")
+        return shapes[0] if len(names) == 1 else (shapes[0][0], sum(width for _, width in shapes))
 
     @property
     def samples(self) -> int:
@@ -265,19 +281,18 @@ class CollectedSet:
 
     def require(self, feature: str) -> tuple[int, ...]:
         """One sample's shape. Raises ConfigError, naming what there is, when the feature was not collected."""
-        if feature not in self.layout.features:
-            stored = ", ".join(self.layout.features) or "none"
-            raise ConfigError(f"{self.folder}: no feature {feature!r}; collected: {stored}")
-        return tuple(self.layout.features[feature])
+        return self.layout.shape(feature, str(self.folder))
 
     def gather(self, feature: str, indices: Sequence[int]) -> torch.Tensor:
-        """Features (B, ...) of the samples, in their stored dtype (float32 of those in 8 bits), as a copy in memory.
-        Raises ConfigError, naming the sample, for one that is not finite."""
-        shape = self.require(feature)
-        rows = [self._row(index) for index in indices]
-        out = torch.empty((len(rows), *shape), dtype=read_dtype(self.layout.dtype))
-        for position, (shard, row) in enumerate(rows):
-            out[position] = read(self._map(shard), feature, row)
+        """Features (B, ...) of the samples, in their stored dtype (float32 of those in 8 bits), as a copy in memory;
+        several blocks stand side by side. Raises ConfigError, naming the sample, for one that is not finite."""
+        out = torch.empty((len(indices), *self.require(feature)), dtype=read_dtype(self.layout.dtype))
+        names = single_features(feature)
+        parts = (out,) if len(names) == 1 else out.chunk(len(names), dim=-1)
+        for position, index in enumerate(indices):
+            shard, row = self._row(index)
+            for name, part in zip(names, parts, strict=True):
+                part[position] = read(self._map(shard), name, row)
         require_finite(out, feature, lambda row: self.name(indices[row]), "collect this set again")
         return out
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vhs.config.run import DeviceKey, Keys, Number, TimeoutKey
+from vhs.config.keys import DeviceKey, Keys, Number, TimeoutKey
 from vhs.config.yamlfile import build, combination_error, nearest, read_values
 from vhs.errors import ConfigError
 from vhs.paths import expanded
