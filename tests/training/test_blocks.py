@@ -13,10 +13,12 @@ from vhs.errors import CheckpointError, ConfigError
 from vhs.paths import PROJECT
 from vhs.prompts import read_prompts
 from vhs.records import Prompt
-from vhs.training.commands import run_collect, run_normalize, run_train
+from vhs.training.commands import run_train
 from vhs.training.config import Generated, TrainConfig
+from vhs.training.data.commands import run_collect, run_normalize
 from vhs.training.data.generated import open_source
-from vhs.training.data.store import CollectedSet, Layout, begin, write_shard
+from vhs.training.data.layout import Layout
+from vhs.training.data.store import CollectedSet, begin, write_shard
 from vhs.training.data.tasks import CollectConfig, NormalizeConfig
 from vhs.training.evaluation import score_sets
 from vhs.verifiers.load import load_verifier, resolve_llava

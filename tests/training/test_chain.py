@@ -12,11 +12,13 @@ from vhs.config.yamlfile import load
 from vhs.errors import ConfigError
 from vhs.pictures import encode
 from vhs.records import Prompt
-from vhs.training.commands import run_collect, run_evaluate, run_normalize, run_train
+from vhs.training.commands import run_evaluate, run_train
 from vhs.training.config import EvaluateConfig, TrainConfig
+from vhs.training.data.commands import run_collect, run_normalize
 from vhs.training.data.label_commands import run_label
-from vhs.training.data.normalization import statistics_paths
-from vhs.training.data.store import Layout, begin, write_shard
+from vhs.training.data.layout import Layout
+from vhs.training.data.normalization import statistics_of, statistics_paths
+from vhs.training.data.store import begin, write_shard
 from vhs.training.data.tasks import CollectConfig, NormalizeConfig, load_label_config
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
@@ -54,8 +56,7 @@ def test_every_file_of_the_chain_is_written_before_it_is_read(language_model):
     assert statistics.data == [pairs.output] and statistics.samples == 50_000
     paths = statistics_paths(statistics.output, statistics.feature)
     for training in (align, tune):
-        given = (training.normalization_mean_path, training.normalization_variance_path)
-        assert tuple(map(Path, given)) == paths and training.feature == statistics.feature
+        assert statistics_of(training, training.feature) == paths and training.feature == statistics.feature
 
 
 @pytest.mark.parametrize("row", ["hidden_1", "hidden_5", "hidden_9", "hidden_19", "latent", "clip"])
@@ -63,7 +64,7 @@ def test_an_ablation_at_full_size_differs_from_the_reference_in_its_input(row):
     align, tune = (config(TrainConfig, f"{stage}_qwen2.5_0.5b_{row}") for stage in ("align", "finetune"))
     reference = config(TrainConfig, "finetune_qwen2.5_0.5b_hidden_7")
     assert Path(tune.init) == align.folder / "checkpoint" and align.feature == tune.feature == row
-    assert align.normalization_mean_path == tune.normalization_mean_path
+    assert statistics_of(align, row) == statistics_of(tune, row) and bool(statistics_of(align, row)) == ("_" in row)
     same = ("loss", "weights", "epochs", "batch_size", "learning_rate", "eval_fraction", "seed", "precision")
     assert all(getattr(tune, key) == getattr(reference, key) for key in same)
     if row == "clip":
@@ -78,7 +79,7 @@ def test_an_ablation_at_full_size_differs_from_the_reference_in_its_input(row):
     assert tune.data == reference.data and made.output == config(CollectConfig, "collect_align_sana_sprint").output
     if row != "latent":
         statistics = config(NormalizeConfig, f"normalize_sana_sprint_block_{row.removeprefix('hidden_')}")
-        assert statistics_paths(statistics.output, statistics.feature)[0] == Path(tune.normalization_mean_path)
+        assert statistics_paths(statistics.output, statistics.feature) == statistics_of(tune, row)
         assert statistics.data == align.data and statistics.samples == 50_000
 
 
@@ -152,7 +153,7 @@ def test_the_chain_ends_in_a_verifier(tmp_path, monkeypatch, run_keys, judge_key
     verifier = train("finetune").checkpoint
     keys = {
         key: getattr(config(TrainConfig, "finetune_qwen2.5_0.5b_hidden_7"), key)
-        for key in ("data", "feature", "normalization_mean_path", "normalization_variance_path")
+        for key in ("data", "feature", "normalization")
     }
     done = run_evaluate(EvaluateConfig(verifier=str(verifier), output="found.json", best_of=[1, 4], **keys), print)
     assert done.figures["candidates"] == 16 and (tmp_path / "found.json").exists()

@@ -50,7 +50,14 @@ GOOD = "stage: align\nname: a\ndata: [x]\ninit: y\n"
         ("loss: hinge\n", "c.yaml:5: loss: 'hinge' is not a choice"),
         ("weights: [0.5]\n", "c.yaml:5: weights: "),
         ("eval_fraction: 1.5\n", "c.yaml:5: eval_fraction: 1.5 is out of range; below 1"),
-        ("normalization_mean_path: a.pt\n", "normalization_mean_path: mean and variance belong together"),
+        (
+            "normalization_mean_path: a.pt\n",
+            "normalization_mean_path: given without normalization_variance_path; a hidden state is normalised by both",
+        ),
+        (
+            "normalization: a\nnormalization_mean_path: b\nnormalization_variance_path: c\n",
+            "names the folder of the two",
+        ),
         ("question: What?\n", "c.yaml:5: question: one <image> is needed in it"),
         ("lora_rank: 4\n", "c.yaml:5: lora_rank: stage: align trains the connector alone"),
         ("feature: block_7\n", "c.yaml:5: feature: "),

@@ -16,12 +16,13 @@ from vhs.files import read_json, write_bytes, write_json
 from vhs.folders import locked
 from vhs.pictures import encode
 from vhs.records import Prompt, Verdict
-from vhs.training.commands import run_evaluate, run_normalize, run_train
+from vhs.training.commands import run_evaluate, run_train
 from vhs.training.config import EvaluateConfig
+from vhs.training.data.commands import run_normalize
 from vhs.training.data.labels import read_labels, write_labels
+from vhs.training.data.layout import Layout
 from vhs.training.data.store import (
     CollectedSet,
-    Layout,
     close_set,
     decide_set,
     missing_shards,

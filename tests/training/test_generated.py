@@ -8,8 +8,8 @@ import torch
 
 from vhs.config.yamlfile import load
 from vhs.errors import ConfigError
-from vhs.training.commands import run_collect
 from vhs.training.config import Generated, TrainConfig
+from vhs.training.data.commands import run_collect
 from vhs.training.data.generated import open_source
 from vhs.training.data.store import CollectedSet
 from vhs.training.data.tasks import CollectConfig

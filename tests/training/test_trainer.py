@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from tests.fake_gpu import fake_gpu, moved
 from vhs.errors import CheckpointError, ConfigError, PromptError, RunError
-from vhs.training.commands import run_normalize
+from vhs.training.data.commands import run_normalize
 from vhs.training.data.store import CollectedSet, shard_path, write_shard
 from vhs.training.data.tasks import NormalizeConfig
 from vhs.training.trainer import Trainer, learning_rate, train
@@ -150,7 +150,7 @@ if trainer.accelerator.is_main_process:
 trainer.optimizer.zero_grad()
 trainer.run()
 
-from vhs.training.commands import run_normalize
+from vhs.training.data.commands import run_normalize
 from vhs.training.data.tasks import NormalizeConfig
 done = run_normalize(NormalizeConfig(data=trainer.config.data * 2, output="two", samples=50), print)
 assert (done is not None) == trainer.accelerator.is_main_process

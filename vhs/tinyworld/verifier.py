@@ -19,8 +19,9 @@ import torch
 from vhs.config.yamlfile import load
 from vhs.tinyworld import candidates, recipe
 from vhs.tinyworld.worlds import SANA, WORLDS, World
-from vhs.training.commands import run_normalize, run_train
+from vhs.training.commands import run_train
 from vhs.training.config import TrainConfig
+from vhs.training.data.commands import run_normalize
 from vhs.training.data.normalization import statistics_paths
 from vhs.training.data.tasks import NormalizeConfig
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -155,6 +155,11 @@ class TrainConfig(TimeoutKey, StatisticsKeys):
     """Largest norm of the gradient."""
     seed: int = Field(0, ge=0, lt=2**31)
     """Order of the samples, fresh weights, dropout."""
+    shuffle_buffer: int | None = Field(None, ge=1)
+    """Read shard after shard, each whole, in a shuffled order, and shuffle the samples within about so many of them;
+    absent: all samples are shuffled, for which the disk must seek."""
+    streams: int | None = Field(None, ge=1)
+    """With `shuffle_buffer`: in how many streams shards are read, which the processes share; absent: 1."""
 
     # how it runs
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -184,6 +189,8 @@ class TrainConfig(TimeoutKey, StatisticsKeys):
             raise combination_error("vision_tower", "feature: clip needs the name of the tower that made the features")
         if self.question is not None and self.question.count("<image>") != 1:
             raise combination_error("question", "one <image> is needed in it, where the picture goes")
+        for name, message in _streaming_conflicts(self):
+            raise combination_error(name, message)
         if self.ranking and self.stage == "align":
             raise combination_error("ranking", "stage: align has no verdicts to rank by; use it with stage: finetune")
         if self.ranking and (self.micro_batch % self.ranking_group or self.batch_size % self.ranking_group):
@@ -206,6 +213,22 @@ class TrainConfig(TimeoutKey, StatisticsKeys):
     def blocks(self) -> tuple[int, ...]:
         """The blocks that are read; () for another feature."""
         return blocks_in(self.feature)
+
+
+def _streaming_conflicts(config: TrainConfig) -> Iterable[tuple[str, str]]:
+    if config.shuffle_buffer is None:
+        if config.streams is not None:
+            yield "streams", "belongs to shuffle_buffer, which is not given; leave it out, or give that"
+        return
+    if config.batch_size % (config.streams or 1):
+        yield "streams", f"{config.streams} does not divide batch_size {config.batch_size}"
+    if config.shuffle_buffer < (config.streams or 1):
+        yield (
+            "shuffle_buffer",
+            f"{config.shuffle_buffer} is less than a sample for each of {config.streams} streams",
+        )
+    if config.ranking:
+        yield "shuffle_buffer", "would part the candidates of a prompt that ranking compares; leave one of the two out"
 
 
 class EvaluateConfig(DeviceKey, StatisticsKeys):

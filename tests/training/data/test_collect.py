@@ -13,7 +13,8 @@ from vhs.processes import Process
 from vhs.records import Prompt
 from vhs.seeding import candidate_seed
 from vhs.training.data.collect import bytes_per_sample, check_disk, collect, plan
-from vhs.training.data.store import CollectedSet, Layout, begin, shard_path
+from vhs.training.data.layout import Layout
+from vhs.training.data.store import CollectedSet, begin, shard_path
 from vhs.training.data.tasks import CollectConfig
 
 GENERATOR = Path(__file__).parents[2] / "goldens" / "D" / "sana-sprint-tiny"

@@ -25,8 +25,9 @@ from vhs.records import Prompt, TextEmbedding
 from vhs.training.config import Generated
 from vhs.training.data.collect import plan
 from vhs.training.data.features import LARGEST, STORED, require_finite
+from vhs.training.data.layout import CandidateSet
 from vhs.training.data.passes import noise_of, text_of
-from vhs.training.data.store import CollectedSet, Layout
+from vhs.training.data.store import CollectedSet
 from vhs.training.data.tasks import CollectConfig
 from vhs.verifiers.feature_names import blocks_in
 
@@ -70,7 +71,7 @@ def generator_settings(spec: GeneratorSpec, run: RunConfig, config: CollectConfi
     return {"ckpt": run.ckpt, **network, "sana_lora_weights": run.sana_lora_weights, **kept, "content": content}
 
 
-class GeneratedSet:
+class GeneratedSet(CandidateSet):
     """The candidates of a collecting file, made again whenever they are read. Raises ConfigError."""
 
     def __init__(self, named: Generated) -> None:
@@ -82,29 +83,17 @@ class GeneratedSet:
                 "collect them"
             )
         self.folder = Path(self.config.output)
+        self.spec, run = resolve_generation(self.config, current_process())
+        prompts = read_prompts(find(self.config.annotation))[: self.config.limit]
+        settings = generator_settings(self.spec, run, self.config)
+        layout = plan(self.spec.info, len(prompts), self.config, settings)
+        super().__init__(layout, prompts, named.generate)
         files = {"labels": named.labels, "captions": named.captions}
         self.own = {key: str(find(file).absolute()) for key, file in files.items() if file is not None}
-        self.spec, run = resolve_generation(self.config, current_process())
-        self.prompts = read_prompts(find(self.config.annotation))[: self.config.limit]
-        settings = generator_settings(self.spec, run, self.config)
-        self.layout: Layout = plan(self.spec.info, len(self.prompts), self.config, settings)
         self._texts: OrderedDict[int, TextEmbedding] = OrderedDict()
 
-    def __len__(self) -> int:
-        return self.layout.samples
-
-    def name(self, index: int) -> str:
-        """What messages call a sample."""
-        position, candidate = divmod(index, self.layout.candidates)
-        return f"{self.named.generate}: prompt {self.prompts[position].id:05d} candidate {candidate}"
-
-    def prompt(self, index: int) -> Prompt:
-        """The prompt that sample `index` is made from."""
-        return self.prompts[index // self.layout.candidates]
-
-    def require(self, feature: str) -> tuple[int, ...]:
-        """One sample's shape. Raises ConfigError, naming what there is, when the file does not ask for the feature."""
-        return self.layout.shape(feature, self.named.generate)
+    def expect(self, shard: int) -> None:
+        """Nothing is read ahead of what is made."""
 
     def fingerprint(self) -> str:
         """A hash of everything that the features depend on."""
