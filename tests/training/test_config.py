@@ -9,6 +9,8 @@ from vhs.errors import ConfigError
 from vhs.training.config import EvaluateConfig, TrainConfig
 from vhs.training.data.tasks import CollectConfig, NormalizeConfig, load_label_config
 from vhs.training.pipeline import load_pipeline
+from vhs.training.plan import describe
+from vhs.training.stages import Stage, Step, load_stage
 
 ROOT = Path(__file__).parents[2]
 CLASSES = {
@@ -32,6 +34,21 @@ def test_shipped_configurations_load(path):
     if isinstance(config, TrainConfig) and path.parent.name == "tiny_ablations":
         assert config.name == path.stem
     assert f"{path.parent.name}/{path.name}" in path.read_text().split("base:")[0], "the header states the command"
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_plan_of_every_shipped_configuration_needs_no_network(path, tmp_path, monkeypatch):
+    """What it names is there, comes from another stage, is a download, or is brought: nothing is loaded."""
+    monkeypatch.chdir(tmp_path)
+    kind = path.stem.split("_")[0]
+    if path.stem in PIPELINES:
+        steps = load_pipeline(path)[1]
+    else:
+        commands = {"collect": "collect", "normalize": "normalize", "evaluate": "evaluate", "captions": "evaluate"}
+        command = "label" if kind in LABELS else commands.get(kind, "train")
+        steps = [Step(Stage(name="one", command=command, config=str(path)), load_stage(command, path, []))]
+    said = describe(steps, {}).splitlines()
+    assert len(said) >= len(steps) + 3 and said[1].split()[1] == "all" and not list(tmp_path.iterdir())
 
 
 def write(tmp_path, text: str, name: str = "c.yaml") -> Path:

@@ -137,6 +137,15 @@ def test_micro_batches_change_nothing(config):
     assert max(tensor.abs().max().item() for tensor in whole.values()) > 1e-2
 
 
+def test_the_next_step_is_read_ahead_although_a_step_is_one_micro_batch(config, monkeypatch):
+    trainer, read = Trainer(config()), []
+    batch = trainer.train_data.batch
+    monkeypatch.setattr(trainer.train_data, "batch", lambda positions: read.append(positions) or batch(positions))
+    trainer.accumulate(0)
+    trainer._reader.shutdown(wait=True)
+    assert read == [*trainer._parts(0), *trainer._parts(1)] and len(read) == 2
+
+
 TWO_PROCESSES = """
 import sys, torch
 from vhs.training.config import TrainConfig
