@@ -62,11 +62,15 @@ def training(folder: Path, *changes: str) -> TrainConfig:
 
 def test_statistics_of_both_blocks_are_each_one_s_own(made):
     run_normalize(normalizing(made, ["hidden_7"], "alone"), print)
+    before = (made / "alone" / "block_7_mean_bf16.pt").stat().st_mtime_ns
+    found = run_normalize(normalizing(made, ["hidden_5", "hidden_7"], "alone"), print)
+    assert [path.exists() for path in found.paths] == [True] * 4, "what was measured alone is left as it is"
+    assert (made / "alone" / "block_7_mean_bf16.pt").stat().st_mtime_ns == before
     assert sorted(file.name for file in (made / "normalization").glob("*.pt")) == [
         f"block_{block}_{moment}_bf16.pt" for block in (5, 7) for moment in ("mean", "variance")
     ]
-    name = "block_7_mean_bf16.pt"
-    assert torch.equal(torch.load(made / "normalization" / name), torch.load(made / "alone" / name))
+    for name in ("block_5_mean_bf16.pt", "block_7_mean_bf16.pt"):
+        assert torch.equal(torch.load(made / "normalization" / name), torch.load(made / "alone" / name))
     reads = json.loads((made / "both" / "train.json").read_text())["reads"]
     assert {"normalization_mean_path of block 5", "normalization_variance_path of block 7"} < reads.keys()
 

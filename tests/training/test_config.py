@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vhs.config.yamlfile import load
-from vhs.errors import ConfigError
+from vhs.errors import CheckpointError, ConfigError
 from vhs.training.config import EvaluateConfig, TrainConfig
 from vhs.training.data.tasks import CollectConfig, NormalizeConfig, load_label_config
 from vhs.training.pipeline import load_pipeline
@@ -47,6 +47,10 @@ def test_a_plan_of_every_shipped_configuration_needs_no_network(path, tmp_path, 
         commands = {"collect": "collect", "normalize": "normalize", "evaluate": "evaluate", "captions": "evaluate"}
         command = "label" if kind in LABELS else commands.get(kind, "train")
         steps = [Step(Stage(name="one", command=command, config=str(path)), load_stage(command, path, []))]
+    if path.stem.startswith("collect_lora"):  # an adapter that `python -m vhs.tinyworld.adapters` makes first
+        with pytest.raises(CheckpointError, match="sana_lora_weights: outputs/paper/adapters/lora_.*: no such folder"):
+            describe(steps, {})
+        return
     said = describe(steps, {}).splitlines()
     assert len(said) >= len(steps) + 3 and said[1].split()[1] == "all" and not list(tmp_path.iterdir())
 

@@ -195,7 +195,7 @@ def test_two_processes_with_half_the_batch_give_the_same_gradients(config, tmp_p
     load_verifier(settings.folder / "checkpoint")
     done = run_normalize(NormalizeConfig(data=[str(odd)] * 2, output=str(tmp_path / "one"), samples=50), print)
     assert done.count == 50 * 4
-    for path in (done.mean, done.variance):
+    for path in done.paths:
         assert torch.equal(*(torch.load(tmp_path / of / path.name, weights_only=True) for of in ("one", "two")))
 
 
@@ -334,7 +334,7 @@ def test_missing_shard_and_wrong_widths(config, tmp_path, write_set):
     shard_path(folder, 2).unlink()
     with pytest.raises(ConfigError, match="1 of 3 shards are missing, first shard_00002.safetensors"):
         train(config(data=[str(folder)]))
-    with pytest.raises(ConfigError, match="no feature 'hidden_9'; collected: hidden_7, latent"):
+    with pytest.raises(ConfigError, match="no feature 'hidden_9'; there is hidden_7, latent"):
         train(config(feature="hidden_9"))
     first = train(config(stage="align", captions=None, max_steps=1))
     with pytest.raises(CheckpointError, match="hidden"):

@@ -31,6 +31,12 @@ def single_features(feature: str) -> tuple[str, ...]:
     return tuple(hidden([block]) for block in blocks_in(feature)) or (feature,)
 
 
+def side_by_side(features: Iterable[str]) -> str:
+    """The feature that is put together from these: `single_features`' other way."""
+    features = list(features)
+    return features[0] if len(features) == 1 else hidden(block for one in features for block in blocks_in(one))
+
+
 def statistics_keys(blocks: Sequence[int]) -> list[str]:
     """What records call the files of the blocks' statistics, mean and variance in turn; of one block the keys of a
     configuration that name them."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from vhs.folders import locked
 from vhs.paths import find
 from vhs.processes import Process, current_process
 from vhs.training.data.tasks import CollectConfig, NormalizeConfig
-from vhs.verifiers.feature_names import single_features
+from vhs.verifiers.feature_names import side_by_side, single_features
 
 if TYPE_CHECKING:
     import torch
@@ -131,7 +131,8 @@ class StatisticsFiles:
 
 
 def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
-    """Measures a feature over the sets and writes both files. Processes share the samples; the first one writes."""
+    """Measures a feature over the sets and writes both files, of several blocks each one's that is not there yet, in
+    one pass. Processes share the samples; the first one writes."""
     from vhs.training.data.generated import open_source
     from vhs.training.data.normalization import encode_statistics, statistics_paths
     from vhs.training.dataset import check_shapes
@@ -139,24 +140,30 @@ def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
 
     process, sets = current_process(config.timeout), [open_source(named) for named in config.data]
     check_shapes(sets, config.feature)
-    paths = statistics_paths(config.output, config.feature)
-    made = Made.of(config, paths, sets_hashes(sets))
-    with made.lock() if process.first else nullcontext():
-        if made.done():
-            say_done(made, say if process.first else _silent)
-            return StatisticsFiles(made.facts()["count"], paths)
+    alone = {name: config.model_copy(update={"feature": name}) for name in single_features(config.feature)}
+    hashes = sets_hashes(sets)
+    each = {name: Made.of(one, statistics_paths(one.output, name), hashes) for name, one in alone.items()}
+    with ExitStack() as locks:
+        for made in each.values() if process.first else ():
+            locks.enter_context(made.lock())
+        left = [name for name, made in each.items() if not made.done()]
+        for name in [name for name in each if name not in left]:
+            say_done(each[name], say if process.first else _silent)
         process.wait()
-        moments = _moments(config, sets, process)
+        moments = _moments(config, left, sets, process) if left else {}
         if not process.first:
             return None
-        encoded = [data for name, one in moments.items() for data in encode_statistics(one, name)]
-        count = next(iter(moments.values())).count
-        made.write(dict(zip(paths, encoded, strict=True)), count=count)
-        return StatisticsFiles(count, paths)
+        for name, own in moments.items():
+            files = zip(each[name].files, encode_statistics(own, name), strict=True)
+            each[name].write(dict(files), count=own.count)
+        count = next(iter(each.values())).facts()["count"]
+        return StatisticsFiles(count, tuple(file for made in each.values() for file in made.files))
 
 
-def _moments(config: NormalizeConfig, sets: list[CollectedSet], process: Process) -> dict[str, Moments]:
-    """Mean and variance of the feature over all processes' samples, of several blocks each one's."""
+def _moments(
+    config: NormalizeConfig, features: Sequence[str], sets: list[CollectedSet], process: Process
+) -> dict[str, Moments]:
+    """Mean and variance of each of the features over all processes' samples."""
     from vhs.training.data.normalization import Moments
 
     parts = [(data, part) for data in sets for part in _parts(len(data))]
@@ -164,10 +171,10 @@ def _moments(config: NormalizeConfig, sets: list[CollectedSet], process: Process
         parts = _first_samples(parts, config.samples)
     # consecutive parts, so that a process reads shards of its own
     mine = parts[len(parts) * process.index // process.count : len(parts) * (process.index + 1) // process.count]
-    moments = {name: Moments(config.per) for name in single_features(config.feature)}
+    moments = {name: Moments(config.per) for name in features}
     with tqdm(total=sum(len(part) for _, part in mine), desc="samples", disable=not process.first) as bar:
         for data, part in mine:
-            _measure(moments, data, part, config.feature)
+            _measure(moments, data, part)
             bar.update(len(part))
     whole = {name: Moments(config.per) for name in moments}
     for one in _gathered({name: own.cpu() for name, own in moments.items()}, process, config.timeout):
@@ -204,9 +211,9 @@ def _first_samples(parts: list[tuple[CollectedSet, range]], samples: int) -> lis
     return kept
 
 
-def _measure(moments: Mapping[str, Moments], data: CollectedSet, part: range, feature: str) -> None:
+def _measure(moments: Mapping[str, Moments], data: CollectedSet, part: range) -> None:
     """Adds samples to the moments. Raises ConfigError, naming the samples, for a feature that is not finite."""
-    batch: torch.Tensor = data.gather(feature, part)
+    batch: torch.Tensor = data.gather(side_by_side(moments), part)
     rows = batch.flatten(2).transpose(1, 2) if batch.ndim == 4 else batch
     try:
         for own, values in zip(moments.values(), rows.chunk(len(moments), dim=-1), strict=True):
