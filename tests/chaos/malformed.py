@@ -32,7 +32,8 @@ import torch
 from vhs.config.run import RunConfig, load_config
 from vhs.errors import VHSError
 from vhs.records import Prompt
-from vhs.training.data.store import Layout, begin, write_shard
+from vhs.training.data.layout import Layout
+from vhs.training.data.store import begin, write_shard
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "goldens" / "D"
@@ -261,15 +262,16 @@ def set_inputs(folder: Path) -> dict[str, dict[str, Any]]:
 def do_training(name: str, file: Path) -> None:
     """What the command does with a configuration file."""
     from vhs.config.yamlfile import load
-    from vhs.training import commands
+    from vhs.training.commands import run_evaluate, run_train
     from vhs.training.config import EvaluateConfig, TrainConfig
+    from vhs.training.data.commands import run_normalize
     from vhs.training.data.tasks import NormalizeConfig
 
     kinds = {
-        "normalize": (NormalizeConfig, commands.run_normalize),
-        "evaluate": (EvaluateConfig, commands.run_evaluate),
+        "normalize": (NormalizeConfig, run_normalize),
+        "evaluate": (EvaluateConfig, run_evaluate),
     }
-    kind, run = kinds.get(name, (TrainConfig, commands.run_train))
+    kind, run = kinds.get(name, (TrainConfig, run_train))
     run(load(kind, file), lambda line: None)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from vhs.config.run import TimeoutKey
+from vhs.config.keys import TimeoutKey
 from vhs.config.yamlfile import build, combination_error, nearest, read_values
 from vhs.errors import ConfigError, RunError
 from vhs.files import read_json_object, write_json

@@ -35,7 +35,7 @@ from vhs.processes import current_process
 from vhs.training import state
 from vhs.training.config import TrainConfig
 from vhs.training.data.generated import open_source
-from vhs.training.dataset import Batch, TrainingData, check_shapes, load_data
+from vhs.training.dataset import AHEAD, Batch, TrainingData, check_shapes, load_data
 from vhs.training.folder import close_training, decide_training, describe, recover, saved_step
 from vhs.training.losses import Loss, balanced_weights, ranking
 from vhs.training.model import (
@@ -135,6 +135,13 @@ class Trainer:
         world = self.accelerator.num_processes
         if self.config.batch_size % world:
             raise RunError(f"batch_size: {self.config.batch_size} does not divide among {world} processes")
+        if self.train_data.streams is not None:
+            if self.train_data.streams.count % world:
+                raise RunError(
+                    f"streams: {self.train_data.streams.count} do not divide among {world} processes, which would all "
+                    f"read every shard; streams: {world} would"
+                )
+            self.train_data.keep_shards(world)
         share, group = self.config.batch_size // world, self.config.ranking_group
         if self.config.ranking and share % group:
             raise RunError(
@@ -168,6 +175,8 @@ class Trainer:
         # of the whole batch, known from its labels alone: no process needs the others' losses
         divisor = self.train_data.divisor(whole, self.loss)
         pairs = self.train_data.pairs(whole) if config.ranking else 0
+        if self.train_data.streams is not None and step + AHEAD < self.steps:
+            self.train_data.expect([one for part in self._parts(step + AHEAD) for one in part])
         parts = self._parts(step)
         following = self._parts(step + 1)[:1] if step + 1 < self.steps else []
         total = torch.zeros((), device=accelerator.device)
