@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from vhs.checkpoints.boundary import loading
 from vhs.checkpoints.open_clip_files import check_open_clip
 from vhs.checkpoints.source import Source, find_file
-from vhs.config.run import DeviceKey, JudgeKeys, TimeoutKey, key, load_config
+from vhs.config.keys import DeviceKey, TimeoutKey, key
+from vhs.config.run import JudgeKeys, load_config
 from vhs.config.yamlfile import build, parse_override
 from vhs.errors import ConfigError
 from vhs.files import read_form

@@ -91,7 +91,7 @@ def describe(config: TrainConfig) -> dict[str, Any]:
         "config": config.model_dump(mode="json"),
         "reads": {
             "init": content_hash(find_model("init", config.init, MODEL_FILES).require()),
-            **statistics_hashes(config.normalization_mean_path, config.normalization_variance_path),
+            **statistics_hashes(config, config.feature),
             **sets_hashes(sets, {key: file for key, file in files.items() if file}),
         },
     }

@@ -19,12 +19,13 @@ from typing import Any, NotRequired
 from typing_extensions import TypedDict
 
 from vhs.checkpoints.hashes import file_hash
-from vhs.config.run import Keys
+from vhs.config.keys import Keys, StatisticsKeys
 from vhs.errors import RunError
 from vhs.files import read_form, write_bytes, write_json
 from vhs.folders import changed, locked
-from vhs.paths import find
+from vhs.training.data.normalization import statistics_of
 from vhs.training.data.store import CollectedSet
+from vhs.verifiers.feature_names import blocks_in, statistics_keys
 
 HOW = frozenset({"output", "data", "overwrite", "device", "batch", "micro_batch"})
 """Keys that say where things are and how fast the work runs; what is in `data` is compared by content."""
@@ -120,10 +121,11 @@ class Made:
         return read_form(self.note, form, remedy=REMEDY)
 
 
-def statistics_hashes(mean: str | None, variance: str | None) -> dict[str, str]:
+def statistics_hashes(config: StatisticsKeys, feature: str) -> dict[str, str]:
     """Hashes of the files of a feature's statistics; those that are missing are left out."""
-    given = {"normalization_mean_path": mean, "normalization_variance_path": variance}
-    return {key: file_hash(file) for key, path in given.items() if path and (file := find(path)).is_file()}
+    files = statistics_of(config, feature)
+    keys = statistics_keys(blocks_in(feature)) if files else []
+    return {key: file_hash(file) for key, file in zip(keys, files, strict=True) if file.is_file()}
 
 
 def sets_hashes(sets: Iterable[CollectedSet], files: Mapping[str, str | None] = MappingProxyType({})) -> dict[str, str]:

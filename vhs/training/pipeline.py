@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 from typing_extensions import TypedDict
 
-from vhs.config.run import TimeoutKey
+from vhs.config.keys import TimeoutKey
 from vhs.config.yamlfile import build, combination_error, nearest, read_values
 from vhs.errors import ConfigError, RunError
 from vhs.files import read_form, write_json

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vhs.config.run import DeviceKey, Keys, Number, TimeoutKey
+from vhs.config.keys import DeviceKey, Keys, Number, TimeoutKey
 from vhs.config.yamlfile import build, combination_error, nearest, read_values
 from vhs.errors import ConfigError
 from vhs.paths import expanded
@@ -61,6 +61,8 @@ class CollectConfig(TimeoutKey):
 
     @model_validator(mode="after")
     def _keeps_something(self) -> CollectConfig:
+        if "://" in self.output:
+            raise combination_error("output", f"{self.output} is no folder here; copy the finished set there")
         if not (self.blocks or self.latent or self.pictures or self.clip):
             raise combination_error(
                 "blocks", "[] with latent: false, no clip and no pictures keeps nothing; name a block"
