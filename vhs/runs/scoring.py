@@ -17,11 +17,12 @@ from vhs.config.run import RunConfig
 from vhs.config.yamlfile import build
 from vhs.device import resolve_device, resolve_dtype
 from vhs.errors import ConfigError, RunError
-from vhs.files import read_json, write_json
+from vhs.files import read_form, write_json
 from vhs.generators.base import stopped_at
 from vhs.pictures import Pictures
 from vhs.records import Prompt, Score
 from vhs.resolve import ResolvedModels, resolve_models
+from vhs.runs.forms import Seconds
 from vhs.runs.report.data import RunData, read_run
 from vhs.runs.sources import published_noise
 from vhs.seeding import candidate_seed
@@ -155,7 +156,7 @@ def _noise(data: RunData, config: RunConfig, generator: Generator) -> Callable[[
 
 
 def _keep_timings(file: Path, name: str, seconds: Sequence[float]) -> None:
-    before = read_json(file) if file.is_file() else {}
+    before = read_form(file, dict[str, list[Seconds]], remedy="remove it") if file.is_file() else {}
     write_json(file, {**before, name: list(seconds)})
 
 

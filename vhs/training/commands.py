@@ -37,8 +37,9 @@ def run_train(config: TrainConfig, say: Say) -> Result:
     with tqdm(desc=config.name, disable=not process.first, delay=0.5) as bar:
 
         def progress(step: int, steps: int, figures: dict[str, float]) -> None:
-            bar.total, bar.n = steps, step
-            bar.set_postfix({key: f"{value:.4f}" for key, value in figures.items()})
+            bar.total = steps  # shown at once, a bar with a delay would not end its line where an error follows
+            bar.set_postfix({key: f"{value:.4f}" for key, value in figures.items()}, refresh=False)
+            bar.update(step - bar.n)
             if "eval_loss" in figures and process.first:
                 bar.write(f"step {step}: " + ", ".join(f"{key} {value:.4f}" for key, value in figures.items()))
 

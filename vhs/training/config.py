@@ -108,7 +108,7 @@ class TrainConfig(TimeoutKey, StatisticsKeys):
     """For feature `clip`: the tower's Hub id, kept in the checkpoint."""
     clip_layer: int = -2
     """For feature `clip`: the tower's layer, kept in the checkpoint."""
-    lora_rank: int | None = Field(None, ge=1)
+    lora_rank: int | None = Field(None, ge=1, le=65536)
     """Train LoRA adapters of this rank instead of the LLM itself; they are merged into it when it is saved."""
     lora_alpha: Number = Field(16.0, gt=0)
     """Scale of the adapters, alpha / rank."""
@@ -267,9 +267,9 @@ class EvaluateConfig(DeviceKey, StatisticsKeys):
     """Only the first prompts of each set; absent: all."""
     question: str | None = None
     """User message with <image> that the caption answers; null: the plain form."""
-    max_tokens: int = Field(48, ge=1)
+    max_tokens: int = Field(48, ge=1, le=8192)
     """Longest caption, tokens."""
-    resamples: int = Field(2000, ge=100)
+    resamples: int = Field(2000, ge=100, le=1_000_000)
     """Bootstrap draws behind an interval."""
     seed: int = Field(0, ge=0, lt=2**31)
     """Seed of the bootstrap, the shuffle and random_yes."""

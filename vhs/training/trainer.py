@@ -28,7 +28,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
 
 from vhs.errors import RunError
-from vhs.files import read_json, write_bytes
+from vhs.files import read_form, write_bytes
 from vhs.folders import locked
 from vhs.metrics import fit_temperature, within_prompt_auc
 from vhs.processes import current_process
@@ -36,7 +36,7 @@ from vhs.training import state
 from vhs.training.config import TrainConfig
 from vhs.training.data.generated import open_source
 from vhs.training.dataset import AHEAD, Batch, TrainingData, check_shapes, load_data
-from vhs.training.folder import close_training, decide_training, describe, recover, saved_step
+from vhs.training.folder import Finished, close_training, decide_training, describe, recover, saved_step
 from vhs.training.losses import Loss, balanced_weights, ranking
 from vhs.training.model import (
     build_preprocessing,
@@ -390,6 +390,6 @@ def _result_of(config: TrainConfig) -> Result:
     """How a finished training ended, from its train.json."""
     if current_process().first:
         close_training(config.folder)
-    ended = read_json(config.folder / "train.json")
+    ended = read_form(config.folder / "train.json", Finished, remedy="overwrite=true makes it again")
     figures = (ended["step"], ended["best_step"], ended["best"], ended["seconds"])
     return Result(config.folder / "checkpoint", *figures)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
+from typing_extensions import TypedDict
 
 from vhs.errors import ConfigError
 from vhs.folders import locked
@@ -130,6 +131,12 @@ class StatisticsFiles:
         return f"{self.count} values each: {', '.join(map(str, self.paths))}"
 
 
+class Counted(TypedDict):
+    """What the record of statistics says of them."""
+
+    count: int
+
+
 def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
     """Measures a feature over the sets and writes both files, of several blocks each one's that is not there yet, in
     one pass. Processes share the samples; the first one writes."""
@@ -156,7 +163,7 @@ def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
         for name, own in moments.items():
             files = zip(each[name].files, encode_statistics(own, name), strict=True)
             each[name].write(dict(files), count=own.count)
-        count = next(iter(each.values())).facts()["count"]
+        count = next(iter(each.values())).facts(Counted)["count"]
         return StatisticsFiles(count, tuple(file for made in each.values() for file in made.files))
 
 

@@ -11,13 +11,15 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ConfigDict
 from tqdm import tqdm
+from typing_extensions import TypedDict
 
 from vhs.checkpoints.hashes import content_hash, file_hash
 from vhs.config.keys import Keys
 from vhs.device import resolve_device, resolve_dtype
 from vhs.errors import ConfigError, PromptError
-from vhs.files import as_json, read_json_object
+from vhs.files import as_json, read_form
 from vhs.paths import expanded, find
 from vhs.pictures import open_picture
 from vhs.processes import current_process
@@ -26,7 +28,7 @@ from vhs.training.data.shards import is_remote
 from vhs.training.data.store import CollectedSet
 from vhs.training.data.tagger import paper_prompt
 from vhs.training.data.tasks import CaptionTask, ClipScoreTask, LabelTask, MetadataTask, PromptsTask, VerdictTask
-from vhs.training.made import Made, say_done, sets_hashes
+from vhs.training.made import REMEDY, Made, say_done, sets_hashes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -262,7 +264,7 @@ def run_clip_score(config: ClipScoreTask, say: Say) -> ClipScores:
     with made.lock():
         if made.done():
             say_done(made, say)
-            scores = read_json_object(made.files[0], ConfigError, "overwrite=true makes it again")
+            scores = read_form(made.files[0], dict[str, list[float]], ConfigError, REMEDY)
         else:
             scores = _mean_scores(config, sets)
             made.write({made.files[0]: as_json(scores)})
@@ -304,6 +306,22 @@ def _clip_scores(scorer: ClipScorer, pairs: Sequence[Pair], kind: str, batch: in
     return scores
 
 
+class Counts(TypedDict):
+    """How many records came from where."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    by_rules: int
+    by_model: int
+    rejected: int
+
+
+class Counted(TypedDict):
+    """What the record of a file of records says of it."""
+
+    counts: Counts
+
+
 def run_metadata(config: MetadataTask, say: Say) -> RecordCounts:
     """GenEval's record of every prompt: by rules first, then by the model where one is configured."""
     from vhs.geneval.metadata import read_names
@@ -319,7 +337,7 @@ def run_metadata(config: MetadataTask, say: Say) -> RecordCounts:
     with made.lock():
         if made.done():
             say_done(made, say)
-            return RecordCounts(out, **made.facts()["counts"])
+            return RecordCounts(out, **made.facts(Counted)["counts"])
         records, by_rules, rejected = _records(config, prompts, names)
         counts = {"by_rules": by_rules, "by_model": len(records) - by_rules, "rejected": len(rejected)}
         contents = {out: _record_list([records[text] for text in prompts if text in records])}

@@ -29,7 +29,7 @@ from vhs.folders import Kind, Opening, decide, drop_drafts, move_aside, remove_r
 from vhs.pictures import decode
 from vhs.records import Prompt
 from vhs.training.data.features import read, read_dtype, require_finite
-from vhs.training.data.layout import CandidateSet, Layout, read_index, read_layout
+from vhs.training.data.layout import CandidateSet, Layout, read_layout
 from vhs.training.data.shards import ShardCache, Tensors, is_remote, place, read_mapped, read_whole
 from vhs.verifiers.feature_names import single_features
 
@@ -68,7 +68,7 @@ def decide_set(folder: Path, layout: Layout, prompts: Sequence[Prompt], overwrit
         missing = missing_shards(folder, layout)
         return f"{len(missing)} of {layout.shards} shards are missing" if missing else None
 
-    former = read_index(folder) if (folder / "index.json").exists() else None
+    former = _as_json(read_layout(folder)) if (folder / "index.json").exists() else None
     differences = () if former is None or overwrite else _differences(folder, former, layout, prompts)
     return decide(folder, SET, former, differences, left, overwrite=overwrite)
 
@@ -108,8 +108,9 @@ def _prompt_lines(prompts: Sequence[Prompt]) -> str:
 def _differences(folder: Path, old: dict, layout: Layout, prompts: Sequence[Prompt]) -> Iterator[str]:
     """What a set in the folder has otherwise than this one, as `key: old, now new`."""
     new = _as_json(layout)
-    settings = {**old.pop("settings", {})}, {**new.pop("settings")}
+    settings = old.pop("settings"), new.pop("settings")
     contents = [side.pop("content", {}) for side in settings]
+    contents = [side if isinstance(side, dict) else {} for side in contents]
     for was, now in ((old, new), settings):
         for key in sorted(was.keys() | now.keys()):
             if was.get(key) != now.get(key):
@@ -118,7 +119,7 @@ def _differences(folder: Path, old: dict, layout: Layout, prompts: Sequence[Prom
         if contents[0][key] != contents[1][key]:
             yield f"{key} has other content than before"
     file = folder / "prompts.jsonl"
-    if file.exists() and file.read_text(encoding="utf-8") != _prompt_lines(prompts):
+    if file.exists() and file.read_bytes() != _prompt_lines(prompts).encode():
         yield "it is of other prompts"
 
 
@@ -169,6 +170,7 @@ class CollectedSet(CandidateSet):
         self._maps: dict[int, Tensors] = {}
         self.cache = ShardCache(REMOTE_SHARDS) if is_remote(self.folder) else None
         """Shards that are read whole; None: through memory maps."""
+        self._map(0)  # its sizes are the index's, before anything as long as that says is gone through
 
     def fingerprint(self) -> str:
         """A hash of the set's content: its index, its prompts and its shards, of large ones at some places."""
@@ -244,9 +246,19 @@ class CollectedSet(CandidateSet):
                 raise ConfigError(
                     f"{path}: {name} is {tuple(found.shape[1:])}, the index says {tuple(shape)}; {remedy}"
                 )
+        if layout.pictures and (OFFSETS not in tensors or tensors[OFFSETS].shape != (rows + 1,)):
+            raise ConfigError(f"{path}: {rows} pictures are needed; {remedy}")
         ids = torch.tensor([self.prompts[p].id for p in positions]).repeat_interleave(layout.candidates)
         if "prompt" in tensors and not torch.equal(tensors["prompt"], ids):
             raise ConfigError(f"{path}: has the samples of other prompts than the index says; {remedy}")
+
+
+def _is_text(value: Any) -> bool:
+    """A text that can be written, without halves of characters."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def _read_prompts(folder: Path, layout: Layout) -> list[Prompt]:
@@ -259,9 +271,12 @@ def _read_prompts(folder: Path, layout: Layout) -> list[Prompt]:
     if len(rows) != layout.prompts:
         raise ConfigError(f"{path}: {len(rows)} prompts, the index says {layout.prompts}; collect the set again")
     for number, prompt in enumerate(prompts, 1):
-        if type(prompt.id) is not int or not isinstance(prompt.text, str):  # true is an int too
+        known = type(prompt.id) is int and 0 <= prompt.id < 2**63  # true is an int too
+        if not (known and _is_text(prompt.text)):
             raise ConfigError(
                 f"{path}: line {number}: id is a number and prompt a text; got {str(prompt.id)[:40]!r} and "
                 f"{str(prompt.text)[:40]!r}; collect the set again"
             )
+        if not isinstance(prompt.metadata, (dict, type(None))):
+            raise ConfigError(f"{path}: line {number}: metadata is no object; collect the set again")
     return prompts

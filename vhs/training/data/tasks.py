@@ -131,7 +131,7 @@ class CaptionTask(TimeoutKey, DeviceKey):
     """Make the file again, whatever another configuration has written there."""
     batch: int = Field(16, ge=1)
     """Pictures captioned together."""
-    max_tokens: int = Field(96, ge=1)
+    max_tokens: int = Field(96, ge=1, le=8192)
     """Longest caption, tokens."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the model; `auto` is float32 on the CPU and bfloat16 elsewhere."""
@@ -199,7 +199,7 @@ class MetadataTask(DeviceKey):
     """`stop` at the first prompt without a valid record, writing nothing; `skip` it, into `<output>.rejected.jsonl`."""
     batch: int = Field(16, ge=1)
     """Prompts asked together."""
-    max_tokens: int = Field(256, ge=1)
+    max_tokens: int = Field(256, ge=1, le=8192)
     """Longest answer, tokens."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the model."""
