@@ -13,6 +13,7 @@ from vhs.errors import CheckpointError, ConfigError
 from vhs.paths import PROJECT
 from vhs.prompts import read_prompts
 from vhs.records import Prompt
+from vhs.resolve import resolve_models
 from vhs.training.commands import run_train
 from vhs.training.config import Generated, TrainConfig
 from vhs.training.data.commands import run_collect, run_normalize
@@ -88,7 +89,10 @@ def test_a_run_scores_as_training_did(made, mode):
     checkpoint = made / "both" / "checkpoint"
     keys = {"latent_verifier_path": str(checkpoint), "normalization": str(made / "normalization")}
     keys |= {"latent_verifier_name": "both", "num_samples": 3, "seed": 1, "generation_mode": mode}
-    method = BestOfN.from_config(load_config(PROJECT / "configs" / "tiny.yaml", keys), {"generation_mode": mode})
+    config = load_config(PROJECT / "configs" / "tiny.yaml", keys)
+    recorded = resolve_models(config).verifiers["verifier"]
+    assert recorded == {"kind": "llava", "reads": "hidden", "block": 7, "blocks": [5, 7]}
+    method = BestOfN.from_config(config, {"generation_mode": mode})
     data, passes = CollectedSet(made / "set"), []
     own = load_verifier(checkpoint, normalization=made / "normalization", use_generation_prompt=False)
     rows = score_sets(own, [data], "hidden_5+7")
