@@ -93,7 +93,7 @@ def read_initial_checkpoint(config: TrainConfig, shape: tuple[int, ...]) -> Init
 
 def _initial_checkpoint(folder: Path, config: TrainConfig, shape: tuple[int, ...]) -> InitialCheckpoint:
     raw = read_config(folder / "config.json")
-    kind, width = raw.get("model_type"), _width(shape)
+    kind, width = raw.get("model_type"), feature_width(shape)
     if kind in MODEL_TYPES:
         verifier = read_verifier_config(folder, tower_name(config))
         if verifier.width != width:
@@ -116,7 +116,8 @@ def tower_name(config: TrainConfig) -> str:
     return config.vision_tower if config.feature == "clip" else config.feature
 
 
-def _width(shape: tuple[int, ...]) -> int:
+def feature_width(shape: tuple[int, ...]) -> int:
+    """Channels of a feature, by one sample's shape: (c, h, w) or (tokens, width)."""
     return shape[0] if len(shape) == 3 else shape[-1]
 
 

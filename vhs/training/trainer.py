@@ -40,6 +40,7 @@ from vhs.training.folder import close_training, decide_training, describe, recov
 from vhs.training.losses import Loss, balanced_weights, ranking
 from vhs.training.model import (
     build_preprocessing,
+    feature_width,
     load_initial_checkpoint,
     parameter_groups,
     prepare,
@@ -75,7 +76,7 @@ def learning_rate(step: int, steps: int, peak: float, warmup_ratio: float) -> fl
     warmup = math.ceil(warmup_ratio * steps)
     if step < warmup:
         return peak * (step + 1) / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
 
 
 def build_loss(config: TrainConfig, labels: torch.Tensor) -> Loss:
@@ -101,7 +102,7 @@ class Trainer:
         sets = [open_source(named) for named in config.data]
         shape = check_shapes(sets, config.feature)
         self.generator_record = sets[0].layout.generator_record(config.feature)
-        self.width = shape[0] if len(shape) == 3 else shape[-1]
+        self.width = feature_width(shape)
         self.initial = read_initial_checkpoint(config, shape)
         self.preprocess = build_preprocessing(config, shape, self.initial.projector_type)
         self.tokenizer = load_tokenizer(self.initial.folder)
