@@ -36,27 +36,29 @@ class Transformer(nn.Module):
         return [block.calls for block in self.transformer_blocks]
 
 
-def test_a_pass_ends_with_the_block_and_leaves_no_hook() -> None:
+def test_a_pass_ends_with_the_last_block_and_leaves_no_hook() -> None:
     transformer, made = Transformer(), []
-    transformer.transformer_blocks[1].register_forward_hook(lambda module, inputs, output: made.append(output))
-    with StoppedAfter(transformer.transformer_blocks[1]) as captured:
+    for block in transformer.transformer_blocks:
+        block.register_forward_hook(lambda module, inputs, output: made.append(output))
+    with StoppedAfter([transformer.transformer_blocks[index] for index in (0, 2)]) as outputs:
         transformer(torch.zeros(2))
         pytest.fail("the context went on")
-    assert captured.output is made[0] and captured.output.tolist() == [21, 21]
-    assert transformer.calls() == [1, 1, 0, 0]
-    assert transformer(torch.zeros(1)).item() == 2 * 4321
+    assert outputs[0] is made[0] and outputs[1] is made[2] and len(outputs) == 2
+    assert [output.tolist() for output in outputs] == [[1, 1], [321, 321]]
+    assert transformer.calls() == [1, 1, 1, 0]
+    assert transformer(torch.zeros(1)).item() == 2 * 4321 and len(outputs) == 2
 
 
 def test_a_pass_that_never_comes_to_the_block_is_noticed() -> None:
     block = Add(1)
-    with pytest.raises(AssertionError, match="^the forward pass never reached the block$"), StoppedAfter(block):
+    with pytest.raises(AssertionError, match="^the forward pass never reached the block$"), StoppedAfter([block]):
         Transformer()(torch.zeros(1))
     assert block(torch.zeros(1), "a text").item() == 1
 
 
 def test_another_error_leaves_the_context_as_it_is_and_no_hook() -> None:
     transformer = Transformer()
-    with pytest.raises(ZeroDivisionError), StoppedAfter(transformer.transformer_blocks[3]):
+    with pytest.raises(ZeroDivisionError), StoppedAfter(transformer.transformer_blocks[3:]):
         1 / 0
     assert transformer(torch.zeros(1)).item() == 2 * 4321
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,28 +14,29 @@ class _Reached(Exception):
 
 
 class StoppedAfter:
-    """A context in which a forward pass ends when `block` has run; what follows the block does not run, and neither
-    does the rest of the context's body.
+    """A context in which a forward pass ends when the last of `blocks` has run; what follows it does not run, and
+    neither does the rest of the context's body.
 
-    `output` is then what the block gave: its own tensor on its device, not a copy. One forward hook, removed again.
+    Gives a list that then holds each block's own tensor on its device, not a copy. Forward hooks, removed again.
     """
 
-    output: torch.Tensor
+    def __init__(self, blocks: Sequence[nn.Module]) -> None:
+        self._blocks = blocks
+        self._outputs: list[torch.Tensor] = []
 
-    def __init__(self, block: nn.Module) -> None:
-        self._block = block
+    def __enter__(self) -> list[torch.Tensor]:
+        self._hooks = [block.register_forward_hook(self._keep) for block in self._blocks]
+        return self._outputs
 
-    def __enter__(self) -> StoppedAfter:
-        self._hook = self._block.register_forward_hook(self._stop)
-        return self
-
-    def _stop(self, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        self.output = output
-        # Raising is the one way out of a forward pass that works for any transformer, whatever comes after the block.
-        raise _Reached
+    def _keep(self, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        self._outputs.append(output)
+        if len(self._outputs) == len(self._blocks):
+            # Raising is the one way out of a forward pass that works for any transformer, whatever comes after.
+            raise _Reached
 
     def __exit__(self, kind: type[BaseException] | None, *error: Any) -> bool:
-        self._hook.remove()
+        for hook in self._hooks:
+            hook.remove()
         assert kind is not None, "the forward pass never reached the block"
         return kind is _Reached
 

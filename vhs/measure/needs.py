@@ -8,6 +8,7 @@ from pathlib import Path
 from vhs.measure.memory import resident
 from vhs.resolve import ResolvedRun
 from vhs.verifiers.checkpoint import parse_tower
+from vhs.verifiers.feature_names import hidden
 
 ARCHITECTURES = {
     "hidden": "hidden_7_qwen2.5-0.5b",
@@ -47,10 +48,10 @@ def needs(run: ResolvedRun, dtype: str) -> Needs | None:
     if config.generator != "Sana-Sprint" or not known or verifier.kind != "llava":
         return None
     generator = random_generator(config.model_copy(update={"offload": "none"}), "meta", dtype)
-    block = verifier.block if verifier.block is not None else parse_tower(verifier.vision_tower or "hidden")[1]
-    if verifier.reads == "hidden" and block is None:
+    blocks = verifier.blocks or parse_tower(verifier.vision_tower or "hidden")[1]
+    if verifier.reads == "hidden" and not blocks:
         return None
-    reads = {"hidden": f"hidden_{block}", "image": "clip"}.get(verifier.reads, verifier.reads)
+    reads = {"hidden": hidden(blocks), "image": "clip"}.get(verifier.reads, verifier.reads)
     made = random_verifier(reads, _architecture(run), _tower(run), generator.info, config.micro_batch)
     of_models = weights(generator, made)
     rows = [

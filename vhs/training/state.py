@@ -60,10 +60,8 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
-def begin(
-    accelerator: Accelerator, model: torch.nn.Module, optimizer: Any, config: TrainConfig, now: dict[str, Any]
-) -> Record:
-    """Opens the folder and returns the record to go on from, with model and optimiser restored, or a fresh one.
+def begin(accelerator: Accelerator, config: TrainConfig, now: dict[str, Any]) -> Record:
+    """Opens the folder and returns the record to go on from, or a fresh one; what the accelerator prepared is restored.
 
     `now` is what train.json will say. Raises RunError for a folder that this training may not go into.
     """
@@ -130,11 +128,9 @@ def log(accelerator: Accelerator, config: TrainConfig, figures: dict[str, Any]) 
 def _cut_log(path: Path, step: int) -> None:
     """Drops the lines after `step`: they will be written again."""
     if path.exists():
-        lines = [
-            line
-            for line in path.read_text(encoding="utf-8").splitlines(keepends=True)
-            if json.loads(line)["step"] <= step
-        ]
+        with loading("log of a training", path, "remove it"):
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            lines = [line for line in lines if json.loads(line)["step"] <= step]
         write_bytes(path, "".join(lines).encode())
 
 

@@ -28,15 +28,15 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
 
 from vhs.errors import RunError
-from vhs.files import read_json, write_bytes
+from vhs.files import read_form, write_bytes
 from vhs.folders import locked
 from vhs.metrics import fit_temperature, within_prompt_auc
 from vhs.processes import current_process
 from vhs.training import state
 from vhs.training.config import TrainConfig
 from vhs.training.data.generated import open_source
-from vhs.training.dataset import Batch, TrainingData, check_shapes, load_data
-from vhs.training.folder import close_training, decide_training, describe, recover, saved_step
+from vhs.training.dataset import AHEAD, Batch, TrainingData, check_shapes, load_data
+from vhs.training.folder import Finished, close_training, decide_training, describe, recover, saved_step
 from vhs.training.losses import Loss, balanced_weights, ranking
 from vhs.training.model import (
     build_preprocessing,
@@ -136,6 +136,13 @@ class Trainer:
         world = self.accelerator.num_processes
         if self.config.batch_size % world:
             raise RunError(f"batch_size: {self.config.batch_size} does not divide among {world} processes")
+        if self.train_data.streams is not None:
+            if self.train_data.streams.count % world:
+                raise RunError(
+                    f"streams: {self.train_data.streams.count} do not divide among {world} processes, which would all "
+                    f"read every shard; streams: {world} would"
+                )
+            self.train_data.keep_shards(world)
         share, group = self.config.batch_size // world, self.config.ranking_group
         if self.config.ranking and share % group:
             raise RunError(
@@ -169,6 +176,8 @@ class Trainer:
         # of the whole batch, known from its labels alone: no process needs the others' losses
         divisor = self.train_data.divisor(whole, self.loss)
         pairs = self.train_data.pairs(whole) if config.ranking else 0
+        if self.train_data.streams is not None and step + AHEAD < self.steps:
+            self.train_data.expect([one for part in self._parts(step + AHEAD) for one in part])
         parts = self._parts(step)
         following = self._parts(step + 1)[:1] if step + 1 < self.steps else []
         total = torch.zeros((), device=accelerator.device)
@@ -288,7 +297,7 @@ class Trainer:
         Raises RunError for a folder that this training may not go into.
         """
         config, accelerator, began = self.config, self.accelerator, time.perf_counter()
-        record = state.begin(accelerator, self.model, self.optimizer, config, self.manifest)
+        record = state.begin(accelerator, config, self.manifest)
         left_out = self._list_left_out()
         eval_every, save_every = config.eval_every or self.steps_per_epoch, config.save_every or self.steps_per_epoch
         running, since = torch.zeros((), device=accelerator.device), 0
@@ -381,6 +390,6 @@ def _result_of(config: TrainConfig) -> Result:
     """How a finished training ended, from its train.json."""
     if current_process().first:
         close_training(config.folder)
-    ended = read_json(config.folder / "train.json")
+    ended = read_form(config.folder / "train.json", Finished, remedy="overwrite=true makes it again")
     figures = (ended["step"], ended["best_step"], ended["best"], ended["seconds"])
     return Result(config.folder / "checkpoint", *figures)
