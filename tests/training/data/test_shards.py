@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from vhs.errors import ConfigError
-from vhs.training.data.shards import ShardCache, is_remote, place, read_mapped, read_whole
+from vhs.training.data.shards import THREADS, ShardCache, is_remote, place, read_mapped, read_whole
 
 
 def test_a_name_is_a_folder_here_or_a_url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -67,3 +68,13 @@ def test_what_is_expected_is_read_once_and_an_error_is_raised_where_it_is_used()
     cache.expect("b", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cache.get("b", lambda: "tensors")
+
+
+def test_so_many_are_read_at_a_time() -> None:
+    cache, going_on = ShardCache(THREADS + 1), threading.Event()
+    waiting = [cache.expect(number, lambda: going_on.wait(10)) for number in range(THREADS)]
+    after = cache.expect("next", lambda: "tensors")
+    with pytest.raises(TimeoutError):
+        after.result(timeout=0.1)
+    going_on.set()
+    assert after.result(timeout=10) == "tensors" and all(one.result(timeout=10) for one in waiting)
