@@ -36,6 +36,7 @@ def verdict_of(case, thresholds=Thresholds()):
         ((0, 0, 3, 1), (2, 0, 3, 2), 4 / 10),  # 4 x 2 and 2 x 3 pixels, 2 x 2 in common
         ((0, 0, 1, 1), (2, 0, 3, 1), 0.0),
         ((0, 0, 1, 1), (0, 5, 1, 6), 0.0),
+        ((5, 5, 3, 3), (5, 5, 3, 3), 0.0),  # turned round: no pixel at all
     ],
 )
 def test_a_box_counts_its_last_pixel(a, b, expected) -> None:
@@ -88,8 +89,8 @@ def test_only_the_most_confident_object_is_asked_for_its_colour_and_ties_go_to_t
     asked = []
     metadata = {"tag": "colors", "include": [{"class": "cat", "count": 1, "color": "red"}]}
     cats = [found("cat", 0.5, (0, 0, 1, 1)), found("cat", 0.8, (1, 0, 2, 1)), found("cat", 0.8, (2, 0, 3, 1))]
-    verdict = rules.judge(metadata, cats, lambda one, label: asked.append(one.box[0]) or "blue")
-    assert asked == [2]
+    verdict = rules.judge(metadata, cats, lambda one, label: asked.append((one.box[0], label)) or "blue")
+    assert asked == [(2, "cat")]
     assert verdict.reason == "expected red cat>=1, found 0 red; and 1 blue"
     assert verdict.objects == (cats[2], cats[1], cats[0])
     assert verdict.colors == {0: "blue"}
@@ -129,6 +130,23 @@ def test_a_relation_to_an_object_that_is_not_there_is_named():
 )
 def test_relations_hold_beyond_a_margin_and_half_of_the_distance(box, expected):
     assert relations(box, (0, 0, 10, 10)) == expected
+
+
+def test_a_margin_is_of_the_sides_along_its_own_axis():
+    assert relations((15, 0, 115, 10), (0, 0, 100, 10)) == (), "15 to the right; a tenth of both widths is 20"
+    assert relations((0, 15, 100, 25), (0, 0, 100, 10)) == ("below",)
+
+
+def test_objects_of_the_right_colour_are_counted_in_the_reason():
+    metadata = {"tag": "colors", "include": [{"class": "cat", "count": 2, "color": "red"}]}
+    named = iter(["red", "blue"])
+    verdict = rules.judge(metadata, [found("cat", 0.9), found("cat", 0.8)], lambda one, label: next(named))
+    assert verdict.reason == "expected red cat>=2, found 1 red; and 1 red, 1 blue"
+
+
+def test_an_overlap_of_just_the_limit_is_dropped():
+    tall = [found("cat", 0.9, (0, 0, 0, 2)), found("cat", 0.8, (0, 1, 0, 3))]  # 2 of 4 pixels in common
+    assert rules.drop_overlaps(tall, 0.5) == tall[:1] and rules.drop_overlaps(tall, 0.51) == tall
 
 
 def test_overlaps_are_dropped_only_where_asked():

@@ -30,7 +30,7 @@ def test_the_layout_is_the_release_s(folder: RunFolder) -> None:
 
 def test_a_prompt_appears_whole(folder: RunFolder) -> None:
     assert not folder.done(7)
-    folder.write_prompt(PROMPT, 1, {1: b"picture"}, [{"score": 0.1}, {"score": 0.2}])
+    folder.write_prompt(PROMPT, 1, {0: b"other", 1: b"picture"}, [{"score": 0.1}, {"score": 0.2}])
     assert folder.done(7) and folder.winner(7) == 1 and [row["score"] for row in folder.rows(7)] == [0.1, 0.2]
     assert folder.picture(7, 1).read_bytes() == folder.picture(7, 1, best=True).read_bytes() == b"picture"
     assert json.loads((folder.prompt(7) / "metadata.jsonl").read_text()) == PROMPT.metadata

@@ -135,6 +135,19 @@ def test_a_batch_divides_among_the_processes_and_a_ranking_group_in_each(config)
     plain._check_batch()
 
 
+def test_streams_divide_among_the_processes_which_keep_their_shards(config) -> None:
+    trainer, kept = Trainer(config()), []
+    trainer.train_data.streams = SimpleNamespace(count=6)
+    trainer.train_data.keep_shards = kept.append
+    trainer.accelerator = Placed(trainer.accelerator, 0, 2)
+    trainer._check_batch()
+    trainer.accelerator = Placed(trainer.accelerator, 0, 4)
+    with pytest.raises(RunError) as refused:
+        trainer._check_batch()
+    told = "streams: 6 do not divide among 4 processes, which would all read every shard; streams: 4 would"
+    assert str(refused.value) == told and kept == [2]
+
+
 # ------------------------------------------------------------------------------------------------------------- a step
 
 
@@ -194,6 +207,16 @@ def test_a_step_draws_from_its_own_stream_and_exchanges_gradients_in_its_last_pa
     first, second = trainer.positions(0), trainer.positions(1)
     alone = [first[:5], first[5:10], first[10:15], first[15:], second[:5]]
     assert seen == [*alone, second[8:13], second[13:]], "the first part of a following step is read ahead"
+
+
+def test_shards_are_expected_some_steps_before_they_are_used(config, monkeypatch) -> None:
+    trainer, expected = Trainer(config(micro_batch=5, max_steps=3)), []
+    monkeypatch.setattr(module, "AHEAD", 2)
+    trainer.accumulate(0)
+    trainer.train_data.streams, trainer.train_data.expect = "streams", expected.append
+    for step in range(3):
+        trainer.accumulate(step)
+    assert expected == [trainer.positions(2)]
 
 
 def test_gradients_are_not_exchanged_before_the_last_part() -> None:

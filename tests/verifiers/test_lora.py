@@ -5,6 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
+from tests.chaos.test_no_code import Bomb
 from vhs.errors import CheckpointError
 from vhs.verifiers import load_verifier
 from vhs.verifiers.connector import build_connector
@@ -46,6 +47,16 @@ def test_damaged_adapters(adapter, checkpoint, tmp_path):
     (folder / "adapter_config.json").unlink()
     with pytest.raises(CheckpointError, match="adapter_config.json: is missing; lora_weights: a PEFT adapter"):
         load_verifier(path, lora_weights=folder)
+
+
+def test_the_connector_beside_an_adapter_is_read_as_data(adapter, checkpoint, tmp_path):
+    folder, _, _ = adapter
+    torch.save(
+        {"base_model.model.model.mm_projector.0.weight": Bomb(tmp_path / "ran")}, folder / "non_lora_trainables.bin"
+    )
+    with pytest.raises(CheckpointError, match="non_lora_trainables.bin"):
+        load_verifier(checkpoint("A/vhs-tiny-hidden"), lora_weights=folder)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_adapters_that_are_not_whole_or_of_another_model(adapter, checkpoint, activations):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,27 +13,32 @@ class _Reached(Exception):
     """Ends the forward pass at the hooked block; never leaves this module."""
 
 
-@contextmanager
-def stopped_after(blocks: Sequence[nn.Module]) -> Iterator[list[torch.Tensor]]:
-    """A forward pass inside this context ends when the last of `blocks` has run; what follows it does not run.
+class StoppedAfter:
+    """A context in which a forward pass ends when the last of `blocks` has run; what follows it does not run, and
+    neither does the rest of the context's body.
 
-    Yields a list that then holds each block's own tensor on its device, not a copy. Forward hooks, removed again. The
-    rest of the context's body is skipped.
+    Gives a list that then holds each block's own tensor on its device, not a copy. Forward hooks, removed again.
     """
-    outputs: list[torch.Tensor] = []
 
-    def keep(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        outputs.append(output)
-        if len(outputs) == len(blocks):
+    def __init__(self, blocks: Sequence[nn.Module]) -> None:
+        self._blocks = blocks
+        self._outputs: list[torch.Tensor] = []
+
+    def __enter__(self) -> list[torch.Tensor]:
+        self._hooks = [block.register_forward_hook(self._keep) for block in self._blocks]
+        return self._outputs
+
+    def _keep(self, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        self._outputs.append(output)
+        if len(self._outputs) == len(self._blocks):
             # Raising is the one way out of a forward pass that works for any transformer, whatever comes after.
             raise _Reached
 
-    with ExitStack() as hooks:
-        for block in blocks:
-            hooks.callback(block.register_forward_hook(keep).remove)
-        with suppress(_Reached):
-            yield outputs
-    assert len(outputs) == len(blocks), "the forward pass never reached the block"
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> bool:
+        for hook in self._hooks:
+            hook.remove()
+        assert kind is not None, "the forward pass never reached the block"
+        return kind is _Reached
 
 
 class _HandsOn(nn.Module):
@@ -48,17 +52,20 @@ class _HandsOn(nn.Module):
         return self.hidden
 
 
-@contextmanager
-def resumed(transformer: nn.Module, block: int, hidden: torch.Tensor) -> Iterator[None]:
-    """Within this context the transformer's own forward goes on after `block` from `hidden` (N, tokens, width).
+class ResumedAfter:
+    """A context in which the transformer's own forward goes on after `block` from `hidden` (N, tokens, width).
 
     Its list of blocks is exchanged for a stub and the blocks not yet run; embeddings and output layers are its own,
     so the result is the one of the whole forward, bit for bit at an equal batch size.
     """
-    blocks = transformer.transformer_blocks
-    # The list is exchanged and the blocks stay as they are, with the hooks and adapters that somebody put on them.
-    transformer.transformer_blocks = nn.ModuleList([_HandsOn(hidden), *blocks[block + 1 :]])
-    try:
-        yield
-    finally:
-        transformer.transformer_blocks = blocks
+
+    def __init__(self, transformer: nn.Module, block: int, hidden: torch.Tensor) -> None:
+        self._transformer, self._blocks = transformer, transformer.transformer_blocks
+        # The list is exchanged and the blocks stay as they are, with the hooks and adapters that somebody put on them.
+        self._left = nn.ModuleList([_HandsOn(hidden), *self._blocks[block + 1 :]])
+
+    def __enter__(self) -> None:
+        self._transformer.transformer_blocks = self._left
+
+    def __exit__(self, *error: Any) -> None:
+        self._transformer.transformer_blocks = self._blocks

@@ -15,7 +15,7 @@ from vhs.generators import scm
 from vhs.generators import text as gemma
 from vhs.generators.architecture import read_generator_info
 from vhs.generators.base import GeneratorInfo
-from vhs.generators.capture import resumed, stopped_after
+from vhs.generators.capture import ResumedAfter, StoppedAfter
 from vhs.generators.files import WEIGHTS
 from vhs.generators.halves import Call, Halves
 from vhs.generators.loading import load_pipeline
@@ -208,7 +208,7 @@ class SanaSprint(MicroBatched):
         """The outputs (N, tokens, width) of `blocks` in `step`; the pass ends at the last."""
         if self._halves is not None:
             return self._halves.before(self._call(latents, text, step), blocks)
-        with stopped_after([self.transformer.transformer_blocks[block] for block in blocks]) as outputs:
+        with StoppedAfter([self.transformer.transformer_blocks[block] for block in blocks]) as outputs:
             self._velocity(latents, text, step)
         return outputs
 
@@ -218,7 +218,7 @@ class SanaSprint(MicroBatched):
         if self._halves is not None:
             call = self._call(latents, text, step)
             return self._data(latents, self._halves.after(prefix.hidden[piece], call, prefix.block), step)
-        with resumed(self.transformer, prefix.block, prefix.hidden[piece]):
+        with ResumedAfter(self.transformer, prefix.block, prefix.hidden[piece]):
             return self._denoise(latents, text, step)
 
     def _denoise(self, latents: torch.Tensor, text: TextEmbedding, step: int) -> torch.Tensor:

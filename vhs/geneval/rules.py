@@ -105,7 +105,7 @@ def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
         return max(x1 - x0 + 1, 0) * max(y1 - y0 + 1, 0)
 
     shared = area(max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3]))
-    union = area(*a[:4]) + area(*b[:4]) - shared
+    union = area(*a) + area(*b) - shared
     return shared / union if union else 0.0
 
 

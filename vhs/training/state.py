@@ -60,10 +60,8 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
-def begin(
-    accelerator: Accelerator, model: torch.nn.Module, optimizer: Any, config: TrainConfig, now: dict[str, Any]
-) -> Record:
-    """Opens the folder and returns the record to go on from, with model and optimiser restored, or a fresh one.
+def begin(accelerator: Accelerator, config: TrainConfig, now: dict[str, Any]) -> Record:
+    """Opens the folder and returns the record to go on from, or a fresh one; what the accelerator prepared is restored.
 
     `now` is what train.json will say. Raises RunError for a folder that this training may not go into.
     """

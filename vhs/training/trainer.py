@@ -297,7 +297,7 @@ class Trainer:
         Raises RunError for a folder that this training may not go into.
         """
         config, accelerator, began = self.config, self.accelerator, time.perf_counter()
-        record = state.begin(accelerator, self.model, self.optimizer, config, self.manifest)
+        record = state.begin(accelerator, config, self.manifest)
         left_out = self._list_left_out()
         eval_every, save_every = config.eval_every or self.steps_per_epoch, config.save_every or self.steps_per_epoch
         running, since = torch.zeros((), device=accelerator.device), 0

@@ -6,6 +6,7 @@ import hashlib
 import json
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,17 +17,16 @@ from vhs.errors import ConfigError, RunError
 from vhs.folders import REPLACES
 from vhs.pictures import encode
 from vhs.records import Prompt
-from vhs.training.data.layout import FORMAT
+from vhs.training.data import store
+from vhs.training.data.layout import FORMAT, Layout, read_index, read_layout
+from vhs.training.data.shards import ShardCache
 from vhs.training.data.store import (
     CollectedSet,
-    Layout,
     begin,
     close_set,
     decide_set,
     missing_shards,
     open_set,
-    read_index,
-    read_layout,
     shard_path,
     write_shard,
 )
@@ -82,6 +82,23 @@ def test_a_set_says_of_its_generator_what_a_verifier_has_to_know() -> None:
     assert flux.generator_record("hidden_7") == record | {"step": 4}, "the last step, where none is named"
     second = Layout(SHAPES, "float32", 1, 1, 1, settings=settings | {"hidden_step": 2})
     assert second.generator_record("latent") == {"pipeline": "FluxPipeline", "ckpt": "flux", "step": 2, "steps": 4}
+
+
+def test_blocks_are_read_side_by_side_where_their_shapes_are_equal(tmp_path: Path) -> None:
+    two = {"hidden_5": (2, 3), "hidden_7": (2, 3), "hidden_9": (2, 4)}
+    layout = Layout(two, "float32", 1, 2, 1, settings={"block_paths": {"hidden_7": "single.7"}})
+    usual = {"pipeline": "SanaSprintPipeline", "ckpt": None, "step": 1, "steps": 1, "tokens": 2, "width": 3}
+    assert layout.generator_record("hidden_5+7") == usual | {"block": ["transformer_blocks.5", "single.7"]}
+    assert layout.shape("hidden_5+7", "here") == (2, 6) and layout.shape("hidden_9", "here") == (2, 4)
+    with pytest.raises(ConfigError) as refused:
+        layout.shape("hidden_5+9", "here")
+    found = "hidden_5 is (2, 3), hidden_9 is (2, 4)"
+    assert str(refused.value) == f"here: {found}; blocks of one shape can be read side by side"
+    begin(tmp_path, layout, PROMPTS[:1])
+    numbers = torch.arange(12.0).reshape(2, 2, 3)
+    write_shard(tmp_path, 0, {"hidden_5": numbers, "hidden_7": -numbers, "hidden_9": torch.zeros(2, 2, 4)})
+    both = CollectedSet(tmp_path).gather("hidden_5+7", [1])
+    assert both.tolist() == [[[6, 7, 8, -6, -7, -8], [9, 10, 11, -9, -10, -11]]]
 
 
 def test_index_and_prompts_are_written_as_they_are_described(folder: Path) -> None:
@@ -270,7 +287,8 @@ def test_samples_are_read_in_the_order_that_is_asked_for(folder: Path) -> None:
     assert data.gather("latent", [3]).tolist() == [[[[300]], [[301]]]] and data.require("latent") == (2, 1, 1)
     assert data.gather("hidden_7", []).shape == (0, 2, 3)
     assert (data.name(7), data.prompt(7)) == (f"{folder}: prompt 00013 candidate 1", PROMPTS[3])
-    assert data.folder == folder and CollectedSet(str(folder)).own == {}
+    assert data.folder == folder and CollectedSet(str(folder)).own == {} and data.cache is None
+    assert [data.shard_of(index) for index in (3, 4, 9)] == [0, 1, 2]
     with pytest.raises(ConfigError, match=r"set: no feature 'hidden_9'; there is hidden_7, latent$"):
         data.gather("hidden_9", [0])
 
@@ -308,6 +326,30 @@ def test_a_shard_is_read_once_and_only_when_it_is_asked_for(folder: Path) -> Non
         ConfigError, match=r"shard_00002.safetensors: truncated or corrupt \(.+\); remove it and run coll"
     ):
         data.gather("hidden_7", [8])
+
+
+def test_shards_that_are_read_whole_are_kept_as_long_as_they_are_among_the_last(folder: Path, monkeypatch) -> None:
+    data, reads = CollectedSet(folder), []
+    monkeypatch.setattr(store, "read_whole", lambda path: reads.append(path.name) or load_file(path))
+    data.cache = ShardCache(2)
+    data.expect(1)
+    assert data.gather("latent", [4, 0, 5])[:, 0, 0, 0].tolist() == [400, 0, 500]
+    data.gather("latent", [9])
+    data.gather("latent", [1, 8])
+    assert reads == [f"shard_0000{shard}.safetensors" for shard in (1, 0, 2, 0)]
+    assert CollectedSet(folder).expect(0) is None, "a memory map is not read ahead"
+
+
+def test_a_stores_set_is_hashed_by_what_the_store_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = CollectedSet(folder).fingerprint()
+    monkeypatch.setattr(store, "is_remote", lambda path: True)
+    said = SimpleNamespace(checksum=lambda path: f"{path}'s tag")
+    monkeypatch.setattr(store, "shard_path", lambda root, shard: SimpleNamespace(fs=said, path=shard))
+    data = CollectedSet.__new__(CollectedSet)
+    data.folder, data.layout = folder, LAYOUT
+    files = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("index.json", "prompts.jsonl")]
+    tags = "".join([*files, *(f"{shard}'s tag" for shard in range(3))])
+    assert data.fingerprint() == hashlib.sha256(tags.encode()).hexdigest() != here
 
 
 @pytest.mark.parametrize(

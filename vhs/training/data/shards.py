@@ -69,7 +69,7 @@ class ShardCache:
         self.size = size
         self._found: OrderedDict[Hashable, Future[Tensors]] = OrderedDict()
         self._lock = threading.Lock()
-        self._reader = ThreadPoolExecutor(THREADS, thread_name_prefix="shards")
+        self._reader = ThreadPoolExecutor(THREADS)
 
     def expect(self, key: Hashable, read: Callable[[], Tensors]) -> Future[Tensors]:
         """The shard `key`, which `read` reads unless that was begun already."""
