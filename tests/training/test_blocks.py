@@ -13,6 +13,7 @@ from vhs.errors import CheckpointError, ConfigError
 from vhs.paths import PROJECT
 from vhs.prompts import read_prompts
 from vhs.records import Prompt
+from vhs.resolve import resolve_models
 from vhs.training.commands import run_train
 from vhs.training.config import Generated, TrainConfig
 from vhs.training.data.commands import run_collect, run_normalize
@@ -86,9 +87,14 @@ def test_the_checkpoint_says_what_it_reads(made):
 @pytest.mark.parametrize("mode", ["prod", "dev"])
 def test_a_run_scores_as_training_did(made, mode):
     checkpoint = made / "both" / "checkpoint"
-    keys = {"latent_verifier_path": str(checkpoint), "normalization": str(made / "normalization")}
-    keys |= {"latent_verifier_name": "both", "num_samples": 3, "seed": 1, "generation_mode": mode}
-    method = BestOfN.from_config(load_config(PROJECT / "configs" / "tiny.yaml", keys), {"generation_mode": mode})
+    entry = {"latent_verifier_path": str(checkpoint), "vision_tower": "hidden_5+7"}
+    (made / "mine.py").write_text(f"LATENT_VERIFIER = {{'both': {entry}}}")
+    keys = {"registry": str(made / "mine.py"), "latent_verifier_name": "both", "num_samples": 3, "seed": 1}
+    keys |= {"normalization": str(made / "normalization"), "generation_mode": mode}
+    config = load_config(PROJECT / "configs" / "tiny.yaml", keys)
+    recorded = resolve_models(config).verifiers["verifier"]
+    assert recorded == {"kind": "llava", "reads": "hidden", "block": 7, "blocks": [5, 7]}
+    method = BestOfN.from_config(config, {"generation_mode": mode})
     data, passes = CollectedSet(made / "set"), []
     own = load_verifier(checkpoint, normalization=made / "normalization", use_generation_prompt=False)
     rows = score_sets(own, [data], "hidden_5+7")

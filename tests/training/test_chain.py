@@ -146,10 +146,9 @@ def test_the_pipeline_ends_in_a_verifier_s_figures(tmp_path, monkeypatch, capsys
     assert not (tmp_path / "outputs").exists()
     assert main(command) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[-1].startswith("14 stages run, 0 were done") and "records: " in "".join(said)
+    assert said[-1].startswith("14 stages run, 0 were done")
     figures = json.loads((tmp_path / "outputs/training/evaluation_sana_sprint.json").read_text())
     assert figures["candidates"] == 8 and [row["n"] for row in figures["best_of"]] == [1, 2]
     align = json.loads((tmp_path / "outputs/training/align_qwen2.5_0.5b_hidden_7/train.json").read_text())
     assert align["config"]["data"][0]["generate"].endswith("collect_align_sana_sprint.yaml"), "made beside it"
     assert read_layout(tmp_path / "outputs/training/sana_sprint_align").features == {}, "nothing was stored"
-    assert main(command) == 0 and "0 stages run, 14 were done" in capsys.readouterr().out

@@ -2,7 +2,7 @@
 
 Each key says here what the rest of the project needs to know of it: what it means, its unit, whether it is a path, to
 which part of a run it belongs (the class it stands in), and whether results depend on it. `docs/configuration.md` is
-made from this file (`python -m vhs.config.page`).
+made from this file and keys.py (`python -m vhs.config.page`).
 """
 
 from __future__ import annotations

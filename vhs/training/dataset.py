@@ -159,7 +159,8 @@ class TrainingData:
         """Reads the shards of a shuffle buffer whole from now on, and keeps as many as the streams of one of
         `processes` need at a time."""
         one, each = self.streams, len(self) / (int(self._shards.max()) + 1)
-        window = 2 * one.buffer / one.count + AHEAD * one.batch / one.count
+        # a sample is moved by up to `buffer` places, and the ones in use at a time stand within so many
+        window = (one.buffer + (AHEAD + 1) * one.batch) / one.count
         kept = ShardCache(one.count // processes * (math.ceil(window / each) + 2))
         for data in self.sets:
             data.cache = kept

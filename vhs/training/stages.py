@@ -14,7 +14,7 @@ from vhs.config.yamlfile import combination_error, load
 from vhs.training.config import EvaluateConfig, TrainConfig
 from vhs.training.data.layout import read_layout
 from vhs.training.data.normalization import statistics_paths
-from vhs.training.data.store import shard_path
+from vhs.training.data.store import missing_shards
 from vhs.training.data.tasks import (
     CaptionTask,
     ClipScoreTask,
@@ -95,7 +95,7 @@ def missing(config: StageConfig) -> str | None:
 
 def _missing_shards(folder: Path) -> str | None:
     layout = read_layout(folder)
-    left = sum(not shard_path(folder, shard).exists() for shard in range(layout.shards))
+    left = len(missing_shards(folder, layout))
     return f"{left} of {layout.shards} shards" if left else None
 
 

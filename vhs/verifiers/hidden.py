@@ -136,4 +136,5 @@ class HiddenReader:
         if not self.statistics:
             return features
         parts = features.chunk(len(self.statistics), dim=-1)
-        return torch.cat([own.apply(part) for own, part in zip(self.statistics, parts, strict=True)], dim=-1)
+        normalised = [own.apply(part) for own, part in zip(self.statistics, parts, strict=True)]
+        return normalised[0] if len(normalised) == 1 else torch.cat(normalised, dim=-1)

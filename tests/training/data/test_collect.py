@@ -138,21 +138,21 @@ def test_estimate_and_a_full_disk(generator, tmp_path):
 
 
 def test_features_that_cannot_be_stored_stop_the_run(generator, tmp_path, monkeypatch):
-    original = generator.prefix
+    original = generator.hidden_states
 
     def scaled(value):
-        def prefix(*arguments):
-            made = original(*arguments)
-            made.hidden[1, 3, 4] = value
-            return made
+        def hidden_states(*arguments):
+            states, prefix = original(*arguments)
+            states[7][1, 3, 4] = value
+            return states, prefix
 
-        return prefix
+        return hidden_states
 
     for value, dtype, message in (
         (float("nan"), "float32", "is NaN or infinite"),
         (1e6, "float16", "out of float16's range"),
     ):
-        monkeypatch.setattr(generator, "prefix", scaled(value))
+        monkeypatch.setattr(generator, "hidden_states", scaled(value))
         with pytest.raises(
             RunError, match=f"prompt 00000 candidate 1: hidden_7 {'is ' if 'out' in message else ''}{message}"
         ):

@@ -57,7 +57,9 @@ SET = Kind(
 
 def missing_shards(folder: Path, layout: Layout) -> list[int]:
     """The shards that are still to be made."""
-    return [shard for shard in range(layout.shards) if not shard_path(folder, shard).exists()]
+    shards = folder / "shards"
+    there = {path.name for path in shards.iterdir()} if shards.is_dir() else set()  # a store is asked once, not often
+    return [shard for shard in range(layout.shards) if shard_path(folder, shard).name not in there]
 
 
 def decide_set(folder: Path, layout: Layout, prompts: Sequence[Prompt], overwrite: bool = False) -> Opening:
@@ -161,8 +163,7 @@ class CollectedSet(CandidateSet):
         self.folder = place(folder)
         layout = read_layout(self.folder)
         super().__init__(layout, _read_prompts(self.folder, layout), str(self.folder))
-        missing = [s for s in range(self.layout.shards) if not shard_path(self.folder, s).exists()]
-        if missing:
+        if missing := missing_shards(self.folder, layout):
             raise ConfigError(
                 f"{self.folder}/index.json: {len(missing)} of {self.layout.shards} shards are missing, first "
                 f"{shard_path(self.folder, missing[0]).name}; finish collect.py with the same configuration"
