@@ -9,6 +9,7 @@ import re
 import resource
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -53,6 +54,14 @@ def prepare() -> None:
     torch.set_num_threads(1)
 
 
+def own_bars() -> None:
+    """In a child: bars with a lock of its own. The parent's is shared by all children, and one that was killed while it
+    held it would stop them all."""
+    from tqdm import tqdm
+
+    tqdm.set_lock(threading.RLock())
+
+
 def start(words: Sequence[str], here: Path, change: Callable[[], None] = lambda: None) -> int:
     """Starts the command in the working folder `here`, with no other home; its process. `change` is called there
     before it begins."""
@@ -60,6 +69,7 @@ def start(words: Sequence[str], here: Path, change: Callable[[], None] = lambda:
     if child == 0:
         try:
             os.setsid()
+            own_bars()
             _surround(here, _said(here), change)
             code = vhs(words)
             if os.environ.get(IMPORTED):

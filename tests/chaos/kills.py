@@ -27,7 +27,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from tests.chaos.children import prepare, warm
+from tests.chaos.children import own_bars, prepare, warm
 from tests.chaos.scenes import inputs
 from tests.kills import deadly_from
 from vhs.commands import main as vhs
@@ -131,6 +131,7 @@ def _lead(words: tuple[str, ...], at: int | None, processes: int, index: int, po
 
 
 def _carry_out(words: tuple[str, ...], at: int | None) -> NoReturn:
+    own_bars()
     if at is not None:
         deadly_from(at)
     try:

@@ -221,6 +221,9 @@ class World:
         if name in self.layers:
             return
         scene = self.scenes[name]
+        for step in scene.needs:
+            if step != name:
+                self._make(step)
         words = (*scene.words, "--run") if name == "tables" else scene.words
         before = set(self.folder.rglob("*"))
         ended = warm(words, self.folder, LONGEST)
