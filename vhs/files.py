@@ -11,6 +11,9 @@ from typing import Any
 
 from vhs.errors import CheckpointError, RunError, VHSError, first_line
 
+BYTES_PER_PIXEL = {"png": 2.0, "jpg": 0.4, "webp": 0.2}
+"""Of a saved picture, a rule of thumb for how much disk many will take."""
+
 
 @contextmanager
 def writing(place: Path) -> Iterator[None]:

@@ -97,7 +97,7 @@ def _count(args: argparse.Namespace, config: Any) -> dict[str, Any]:
     from vhs.measure import paper
 
     rows = paper.count(config, _say)
-    facts = {"device": "meta", "dtype": resolve_dtype(config.dtype, "meta"), "micro_batch": config.micro_batch}
+    facts = {"device": "meta", "dtype": resolve_dtype(config.dtype, "meta"), "micro_batch": config.at_once}
     title = f"FLOPs and memory of one prompt: {config.name}"
     return _written(args, config, f"{config.name}_flops", title, facts, rows, paper.markdown(rows))
 
@@ -131,11 +131,12 @@ def _written(
 
 
 def _command(args: argparse.Namespace) -> str:
-    """What to type for the same page."""
+    """What to type for the same figures, wherever they are written."""
     flags = [f"--{name.replace('_', '-')}" for name in ("random_weights", "flops") if getattr(args, name)]
     flags += ["--budget", *args.budget] if args.budget else []
     flags += ["--profile", args.profile] if args.profile else []
-    return " ".join(["vhs benchmark run --config", args.config, *flags, *args.overrides])
+    keys = [word for word in args.overrides if not word.startswith("output_path=")]
+    return " ".join(["vhs benchmark run --config", args.config, *flags, *keys])
 
 
 def _shown(rows: Sequence[dict[str, Any]]) -> dict[str, str]:

@@ -49,7 +49,7 @@ def _loaded(config: BenchConfig, label: str, generator: Generator | None) -> tup
         device = resolve_device(config.device)
         generator = generator or random_generator(run, device, resolve_dtype(config.dtype, device))
         return generator, random_verifier(
-            label, values["architecture"], values.get("tower"), generator.info, config.micro_batch
+            label, values["architecture"], values.get("tower"), generator.info, config.at_once
         )
     models = resolve_models(run)
     return generator or models.load_generator(), models.load_verifier()
