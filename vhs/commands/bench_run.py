@@ -95,11 +95,19 @@ def _budgets(args: argparse.Namespace, config: Any, budgets: Sequence[float]) ->
 def _count(args: argparse.Namespace, config: Any) -> dict[str, Any]:
     from vhs.device import resolve_dtype
     from vhs.measure import paper
+    from vhs.measure.write import as_table
 
-    rows = paper.count(config, _say)
-    facts = {"device": "meta", "dtype": resolve_dtype(config.dtype, "meta"), "micro_batch": config.at_once}
-    title = f"FLOPs and memory of one prompt: {config.name}"
-    return _written(args, config, f"{config.name}_flops", title, facts, rows, paper.markdown(rows))
+    facts = {"device": "meta", "dtype": resolve_dtype(config.dtype, "meta")}
+    if config.part:
+        from vhs.measure.parts import count_part
+
+        rows, title = count_part(config, _say), f"FLOPs and memory of one model: {config.name}"
+        text = as_table(rows, _shown(rows))
+    else:
+        rows, title = paper.count(config, _say), f"FLOPs and memory of one prompt: {config.name}"
+        facts["micro_batch"] = config.at_once
+        text = paper.markdown(rows)
+    return _written(args, config, f"{config.name}_flops", title, facts, rows, text)
 
 
 def _profile(args: argparse.Namespace, config: Any) -> dict[str, Any]:

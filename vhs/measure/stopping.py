@@ -14,7 +14,7 @@ import numpy as np
 from vhs.runs.report.analysis import Judged, interval, prompt_draws
 
 ORDERS = 200
-THRESHOLDS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 Policy = Callable[[np.ndarray], np.ndarray]
 """Scores (prompts, candidates) in the order in which they are made -> how many of them each prompt gets (prompts,)."""
 
