@@ -9,14 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.judge import write_judge
+
 GOLDEN_D = Path(__file__).parent / "goldens" / "D"
-NAMES = ("moon", "ring", "cross", "heart", "star", "triangle", "square", "circle")
-"""Not in the shipped order: the evaluator's known answers are for the shipped detector."""
-CLIP_SIZES = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 16, "patch_size": 16, "head_width": 16},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
 PROMPTS = [
     {"tag": "single_object", "include": [{"class": "circle", "count": 1}], "prompt": "a photo of a circle"},
     {
@@ -32,47 +27,7 @@ PROMPTS = [
 @pytest.fixture(scope="session")
 def judge_keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Configuration keys of an evaluator whose models are small and random."""
-    import torch
-    from open_clip.model import CLIP
-    from safetensors.torch import save_file
-    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
-
-    folder = tmp_path_factory.mktemp("judge")
-    torch.manual_seed(0)
-    swin = SwinConfig(
-        image_size=64,
-        embed_dim=16,
-        depths=[1] * 4,
-        num_heads=[1, 2, 2, 2],
-        window_size=4,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
-    sizes = dict.fromkeys(
-        ("feature_size", "mask_feature_size", "hidden_dim", "encoder_feedforward_dim", "dim_feedforward"), 32
-    )
-    config = Mask2FormerConfig(
-        backbone_config=swin,
-        num_labels=8,
-        encoder_layers=1,
-        decoder_layers=3,
-        num_attention_heads=2,
-        num_queries=8,
-        **sizes,
-    )
-    Mask2FormerForUniversalSegmentation(config).save_pretrained(folder / "detector")
-    clip = folder / "color_clip"
-    clip.mkdir()
-    preprocessing = {"mean": [0.5] * 3, "std": [0.5] * 3}
-    (clip / "open_clip_config.json").write_text(json.dumps({"model_cfg": CLIP_SIZES, "preprocess_cfg": preprocessing}))
-    weights = {name: tensor.contiguous() for name, tensor in CLIP(**CLIP_SIZES).state_dict().items()}
-    save_file(weights, clip / "open_clip_model.safetensors")
-    (folder / "names.txt").write_text("\n".join(NAMES))
-    return {
-        "segmentation_ckpt_path": str(folder / "detector"),
-        "object_names": str(folder / "names.txt"),
-        "detector_size": [64, 64],
-        "color_classifier": f"local-dir:{clip}",
-    }
+    return write_judge(tmp_path_factory.mktemp("judge") / "judge")
 
 
 @pytest.fixture

@@ -172,7 +172,7 @@ def test_a_verifier_of_another_generator_is_refused(generator, verifier, monkeyp
     monkeypatch.setattr(type(verifier), "width", 64)
     with pytest.raises(ConfigError, match="width 64, the generator's have 48"):
         BestOfN(generator, verifier)
-    monkeypatch.setattr(type(verifier), "block", 12)
+    monkeypatch.setattr(type(verifier), "blocks", (12,))
     with pytest.raises(ConfigError, match="block 12 is out of range; the generator has 10 blocks, 0 to 9"):
         BestOfN(generator, verifier)
 

@@ -52,6 +52,7 @@ def test_published_seeds_and_order_are_the_releases() -> None:
 @pytest.mark.parametrize("steps", [1, 2])
 def test_published_noise_is_the_releases_in_one_process(steps: int) -> None:
     noise = PublishedNoise(42, 4, prompts=2, latent_shape=SHAPE, steps=steps)
+    assert noise.order == published_order(42, 2)
     for prompt in noise.order:
         assert torch.equal(noise.noise(prompt).reshape(4, steps, *SHAPE), golden_noise(steps, prompt))
 
@@ -61,6 +62,13 @@ def test_published_noise_of_a_prompt_needs_no_earlier_one() -> None:
     resumed = PublishedNoise(42, 4, prompts=2, latent_shape=SHAPE)
     assert torch.equal(resumed.noise(last)[:, None], golden_noise(1, last))
     assert torch.equal(resumed.noise(last)[:, None], golden_noise(1, last))  # asked again: rewound, not moved on
+
+
+def test_published_noise_of_a_prompt_is_the_same_in_any_order() -> None:
+    straight, jumping = (PublishedNoise(42, 2, prompts=5, latent_shape=(1, 2, 2)) for _ in range(2))
+    expected = [straight.noise(prompt) for prompt in straight.order]
+    for position in (0, 2, 4, 3, 1):
+        assert torch.equal(jumping.noise(straight.order[position]), expected[position])
 
 
 def test_published_noise_of_a_shard_starts_with_its_first_prompt() -> None:

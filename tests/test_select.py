@@ -10,12 +10,16 @@ from vhs.select import Bracket, argmax, by_score, ensemble, plays, random_yes, r
 def test_ties_go_to_the_lowest_index_or_to_the_last_where_asked() -> None:
     scores = [0.1, 0.7, -0.2, 0.7]
     assert (argmax(scores).index, argmax(scores).tied) == (1, 2)
-    assert argmax(scores, tie="last").index == 3
+    assert argmax(scores, tie="last").index == 3 and argmax([1, 0, 1, 1], tie="last").index == 3
     assert (argmax([-0.3, -0.1]).index, argmax([-0.3, -0.1]).tied) == (1, 1)
 
 
 def test_top_k_is_ordered_and_stable() -> None:
     assert top_k([0.5, 0.9, 0.5, 0.1], 3) == [1, 0, 2]
+    assert top_k([0.5, 0.9], 1) == [1] and top_k([0.5, 0.9], 2) == [1, 0]
+    for k in (0, 3):
+        with pytest.raises(AssertionError):
+            top_k([0.5, 0.9], k)
 
 
 def test_the_highest_index_comes_first_among_equals_where_asked() -> None:
@@ -62,6 +66,7 @@ def test_a_tournament_needs_no_scores() -> None:
 
 def test_ranks_count_ties_half_and_an_ensemble_takes_their_mean() -> None:
     assert ranks([5, 1, 5, 3]).tolist() == [2.5, 0, 2.5, 1]
+    assert not plays(0, 1), "nobody plays"
     small, large = [0.1, 0.2, 0.3], [900, -500, 800]
     assert ensemble([small, large]).tolist() == [1, 0.5, 1.5]
     assert ensemble([small, large], mean="scores").argmax() == 0, "the larger scale decides a mean of scores"
@@ -70,5 +75,6 @@ def test_ranks_count_ties_half_and_an_ensemble_takes_their_mean() -> None:
 def test_random_yes_draws_among_the_yes_answers_by_its_seed_alone() -> None:
     correct = [False, True, False, True, True]
     drawn = [random_yes(correct, seed).index for seed in range(60)]
+    assert random_yes(correct, 0).tied == 3 and random_yes([False, False], 0).tied == 2
     assert set(drawn) == {1, 3, 4} and drawn == [random_yes(correct, seed).index for seed in range(60)]
     assert {random_yes([False, False], seed).index for seed in range(30)} == {0, 1}

@@ -28,13 +28,14 @@ from vhs.choosing import choose, require_finite, score_and_choose
 from vhs.config.run import RunConfig, load_config
 from vhs.config.selection import rule_of
 from vhs.errors import RunError
+from vhs.generators.base import stopped_at
 from vhs.records import Prefix, Prompt, Score, Selection, TextEmbedding
 from vhs.resolve import resolve_models
 from vhs.seeding import candidate_seed
 from vhs.select import Rule
 from vhs.stages import StageTimes
 from vhs.streaming import Best, Stop, rows
-from vhs.verifiers.base import ask
+from vhs.verifiers.base import ask, blocks_of
 
 if TYPE_CHECKING:
     import pandas
@@ -146,8 +147,7 @@ class BestOfN:
         second verifier, which reads pictures, and how many candidates it is shown. Generator and verifiers take the
         candidates in micro-batches of their own. Raises ConfigError where they do not fit."""
         if verifier is not None and verifier.reads == "hidden":
-            generator.info.require_block(verifier.block)
-            generator.info.require_width(verifier.width)
+            generator.info.require_hidden(blocks_of(verifier), verifier.width)
         self.generator = generator
         self.verifier = verifier
         self.num_samples = num_samples
@@ -296,8 +296,7 @@ class BestOfN:
             case "hidden":
                 draws = draw(which)
                 with self.times.stage("prefix", len(which)):
-                    prefix = self.generator.prefix(draws, text, self.verifier.block)
-                return prefix.hidden, prefix
+                    return stopped_at(self.generator, draws, text, blocks_of(self.verifier))
             case "latent":
                 latents = self._generate(draw(which), text)
                 return latents, latents

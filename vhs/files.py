@@ -6,10 +6,18 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vhs.errors import CheckpointError, RunError, VHSError, first_line
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+LONGEST_KEY = 80
+"""Characters of a key that a message shows."""
+
 
 BYTES_PER_PIXEL = {"png": 2.0, "jpg": 0.4, "webp": 0.2}
 """Of a saved picture, a rule of thumb for how much disk many will take."""
@@ -46,14 +54,52 @@ def parse_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=unique)
 
 
+def _require_text(value: Any) -> None:
+    """Raises ValueError for a value with half of a surrogate pair in a text, which no file and no model takes."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{error.object[error.start]!r} is half of a character") from None
+
+
 def read_json(path: Path, error: type[VHSError] = RunError, remedy: str = "run again with cont: false") -> Any:
     """A JSON file. Raises `error`, naming the file, with the remedy."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text)
+        if "\\ud" in text.lower():
+            _require_text(value)
+        return value
     except FileNotFoundError:
         raise error(f"{path}: is missing; {remedy}") from None
     except (OSError, ValueError, RecursionError) as problem:
         raise error(f"{path}: is not valid JSON ({problem}); {remedy}") from None
+
+
+@cache
+def _of_class(form: type) -> TypeAdapter[Any]:
+    """What checks values of a form that a file per candidate has: making it takes longer than the file's reading."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(form)
+
+
+def read_form(
+    path: Path, form: Any, error: type[VHSError] = RunError, remedy: str = "run again with cont: false"
+) -> Any:
+    """A JSON file of the form that a type says, such as `dict[str, list[float]]` or a TypedDict, which may have further
+    keys. Raises `error`, naming file and key."""
+    from pydantic import TypeAdapter, ValidationError
+
+    value = read_json(path, error, remedy)
+    adapter = _of_class(form) if isinstance(form, type) else TypeAdapter(form)
+    try:
+        adapter.validate_python(value, strict=True)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        key = ".".join(map(str, first["loc"]))[:LONGEST_KEY]
+        raise error(f"{path}: {key + ': ' if key else ''}{first['msg']}; {remedy}") from None
+    return value
 
 
 def read_json_object(

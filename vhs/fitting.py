@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from vhs.generators.base import stopped_at
 from vhs.records import Prompt
-from vhs.verifiers.base import ask
+from vhs.verifiers.base import ask, blocks_of
 
 if TYPE_CHECKING:
     from vhs.generators.base import Generator
@@ -58,7 +59,7 @@ def _pass(generator: Generator, verifier: Verifier | None, count: int) -> Any:
     text, noise = generator.encode([prompt.text])[0], generator.noise(list(range(count)))
     match verifier.reads if verifier else "nothing":
         case "hidden":
-            return ask(verifier, prompt, generator.prefix(noise, text, verifier.block).hidden)
+            return ask(verifier, prompt, stopped_at(generator, noise, text, blocks_of(verifier))[0])
         case "latent":
             return ask(verifier, prompt, generator.generate(noise, text))
         case "image":

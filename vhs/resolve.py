@@ -28,6 +28,7 @@ from vhs.prompts import read_prompts
 from vhs.records import Prompt
 from vhs.seeding import published_order
 from vhs.select import Rule
+from vhs.verifiers.base import blocks_of, reading
 from vhs.verifiers.spec import VerifierSpec, resolve_by_name, resolve_verifier
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class ResolvedModels:
         """What run.json records of the verifier and of a cascade's second one: what they read, and their entries."""
         specs = {"verifier": self.verifier, "reranker": self.reranker}
         return {
-            name: {"kind": spec.kind, "reads": spec.reads, "block": spec.block, **getattr(spec, "settings", {})}
+            name: {"kind": spec.kind, **reading(spec), **getattr(spec, "settings", {})}
             for name, spec in specs.items()
             if spec is not None
         }
@@ -196,7 +197,7 @@ def resolve_models(config: RunConfig, process: Process = Process(), fetch: Fetch
     if fetch == "all" and (reason := wants_gpu(config, device, generator)):
         raise ConfigError(reason)
     if generator is not None and generator.info is not None:
-        generator.info.require_reader(verifier.block, verifier.width, getattr(verifier, "trained_on", None))
+        generator.info.require_reader(blocks_of(verifier), verifier.width, getattr(verifier, "trained_on", None))
     if verifier.reads in ("hidden", "latent") and config.imgs_path:
         raise ConfigError(
             f"imgs_path: the verifier reads {verifier.reads} features, which pictures do not have; "

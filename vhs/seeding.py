@@ -17,7 +17,7 @@ def candidate_seed(run_seed: int, prompt_id: int, candidate: int) -> int:
     where a run was resumed. (torch's CPU generator uses the seed's low 32 bits.)
     """
     name = f"vhs noise {run_seed} {prompt_id} {candidate}".encode()
-    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big") >> 1
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) >> 1
 
 
 def draw_noise(generators: Sequence[torch.Generator], draws: int, shape: Sequence[int]) -> torch.Tensor:

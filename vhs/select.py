@@ -30,9 +30,9 @@ def argmax(scores: Sequence[float], tie: str = "first") -> Selection:
 def top_k(scores: Sequence[float], k: int, tie: str = "first") -> list[int]:
     """Indices of the k highest scores, best first; of equal ones the lowest index first, or the highest for
     `tie="last"`."""
-    assert 1 <= k <= len(scores), "k lies between 1 and the number of candidates"
-    turn = 1 if tie == "first" else -1
-    return sorted(range(len(scores)), key=lambda index: (-scores[index], turn * index))[:k]
+    assert 1 <= k <= len(scores)
+    indices = range(len(scores)) if tie == "first" else reversed(range(len(scores)))
+    return sorted(indices, key=lambda index: -scores[index])[:k]  # equal ones stay in this order
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def tournament(count: int, k: int, first_wins: Callable[[int, int], bool]) -> Br
 
     `first_wins(a, b)` says whether candidate a beats candidate b; N/k is a power of two (`plays`).
     """
-    assert plays(count, k), "N/k is a power of two"
+    assert plays(count, k)
     left, won = list(range(count)), [0] * count
     while len(left) > k:
         # Neighbours play, so that a group of N/k contiguous candidates sends one winner: VISA's own bracket.
@@ -69,8 +69,7 @@ def by_score(scores: Sequence[float]) -> Callable[[int, int], bool]:
 
 def plays(count: int, k: int) -> bool:
     """A tournament of `count` candidates can leave k: count/k is a power of two."""
-    rounds, rest = divmod(count, k) if k else (0, 1)
-    return rest == 0 and rounds > 0 and rounds & (rounds - 1) == 0
+    return k > 0 and count % k == 0 and (count // k).bit_count() == 1
 
 
 def random_yes(correct: Sequence[bool], seed: int) -> Selection:

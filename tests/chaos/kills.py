@@ -3,7 +3,7 @@
     python -m tests.chaos.kills                            100 random moments of each command
     python -m tests.chaos.kills run train --count 30       of these two
     python -m tests.chaos.kills train --every              before every change of a folder, one after the other
-    python -m tests.chaos.kills collect --processes 2      with two processes under torchrun, all killed together
+    python -m tests.chaos.kills collect --processes 2      with two processes, all killed together
     python -m tests.chaos.kills run --first 17 --count 1   one case again
 
 A command is first run through; its files are what every killed and resumed one must have. The last line counts.
@@ -17,22 +17,26 @@ import os
 import random
 import shutil
 import signal
-import subprocess
+import socket
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
-from tests.chaos.malformed import inputs
+from tests.chaos.children import prepare, warm
+from tests.chaos.scenes import inputs
 from tests.kills import deadly_from
 from vhs.commands import main as vhs
 
 ROOT = Path(__file__).parents[2]
 OFTEN = 400
 """More changes of folders than any of the commands makes."""
+PATIENCE = 600.0
+"""Seconds that a command may take."""
 UNEQUAL = ("timings", ".lock", "report.html", "/state/", "train.json", "optimizer")
 """What contains times, or is only a help to go on."""
 
@@ -80,32 +84,70 @@ def write(file: Path, values: dict[str, Any]) -> None:
     file.write_text(json.dumps(values), encoding="utf-8")  # YAML too
 
 
-def start(words: tuple[str, ...], at: int | None, processes: int) -> int:
-    """The command in processes of its own, killed before its `at`-th change of a folder; the group's id."""
-    if processes > 1:
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        nowhere = subprocess.DEVNULL
-        command = [*launch, "-m", "vhs", *words]
-        return subprocess.Popen(command, env=environment, start_new_session=True, stdout=nowhere, stderr=nowhere).pid
+def start(words: tuple[str, ...], at: int | None, processes: int, index: int = 0) -> int:
+    """The command in processes of its own, of which number `index` is killed before its `at`-th change of a folder and
+    the others with it; the group's id."""
+    port = _free_port()
     child = os.fork()
-    if child == 0:
-        os.setsid()
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-        if at is not None:
-            deadly_from(at)
-        try:
-            os._exit(vhs(words))
-        finally:
-            os._exit(99)
-    return child
+    if child:
+        return child
+    os.setsid()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    if processes == 1:
+        _carry_out(words, at)
+    _lead(words, at, processes, index, port)
 
 
-def through(words: tuple[str, ...], at: int | None = None, processes: int = 1) -> int:
+def _lead(words: tuple[str, ...], at: int | None, processes: int, index: int, port: int) -> NoReturn:
+    """Starts several processes, and ends as the first that ends badly does, with the others: what torchrun does."""
+    started: set[int] = set()
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        for child in started:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        os._exit(99)
+
+    signal.signal(signal.SIGTERM, end)
+    places = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    for number in range(processes):
+        one = os.fork()
+        if one == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.environ.update(places, RANK=str(number), LOCAL_RANK=str(number), ACCELERATE_USE_CPU="true")
+            _carry_out(words, at if number == index else None)
+        started.add(one)
+    while started:
+        child, status = os.wait()
+        started.remove(child)
+        if status:
+            for other in started:
+                os.kill(other, signal.SIGKILL)
+            code = os.waitstatus_to_exitcode(status)
+            os.kill(os.getpid(), -code) if code < 0 else os._exit(code)
+    os._exit(0)
+
+
+def _carry_out(words: tuple[str, ...], at: int | None) -> NoReturn:
+    if at is not None:
+        deadly_from(at)
+    try:
+        os._exit(vhs(words))
+    finally:
+        os._exit(99)
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def through(words: tuple[str, ...], at: int | None = None, processes: int = 1, index: int = 0) -> int:
     """Runs a command to its end; its exit code, negative for a signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(start(words, at, processes), 0)[1])
+    return os.waitstatus_to_exitcode(os.waitpid(start(words, at, processes, index), 0)[1])
 
 
 def cut(words: tuple[str, ...], after: float, processes: int) -> bool:
@@ -116,7 +158,7 @@ def cut(words: tuple[str, ...], after: float, processes: int) -> bool:
         if os.waitpid(child, os.WNOHANG)[0]:
             return False
         time.sleep(0.01)
-    os.killpg(child, signal.SIGKILL)
+    os.kill(child, signal.SIGKILL if processes == 1 else signal.SIGTERM)
     os.waitpid(child, 0)
     return True
 
@@ -141,11 +183,13 @@ class Case:
         self.work, self.folder, self.processes = work, folder, processes
         self.clear()
         for words in work.before:
-            assert through(words) == 0, words
+            assert warm(words, folder, PATIENCE).code == 0, words
         self.beginning = folder / "beginning"
         shutil.rmtree(self.beginning, ignore_errors=True)
         if (folder / work.folder).exists():
             shutil.copytree(folder / work.folder, self.beginning)
+        assert warm(work.words, folder, PATIENCE).code == 0, work.words
+        self.begin()
         started = time.monotonic()
         assert through(work.words, processes=processes) == 0, work.words
         self.seconds = time.monotonic() - started
@@ -169,24 +213,30 @@ class Case:
 
 
 def at_random(case: Case, number: int) -> str | None:
-    """Kills at a random moment."""
-    case.begin()
-    cut(case.work.words, random.Random(number).uniform(0, case.seconds), case.processes)
-    return case.resumed()
+    """Kills at a random moment; what was quicker than that is tried again."""
+    rng = random.Random(number)
+    while True:
+        case.begin()
+        if cut(case.work.words, rng.uniform(0, case.seconds), case.processes):
+            return case.resumed()
 
 
 def at_every_change(case: Case, say: Callable[[str], None]) -> tuple[int, int]:
-    """Kills before each change of a folder in turn; (how many held, how many there are)."""
-    held = 0
-    for at in range(1, OFTEN):
-        case.begin()
-        if through(case.work.words, at) != -signal.SIGKILL:
-            return held, at - 1
-        problem = case.resumed()
-        held += problem is None
-        if problem:
-            say(f"{case.work.name}, before change {at}: {problem}")
-    raise AssertionError("it never ends")
+    """Kills before each change of a folder in turn, by each process; (how many held, how many there are)."""
+    held = total = 0
+    for index in range(case.processes):
+        for at in range(1, OFTEN):
+            case.begin()
+            if through(case.work.words, at, case.processes, index) != -signal.SIGKILL:
+                break
+            problem = case.resumed()
+            total += 1
+            held += problem is None
+            if problem:
+                say(f"{case.work.name}, before change {at} of process {index}: {problem}")
+        else:
+            raise AssertionError("it never ends")
+    return held, total
 
 
 def main(words: list[str] | None = None, say: Callable[[str], None] = print) -> int:
@@ -197,12 +247,7 @@ def main(words: list[str] | None = None, say: Callable[[str], None] = print) -> 
     parser.add_argument("--every", action="store_true", help="before every change instead of at random moments")
     parser.add_argument("--processes", type=int, default=1)
     args = parser.parse_args(words)
-    import diffusers  # noqa: F401 - what every child needs is imported once, before they part
-    import transformers  # noqa: F401
-
-    from vhs.runs import runner  # noqa: F401
-    from vhs.training import trainer  # noqa: F401
-
+    prepare()
     good = 0
     with tempfile.TemporaryDirectory() as place:
         found = works(Path(place))

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import pickle
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.chaos.malformed import inputs, load_all
+from tests.chaos.damage import AUTO_MAP, Bomb
+from tests.chaos.scenes import inputs
 from vhs.config.run import RunConfig
 from vhs.errors import VHSError
 
-CLASSES = ("AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoProcessor", "AutoImageProcessor")
-AUTO_MAP = {**dict.fromkeys(CLASSES, "planted.Planted"), "AutoTokenizer": ["planted.Planted", "planted.Planted"]}
 
+def load_all(config: RunConfig, part: str | None = None) -> None:
+    """What a run resolves and loads before its first candidate; of the models, `part` alone."""
+    from vhs.resolve import resolve
 
-class Bomb:
-    """Unpickling it makes the file that it is given."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, (str(self.mark),)
+    run = resolve(config)
+    if part in (None, "generator"):
+        run.models.load_generator()
+    if part in (None, "verifier"):
+        run.models.load_verifier()
+    if part in (None, "judge"):
+        for judge in run.judges:
+            judge.load()
 
 
 @pytest.fixture

@@ -86,6 +86,22 @@ def test_a_signal_unwinds_once_and_says_how_to_go_on(number, code, line) -> None
     assert (process.wait(30), process.stderr.read()) == (code, line)
 
 
+def test_a_signal_that_a_library_makes_another_error_of_is_still_the_signal() -> None:
+    code = WAITS.replace("time.sleep(60)", "stop()").replace(
+        "def work():",
+        """def stop():
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise ValueError("no shape") from None
+def work():""",
+    )
+    process = start(code)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert (process.wait(30), process.stderr.read()) == (130, "interrupted; the same command goes on\n")
+
+
 def test_sigterm_ends_one_of_several_processes_at_once() -> None:
     process = start(WAITS, WORLD_SIZE="2")
     assert process.stdout.readline() == "ready\n"
@@ -110,6 +126,17 @@ def test_no_output_at_all_is_no_mistake() -> None:
     code = "import sys; from vhs.commands import main; sys.exit(main(['--version']))"
     command = f'{sys.executable} -c "{code}" >&- 2>&-'
     assert subprocess.run(["sh", "-c", command], cwd=ROOT).returncode == 0
+
+
+def test_a_path_that_the_locale_cannot_say_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(
+        "ckpt: none\nannotation: priés.txt\nlatent_verifier: false\nnum_samples: 1\n", encoding="utf-8"
+    )
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = [sys.executable, "-m", "vhs", "run", "--config", str(tmp_path / "run.yaml")]
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and "'\\xe9'" in done.stderr and "set LC_ALL=C.UTF-8" in done.stderr, done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -17,7 +17,7 @@ from vhs.config.run import load_config
 from vhs.errors import ConfigError
 from vhs.resolve import resolve_models
 from vhs.seeding import candidate_seed
-from vhs.training.commands import run_collect
+from vhs.training.data.commands import run_collect
 from vhs.training.data.store import CollectedSet
 from vhs.training.data.tasks import CollectConfig
 

@@ -20,6 +20,11 @@ def test_timesteps_are_the_schedulers(steps: int, intermediate: float | None) ->
     assert torch.equal(scm.timesteps(steps, intermediate or 1.3), scheduler.timesteps)
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_timesteps_are_made_where_they_are_needed(steps: int) -> None:
+    assert scm.timesteps(steps, 1.3, "meta").device.type == "meta"
+
+
 def test_a_step_is_the_schedulers() -> None:
     scheduler, generator = SCMScheduler(), torch.Generator().manual_seed(0)
     scheduler.set_timesteps(2, intermediate_timesteps=1.3)

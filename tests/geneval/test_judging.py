@@ -155,7 +155,7 @@ def test_results_are_never_reused_for_other_pictures_prompts_or_judges(folder, j
     with pytest.raises(RunError, match="has a verdict on 00000/samples/0000.png, which is not among these"):
         go(folder, judge_config)
     (folder / "results.images.json").unlink()
-    with pytest.raises(RunError, match="no readable results.images.json says which pictures"):
+    with pytest.raises(RunError, match=r"results.images.json: is missing; it says which pictures results.jsonl is of"):
         go(folder, judge_config)
     rows, _ = go(folder, judge_config, restart=True)
     assert len(rows) == 11 and results.exists()

@@ -61,6 +61,11 @@ def test_a_picture_of_the_right_size_is_not_resized():
     assert torch.allclose(prepared.pixels[0] * STD[0] + MEAN[0], torch.from_numpy(array[..., 0]).float(), atol=1e-4)
 
 
+def test_pixels_are_made_where_they_are_needed():
+    prepared = prepare(Image.new("RGB", (8, 4)), (64, 32), "meta")
+    assert prepared.pixels.device.type == "meta" and prepared.padded == (32, 64)
+
+
 def test_a_side_that_would_vanish_is_an_error():
     with pytest.raises(ValueError, match="8000 x 1 pixels: too thin"):
         prepare(Image.new("RGB", (8000, 1)), (1333, 800))

@@ -115,7 +115,7 @@ def test_what_is_no_run_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no prompt of this run is complete; go on with cont=true"):
         read_run(root)
     (root / "run.json").write_text("[]")
-    with pytest.raises(RunError, match=r"run.json: not the record of a run"):
+    with pytest.raises(RunError, match=r"run.json: Input should be a valid dictionary; a folder of a run"):
         read_run(root)
 
 

@@ -11,7 +11,8 @@ import torch
 
 from vhs.records import Prompt
 from vhs.training.config import TrainConfig
-from vhs.training.data.store import Layout, begin, write_shard
+from vhs.training.data.layout import Layout
+from vhs.training.data.store import begin, write_shard
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 VERIFIER = GOLDENS / "A" / "vhs-tiny-hidden"

@@ -5,21 +5,25 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from PIL import Image
 
+from vhs.commands import main
 from vhs.config.yamlfile import load
 from vhs.errors import ConfigError
+from vhs.paths import PROJECT
 from vhs.pictures import encode
 from vhs.records import Prompt
-from vhs.training.commands import run_collect, run_evaluate, run_normalize, run_train
-from vhs.training.config import EvaluateConfig, TrainConfig
+from vhs.tinyworld.scenes import sample_prompts
+from vhs.training.config import TrainConfig
+from vhs.training.data.commands import run_collect
 from vhs.training.data.label_commands import run_label
-from vhs.training.data.normalization import statistics_paths
-from vhs.training.data.store import Layout, begin, write_shard
+from vhs.training.data.layout import Layout, read_layout
+from vhs.training.data.normalization import statistics_of, statistics_paths
+from vhs.training.data.store import begin, write_shard
 from vhs.training.data.tasks import CollectConfig, NormalizeConfig, load_label_config
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
+JUDGE = "configs/sana_sprint_clip_bo32.yaml"
 
 
 def config(kind: type, name: str):
@@ -54,8 +58,7 @@ def test_every_file_of_the_chain_is_written_before_it_is_read(language_model):
     assert statistics.data == [pairs.output] and statistics.samples == 50_000
     paths = statistics_paths(statistics.output, statistics.feature)
     for training in (align, tune):
-        given = (training.normalization_mean_path, training.normalization_variance_path)
-        assert tuple(map(Path, given)) == paths and training.feature == statistics.feature
+        assert statistics_of(training, training.feature) == paths and training.feature == statistics.feature
 
 
 @pytest.mark.parametrize("row", ["hidden_1", "hidden_5", "hidden_9", "hidden_19", "latent", "clip"])
@@ -63,7 +66,7 @@ def test_an_ablation_at_full_size_differs_from_the_reference_in_its_input(row):
     align, tune = (config(TrainConfig, f"{stage}_qwen2.5_0.5b_{row}") for stage in ("align", "finetune"))
     reference = config(TrainConfig, "finetune_qwen2.5_0.5b_hidden_7")
     assert Path(tune.init) == align.folder / "checkpoint" and align.feature == tune.feature == row
-    assert align.normalization_mean_path == tune.normalization_mean_path
+    assert statistics_of(align, row) == statistics_of(tune, row) and bool(statistics_of(align, row)) == ("_" in row)
     same = ("loss", "weights", "epochs", "batch_size", "learning_rate", "eval_fraction", "seed", "precision")
     assert all(getattr(tune, key) == getattr(reference, key) for key in same)
     if row == "clip":
@@ -78,7 +81,7 @@ def test_an_ablation_at_full_size_differs_from_the_reference_in_its_input(row):
     assert tune.data == reference.data and made.output == config(CollectConfig, "collect_align_sana_sprint").output
     if row != "latent":
         statistics = config(NormalizeConfig, f"normalize_sana_sprint_block_{row.removeprefix('hidden_')}")
-        assert statistics_paths(statistics.output, statistics.feature)[0] == Path(tune.normalization_mean_path)
+        assert statistics_paths(statistics.output, statistics.feature) == statistics_of(tune, row)
         assert statistics.data == align.data and statistics.samples == 50_000
 
 
@@ -112,48 +115,40 @@ def test_a_set_in_which_nothing_can_be_judged_is_refused_before_the_judge_is_loa
         run_label(load_label_config(tmp_path / "label.yaml"), print)
 
 
-def test_the_chain_ends_in_a_verifier(tmp_path, monkeypatch, run_keys, judge_keys, language_model):
-    """Every shipped configuration in its order, with sizes and models overridden: golden D's generator, a small
-    language model, rules in the place of Gemma, and a random detector, whose verdicts are replaced."""
+OVERRIDES = [
+    f"refine_prompts.model={PROJECT}/ckpts/tiny/language_model", "refine_prompts.device=cpu",
+    "refine_prompts.max_tokens=2", "captions.backend=detector", f"captions.judge={JUDGE}",
+    "records.backend=rules", "records.object_names=data/tiny_object_names.txt", "collect.candidates=3",
+    "align.init=ckpts/tiny/language_model", "collect_test.annotation=data/tiny_prompts.json", "collect_test.limit=4",
+    "collect_test.candidates=2", "evaluate.best_of=[1,2]",
+    *(f"{stage}.reserve_gib=0" for stage in ("collect_align", "collect", "collect_test")),
+    *(f"{stage}.{key}" for stage in ("align", "finetune")
+      for key in ("batch_size=4", "micro_batch=4", "max_steps=2", "eval_fraction=0", "precision=float32")),
+]  # fmt: skip
+
+
+def test_the_pipeline_ends_in_a_verifier_s_figures(tmp_path, monkeypatch, capsys):
+    """Every shipped stage under its own file names, from the published data files on, by a user in a folder of their
+    own: the tiny world's models stand there under the names of SANA-Sprint's run files, and rules and the detector in
+    the place of Gemma."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump({**run_keys, **judge_keys}))
-    (tmp_path / "data" / "reflect_dit").mkdir(parents=True)
-    (tmp_path / "data" / "llava").mkdir()
-    prompts = ["a photo of a ring", "a photo of a star", "a photo of a moon", "a photo of two circles"]
+    for folder in ("configs", "data/reflect_dit", "data/llava"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in (JUDGE, "configs/sana_sprint_hidden_bo32.yaml"):
+        (tmp_path / name).write_bytes((PROJECT / "configs" / "tiny.yaml").read_bytes())
+    prompts = [record["prompt"] for record in sample_prompts(6, seed=5, split="train")]
     table = "".join(f"x,{prompt}\n" for prompt in prompts)
     (tmp_path / task("prompts_reflect_dit").source).write_text(f"filename,prompt\n{table}")
-    pairs = [{"conversations": [{"from": "gpt", "value": text}]} for text in ("a red ring", "a blue star", "two moons")]
+    pairs = [{"conversations": [{"from": "gpt", "value": prompt}]} for prompt in prompts]
     (tmp_path / task("prompts_llava").source).write_text(json.dumps(pairs))
-
-    def label(name: str, *overrides: str):
-        return run_label(load_label_config(CONFIGS / f"{name}.yaml", overrides), print)
-
-    def train(stage: str, *overrides: str):
-        sizes = ("batch_size=2", "micro_batch=2", "eval_fraction=0", "precision=float32", "max_steps=2", *overrides)
-        return run_train(load(TrainConfig, CONFIGS / f"{stage}_qwen2.5_0.5b_hidden_7.yaml", sizes), print)
-
-    small = ("run=run.yaml", "dtype=float32", "reserve_gib=0")
-    label("prompts_llava")
-    assert label("refine_llava_gemma", f"model={language_model}", "device=cpu", "max_tokens=2").count == 3
-    run_collect(load(CollectConfig, CONFIGS / "collect_align_sana_sprint.yaml", small), print)
-    label("caption_gemma", "backend=detector", "judge=run.yaml", "min_score=0")
-    assert run_normalize(config(NormalizeConfig, "normalize_sana_sprint"), print).count == 3 * 64
-    train("align", f"init={language_model}")
-    label("prompts_reflect_dit")
-    names = judge_keys["object_names"]
-    assert label("metadata_gemma", "backend=rules", f"object_names={names}").by_rules == 4
-    kept = ("candidates=4", "blocks=[1, 7]")
-    candidates = load(CollectConfig, CONFIGS / "collect_sana_sprint.yaml", (*small, *kept))
-    assert run_collect(candidates, print).samples == 16
-    assert label("label_sana_sprint", "judge=run.yaml").unjudged == 0
-    labels = tmp_path / candidates.output / "labels.jsonl"
-    rows = [json.loads(line) for line in labels.read_text().splitlines()]
-    labels.write_text("".join(json.dumps(row | {"correct": row["candidate"] % 2 == 0}) + "\n" for row in rows))
-    verifier = train("finetune").checkpoint
-    keys = {
-        key: getattr(config(TrainConfig, "finetune_qwen2.5_0.5b_hidden_7"), key)
-        for key in ("data", "feature", "normalization_mean_path", "normalization_variance_path")
-    }
-    done = run_evaluate(EvaluateConfig(verifier=str(verifier), output="found.json", best_of=[1, 4], **keys), print)
-    assert done.figures["candidates"] == 16 and (tmp_path / "found.json").exists()
-    assert any(verifier.parent.rglob("events.out.tfevents*"))
+    command = ["pipeline", "--config", "configs/train/sana_sprint_hidden_7.yaml", *OVERRIDES]
+    assert main([*command, "--plan"]) == 0 and "download:" not in capsys.readouterr().out
+    assert not (tmp_path / "outputs").exists()
+    assert main(command) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1].startswith("14 stages run, 0 were done")
+    figures = json.loads((tmp_path / "outputs/training/evaluation_sana_sprint.json").read_text())
+    assert figures["candidates"] == 8 and [row["n"] for row in figures["best_of"]] == [1, 2]
+    align = json.loads((tmp_path / "outputs/training/align_qwen2.5_0.5b_hidden_7/train.json").read_text())
+    assert align["config"]["data"][0]["generate"].endswith("collect_align_sana_sprint.yaml"), "made beside it"
+    assert read_layout(tmp_path / "outputs/training/sana_sprint_align").features == {}, "nothing was stored"

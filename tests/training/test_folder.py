@@ -16,12 +16,13 @@ from vhs.files import read_json, write_bytes, write_json
 from vhs.folders import locked
 from vhs.pictures import encode
 from vhs.records import Prompt, Verdict
-from vhs.training.commands import run_evaluate, run_normalize, run_train
+from vhs.training.commands import run_evaluate, run_train
 from vhs.training.config import EvaluateConfig
+from vhs.training.data.commands import run_normalize
 from vhs.training.data.labels import read_labels, write_labels
+from vhs.training.data.layout import Layout
 from vhs.training.data.store import (
     CollectedSet,
-    Layout,
     close_set,
     decide_set,
     missing_shards,
@@ -112,7 +113,8 @@ def test_a_training_notices_what_it_reads_by_content(config, tmp_path, write_set
     start.symlink_to(tmp_path / "model")
     normalize = NormalizeConfig(data=[str(folder)], output=str(tmp_path / "statistics"))
     found = run_normalize(normalize, silent)
-    paths = {"normalization_mean_path": str(found.mean), "normalization_variance_path": str(found.variance)}
+    mean, variance = found.paths
+    paths = {"normalization_mean_path": str(mean), "normalization_variance_path": str(variance)}
     keys = {"data": [str(folder)], "init": str(start), "max_steps": 1, **paths}
     train(config(**keys))
     if what == "labels":
@@ -125,7 +127,7 @@ def test_a_training_notices_what_it_reads_by_content(config, tmp_path, write_set
         tokens = json.loads((tmp_path / "model" / "tokenizer_config.json").read_text())
         (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps({**tokens, "model_max_length": 99}))
     else:
-        found.mean.write_bytes(found.variance.read_bytes())
+        mean.write_bytes(variance.read_bytes())
     with pytest.raises(RunError, match="has other content than before"):
         train(config(**keys, cont=True))
 

@@ -8,8 +8,8 @@ import torch
 
 from vhs.config.yamlfile import load
 from vhs.errors import ConfigError
-from vhs.training.commands import run_collect
 from vhs.training.config import Generated, TrainConfig
+from vhs.training.data.commands import run_collect
 from vhs.training.data.generated import open_source
 from vhs.training.data.store import CollectedSet
 from vhs.training.data.tasks import CollectConfig
@@ -85,7 +85,7 @@ def test_several_prompts_go_through_the_network_together(made):
 def test_mistakes_are_one_line(made):
     with pytest.raises(ConfigError, match="c.yaml:1: data: .*mappings with generate \\(texts generate, overrides"):
         load_text("data: {genrate: x}")
-    with pytest.raises(ConfigError, match=r"no feature 'hidden_5'; it makes hidden_7"):
+    with pytest.raises(ConfigError, match=r"no feature 'hidden_5'; there is hidden_7"):
         open_source(Generated(**named(made))).require("hidden_5")
     with pytest.raises(ConfigError, match="of 8 bits are not made beside a training; collect them"):
         open_source(Generated(**{**named(made), "overrides": [*made["keys"], "dtype=int8"]}))

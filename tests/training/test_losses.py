@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vhs.errors import ConfigError
-from vhs.training.losses import Loss, balanced_weights
+from vhs.training.losses import Loss, balanced_weights, focal_factor
 from vhs.training.trainer import build_loss
 
 YES, NO = 2, 0
@@ -31,6 +31,15 @@ def test_values_by_hand():
     assert focal.tolist() == pytest.approx([0.25 * (3 / 4) ** 2 * math.log(4), 0.75 * (1 / 2) ** 2 * math.log(2)])
     both = Loss("weighted_cross_entropy", 0.37, 0.63, reduction="weighted_mean")(logits, targets, labels)
     assert both.item() == pytest.approx(0.37 * math.log(4) + 0.63 * math.log(2))  # the weights sum to 1
+
+
+def test_weights_and_divisor_by_hand():
+    labels = torch.tensor([True, False, False])
+    for kind, weights in (("cross_entropy", [1, 1, 1]), ("weighted_cross_entropy", [0.25, 0.5, 0.5])):
+        loss = Loss(kind, 0.25, 0.5, reduction="weighted_mean")
+        assert loss.weights(labels).tolist() == weights and loss.weights(labels).dtype == torch.float32
+        assert loss.divisor(labels) == sum(weights) and Loss(kind, 0.25, 0.5).divisor(labels) == 3
+        assert loss.weights(labels.to("meta")).device.type == "meta"
 
 
 def test_weighted_loss_is_torchs():
@@ -69,6 +78,9 @@ def test_focal_without_gamma_is_the_weighted_loss(reduction):
     logits, targets, labels = batch()
     focal = Loss("focal", 0.37, 0.63, gamma=0.0, reduction=reduction)(logits, targets, labels)
     weighted = Loss("weighted_cross_entropy", 0.37, 0.63, reduction=reduction)(logits, targets, labels)
+    assert focal_factor(torch.tensor([0.0, 1.0]), 0.0).tolist() == [1, 1], (
+        "also of a certain answer: 0 to the power of 0"
+    )
     assert focal.item() == weighted.item()
     assert Loss("focal", 0.37, 0.63, gamma=2.0, reduction=reduction)(logits, targets, labels).item() < focal.item()
 
@@ -91,8 +103,9 @@ def test_parts_with_the_whole_batchs_divisor_sum_to_the_whole():
 
 def test_balanced_weights():
     assert balanced_weights(torch.tensor([True] * 63 + [False] * 37)) == (0.37, 0.63)
-    with pytest.raises(ConfigError, match="yes for all 3 samples"):
-        balanced_weights(torch.ones(3, dtype=torch.bool))
+    for answer, label in (("yes", True), ("no", False)):
+        with pytest.raises(ConfigError, match=f"labels: {answer} for all 3 samples; a verifier can only be trained on"):
+            balanced_weights(torch.full((3,), label))
 
 
 def test_a_training_gets_the_loss_that_its_keys_say(config):

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from vhs.commands import main
+from vhs.config.keys import StatisticsKeys
 from vhs.config.yamlfile import load
 from vhs.errors import ConfigError, RunError
+from vhs.training.data.normalization import statistics_of
 from vhs.training.data.tasks import CollectConfig
 from vhs.training.pipeline import load_pipeline, run_pipeline
 from vhs.training.plan import costs, describe, downloads, own_files
@@ -125,8 +127,9 @@ def collected(named) -> str:
 
 
 def inputs(config) -> list[str]:
-    keys = ("annotation", "init", "verifier", "normalization_mean_path", "normalization_variance_path")
-    named = [getattr(config, key) for key in keys if getattr(config, key, None)]
+    named = [getattr(config, key) for key in ("annotation", "init", "verifier") if getattr(config, key, None)]
+    if isinstance(config, StatisticsKeys):
+        named += map(str, statistics_of(config, config.feature))
     files = [getattr(config, key) for key in ("labels", "captions") if getattr(config, key, None)]
     sets = [collected(one) for one in getattr(config, "data", [])]
     if getattr(config, "stage", "") in ("align", "finetune"):

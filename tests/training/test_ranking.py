@@ -11,8 +11,8 @@ from vhs.config.yamlfile import build
 from vhs.errors import ConfigError
 from vhs.metrics import calibration, fit_temperature
 from vhs.training.config import TrainConfig
-from vhs.training.dataset import blocked_order
 from vhs.training.losses import ranked_pairs, ranking
+from vhs.training.orders import blocked_order
 from vhs.training.trainer import Trainer, train
 from vhs.verifiers.load import load_verifier
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from tests.fake_gpu import fake_gpu, moved
 from vhs.errors import CheckpointError, ConfigError, PromptError, RunError
-from vhs.training.commands import run_normalize
+from vhs.training.data.commands import run_normalize
 from vhs.training.data.store import CollectedSet, shard_path, write_shard
 from vhs.training.data.tasks import NormalizeConfig
 from vhs.training.trainer import Trainer, learning_rate, train
@@ -137,6 +137,15 @@ def test_micro_batches_change_nothing(config):
     assert max(tensor.abs().max().item() for tensor in whole.values()) > 1e-2
 
 
+def test_the_next_step_is_read_ahead_although_a_step_is_one_micro_batch(config, monkeypatch):
+    trainer, read = Trainer(config()), []
+    batch = trainer.train_data.batch
+    monkeypatch.setattr(trainer.train_data, "batch", lambda positions: read.append(positions) or batch(positions))
+    trainer.accumulate(0)
+    trainer._reader.shutdown(wait=True)
+    assert read == [*trainer._parts(0), *trainer._parts(1)] and len(read) == 2
+
+
 TWO_PROCESSES = """
 import sys, torch
 from vhs.training.config import TrainConfig
@@ -150,7 +159,7 @@ if trainer.accelerator.is_main_process:
 trainer.optimizer.zero_grad()
 trainer.run()
 
-from vhs.training.commands import run_normalize
+from vhs.training.data.commands import run_normalize
 from vhs.training.data.tasks import NormalizeConfig
 done = run_normalize(NormalizeConfig(data=trainer.config.data * 2, output="two", samples=50), print)
 assert (done is not None) == trainer.accelerator.is_main_process
@@ -186,7 +195,7 @@ def test_two_processes_with_half_the_batch_give_the_same_gradients(config, tmp_p
     load_verifier(settings.folder / "checkpoint")
     done = run_normalize(NormalizeConfig(data=[str(odd)] * 2, output=str(tmp_path / "one"), samples=50), print)
     assert done.count == 50 * 4
-    for path in (done.mean, done.variance):
+    for path in done.paths:
         assert torch.equal(*(torch.load(tmp_path / of / path.name, weights_only=True) for of in ("one", "two")))
 
 
@@ -325,7 +334,7 @@ def test_missing_shard_and_wrong_widths(config, tmp_path, write_set):
     shard_path(folder, 2).unlink()
     with pytest.raises(ConfigError, match="1 of 3 shards are missing, first shard_00002.safetensors"):
         train(config(data=[str(folder)]))
-    with pytest.raises(ConfigError, match="no feature 'hidden_9'; collected: hidden_7, latent"):
+    with pytest.raises(ConfigError, match="no feature 'hidden_9'; there is hidden_7, latent"):
         train(config(feature="hidden_9"))
     first = train(config(stage="align", captions=None, max_steps=1))
     with pytest.raises(CheckpointError, match="hidden"):

@@ -46,10 +46,10 @@ def test_config_says_what_is_read_without_weights(checkpoint):
 
 
 def test_towers():
-    assert parse_tower("hidden_19") == ("hidden", 19) and parse_tower("hidden") == ("hidden", None)
-    assert parse_tower("latent") == parse_tower("dummy") == ("latent", None)
-    assert parse_tower("openai/clip-vit-large-patch14-336") == ("image", None)
-    assert parse_tower("runs/hidden_7_towers/clip") == ("image", None)
+    assert parse_tower("hidden_19") == ("hidden", (19,)) and parse_tower("hidden") == ("hidden", ())
+    assert parse_tower("latent") == parse_tower("dummy") == ("latent", ())
+    assert parse_tower("openai/clip-vit-large-patch14-336") == ("image", ())
+    assert parse_tower("runs/hidden_7_towers/clip") == ("image", ())
     with pytest.raises(CheckpointError, match="vision_tower: 'hidden_average' is not supported; write hidden_<block>"):
         parse_tower("hidden_average")
 

@@ -31,7 +31,7 @@ def test_hidden_states_of_1024_tokens_of_2240():
     raw, llm, connector = parts("hidden_7_qwen2.5-0.5b")
     assert parameters(llm) == 494_032_768
     statistics = Statistics(*(torch.ones(1, 2240, dtype=torch.bfloat16) for _ in range(2)), "statistics")
-    reader = HiddenReader(raw["mm_hidden_size"], 7, statistics)
+    reader = HiddenReader(raw["mm_hidden_size"], (7,), (statistics,))
     hidden = torch.empty(4, 1024, 2240, dtype=torch.bfloat16, device="meta")
     assert reader.check(hidden) == 4
     tokens = connector(reader(hidden))

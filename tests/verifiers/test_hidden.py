@@ -35,8 +35,8 @@ def test_other_shapes_are_refused(shape, write):
 def test_statistics_that_do_not_fit(write):
     channels = load_statistics(*write(torch.zeros(1, 4)))
     with pytest.raises(CheckpointError, match="statistics of 4 channels; the hidden states have 3"):
-        HiddenReader(width=3, block=7, statistics=channels)
-    tokens = HiddenReader(width=3, block=7, statistics=load_statistics(*write(torch.zeros(4))))
+        HiddenReader(3, (7,), (channels,))
+    tokens = HiddenReader(3, (7,), (load_statistics(*write(torch.zeros(4))),))
     assert tokens.check(torch.zeros(2, 4, 3)) == 2
     with pytest.raises(CheckpointError, match="statistics of 4 tokens; the hidden states have 5"):
         tokens.check(torch.zeros(2, 5, 3))
@@ -81,7 +81,7 @@ def test_code_in_a_statistics_file_does_not_run(write, tmp_path):
 @pytest.mark.parametrize("features", [torch.zeros(2, 5, 4), torch.zeros(5, 3), [torch.zeros(5, 3)], 3])
 def test_features_of_another_kind(features):
     with pytest.raises(CheckpointError, match=r"verifier: reads hidden states \(N, tokens, 3\); got"):
-        HiddenReader(width=3, block=7).check(features)
+        HiddenReader(3, (7,)).check(features)
 
 
 @pytest.mark.parametrize(("statistics", "shape"), [((64,), (2, 1, 48)), ((1, 48), (2, 64, 1)), ((1, 1), (2, 64, 48))])

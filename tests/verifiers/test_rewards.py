@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from tests.conftest import CLIP_SIZES
+from tests.judge import CLIP_SIZES
 from vhs.errors import CheckpointError
 from vhs.verifiers.rewards import (
     CLIP_SCALE,

@@ -12,6 +12,7 @@ def test_score_by_hand():
     logits = torch.log(torch.tensor([[0.5, 0.2, 0.3], [0.2, 0.5, 0.3], [0.2, 0.3, 0.5]]))
     score = score_logits(logits, yes=0, no=1, affirms=lambda token: token == 0)
     torch.testing.assert_close(score.score, torch.tensor([0.5, -0.5, -0.3]))
+    torch.testing.assert_close(score.p_no, torch.tensor([0.2, 0.5, 0.3]))
     assert score.correct.tolist() == [True, False, False]
 
 
@@ -25,6 +26,36 @@ def test_softmax_is_float32_whatever_the_logits():
     logits = torch.randn(2, 50).bfloat16()
     score = score_logits(logits, 3, 4, lambda token: False)
     torch.testing.assert_close(score.p_yes, logits.float().softmax(-1)[:, 3], atol=0, rtol=0)
+
+
+class Marked:
+    """A tokenizer that puts token 9 before a text, and whose token 8 is a mark that says yes but is no word."""
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        return [9] * add_special_tokens + [{"yes": 3, "no": 4}[text], 5]
+
+    def decode(self, tokens: list[int], skip_special_tokens: bool = False) -> str:
+        return {3: "YES", 4: "no", 8: "" if skip_special_tokens else "<yes>"}[tokens[0]]
+
+
+def test_marks_of_the_tokenizer_are_no_answers():
+    assert answer_ids(Marked()) == (3, 4)
+    assert [says_yes(Marked())(token) for token in (3, 4, 8)] == [True, False, False]
+
+
+def test_a_temperature_divides_the_log_odds_of_the_two_answers():
+    logits = torch.tensor([[3.0, 1.0, 9.0], [0.0, 2.0, -9.0]])
+    score = score_logits(logits, 0, 1, lambda token: token == 2, temperature=4.0)
+    p_yes = torch.sigmoid(torch.tensor([0.5, -0.5]))
+    torch.testing.assert_close(score.p_yes, p_yes)
+    torch.testing.assert_close(score.p_no, 1 - p_yes)
+    torch.testing.assert_close(score.score, torch.stack([p_yes[0], p_yes[1] - 1]))
+    assert score.correct.tolist() == [True, False]
+
+
+def test_no_candidates_have_no_scores():
+    score = score_logits(torch.zeros(0, 5), 0, 1, lambda token: True)
+    assert len(score) == 0 and score.correct.dtype == torch.bool
 
 
 def test_words_of_the_tokenizer():

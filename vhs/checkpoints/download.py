@@ -9,6 +9,7 @@ from pathlib import Path
 from vhs.checkpoints.fetch import Asset, HubFile, Say, cached, fetch, list_files
 from vhs.checkpoints.source import Source
 from vhs.errors import CheckpointError
+from vhs.paths import expanded
 
 
 def needed(sources: Iterable[Source]) -> list[Asset]:
@@ -17,7 +18,7 @@ def needed(sources: Iterable[Source]) -> list[Asset]:
     assets = []
     for source in sources:
         if source.repository is not None and (source.path is None or not source.single_file):
-            target = Path(source.name).expanduser() if source.single_file else None
+            target = expanded(source.name) if source.single_file else None
             assets.append(Asset(source.key, source.repository, source.patterns, source.kind, target))
     return assets
 

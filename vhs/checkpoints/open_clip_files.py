@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from vhs.checkpoints.boundary import loading
 from vhs.checkpoints.bounds import check_tokenizer_sizes, read_config
@@ -60,6 +61,20 @@ def unwarned() -> Iterator[None]:
         yield
     finally:
         logging.root.removeFilter(above_warning)
+
+
+def try_out(model: Any, transform: Any, tokenizer: Any) -> None:
+    """One grey picture and one word through a model: what its configuration does not go together in raises here.
+    Raises ValueError where what comes out is not finite."""
+    import torch
+    from PIL import Image
+
+    like = next(model.parameters())
+    with torch.inference_mode():
+        pixels = transform(Image.new("RGB", (8, 8), (128, 128, 128)))[None].to(like)
+        embeddings = model.encode_image(pixels), model.encode_text(tokenizer(["a"]).to(like.device))
+    if not all(torch.isfinite(found).all() for found in embeddings):
+        raise ValueError("its embeddings are NaN or infinite")
 
 
 def _check_shapes(folder: Path) -> None:

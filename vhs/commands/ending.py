@@ -43,10 +43,14 @@ def exit_code(call: Callable[[], None], interrupted: str) -> int:
 
 def _exit_code(call: Callable[[], None], interrupted: str) -> int:
     try:
-        with _terminable():
+        with _stoppable() as stopped:
             try:
                 call()
                 processes.wait()
+            except Exception:
+                if stopped:  # what a signal raises inside a library's C code may become another exception there
+                    raise stopped[0] from None
+                raise
             finally:  # also after the SystemExit of --help: a closed output is noticed here, not when Python ends
                 sys.stdout.flush()
     except VHSError as error:
@@ -54,6 +58,12 @@ def _exit_code(call: Callable[[], None], interrupted: str) -> int:
     except BrokenPipeError:
         _silence()
         return _say("", 128 + signal.SIGPIPE)
+    except UnicodeEncodeError as error:  # files hold UTF-8 in any locale, their names what it can say
+        encoding = sys.getfilesystemencoding()
+        if encoding.lower() == "utf-8":
+            raise
+        said = f"a path has {error.object[error.start]!a}, which the locale's {encoding} cannot say"
+        return _say(f"error: {said}; set LC_ALL=C.UTF-8", 2)
     except OSError as error:
         if error.errno not in SURROUNDINGS:
             raise
@@ -93,18 +103,24 @@ def _silence() -> None:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM unwinds like Ctrl-C. Not in one of several processes: while it waits for the others it cannot unwind, so
-    there SIGTERM ends it at once, as it does by default."""
+def _stoppable() -> Iterator[list[KeyboardInterrupt]]:
+    """SIGTERM unwinds like Ctrl-C; yields what signals have raised. Not in one of several processes: while it waits for
+    the others it cannot unwind, so there SIGTERM ends it at once, as it does by default."""
+    raised: list[KeyboardInterrupt] = []
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raised.append(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
+        raise raised[-1]
+
     if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
-        yield
+        yield raised
         return
-    before = signal.signal(signal.SIGTERM, _terminate)
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
-        yield
+        yield raised
     finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
+        for number, handler in before.items():
+            signal.signal(number, handler)

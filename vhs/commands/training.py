@@ -19,7 +19,7 @@ def collect(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """
     file, overrides = _configuration(parser, words)
     from vhs.config.yamlfile import load
-    from vhs.training.commands import run_collect
+    from vhs.training.data.commands import run_collect
     from vhs.training.data.tasks import CollectConfig
 
     _show(run_collect, load(CollectConfig, file, overrides), each_process=True)
@@ -33,7 +33,7 @@ def normalize(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """
     file, overrides = _configuration(parser, words)
     from vhs.config.yamlfile import load
-    from vhs.training.commands import run_normalize
+    from vhs.training.data.commands import run_normalize
     from vhs.training.data.tasks import NormalizeConfig
 
     _show(run_normalize, load(NormalizeConfig, file, overrides))

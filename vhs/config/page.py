@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from vhs.config import run
-from vhs.config.run import Keys
+from vhs.config.keys import Keys
 from vhs.paths import PROJECT
 
 PAGE = PROJECT / "docs" / "configuration.md"

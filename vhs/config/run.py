@@ -2,7 +2,7 @@
 
 Each key says here what the rest of the project needs to know of it: what it means, its unit, whether it is a path, to
 which part of a run it belongs (the class it stands in), and whether results depend on it. `docs/configuration.md` is
-made from this file (`python -m vhs.config.page`).
+made from this file and keys.py (`python -m vhs.config.page`).
 """
 
 from __future__ import annotations
@@ -12,75 +12,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from vhs.config import selection
+from vhs.config.conflicts import conflicts
+from vhs.config.keys import DeviceKey, Keys, Number, Size, StatisticsKeys, TimeoutKey, Timesteps, key
 from vhs.config.selection import OneRerank, SelectionKey
 from vhs.config.yamlfile import build, combination_error, load
 from vhs.paths import find
-from vhs.processes import TIMEOUT
 from vhs.select import Rule
-
-Where = Literal["file", "folder", "hub"]
-
-
-def _number(value: Any) -> Any:
-    """YAML reads `1e-3` as text: take it for the number that it is."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
-Number = Annotated[float, BeforeValidator(_number)]
-Timesteps = Annotated[tuple[int | float, ...], Field(strict=False, min_length=1)]
-Size = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], Field(strict=False)]
-
-
-def key(
-    default: Any = ...,
-    *,
-    path: Where | None = None,
-    unit: str = "",
-    results: bool = True,
-    needed: str | None = None,
-    **bounds: Any,
-) -> Any:
-    """A field of a configuration.
-
-    Args:
-        path: what the value names: a file, a folder, or `hub`, a folder or a repository of the Hugging Face Hub.
-        unit: of a number, for the documentation.
-        results: the results of a run depend on it; a run may be continued with another value where they do not.
-        needed: what a value must be, said where it is not.
-        bounds: pydantic's `ge`, `lt`, `min_length`, `pattern`, ...
-    """
-    extra = {"path": path, "unit": unit, "results": results, "needed": needed}
-    return Field(default, json_schema_extra=extra, **bounds)
-
-
-class Keys(BaseModel):
-    """Unknown keys and wrong types are refused."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        use_attribute_docstrings=True,
-        allow_inf_nan=False,
-        protected_namespaces=(),
-    )
-
-    @classmethod
-    def keys_where(cls, **properties: Any) -> tuple[str, ...]:
-        """The keys whose properties (see `key`) have these values; `path=True` is any path."""
-        return tuple(name for name, field in cls.model_fields.items() if _has(field.json_schema_extra, properties))
-
-
-def _has(extra: Any, properties: Mapping[str, Any]) -> bool:
-    extra = extra or {}
-    return all(bool(extra.get(k)) if v is True and k == "path" else extra.get(k) == v for k, v in properties.items())
 
 
 class GeneratorKeys(Keys):
@@ -133,7 +74,7 @@ class GeneratorKeys(Keys):
     winner goes on, from its own state."""
 
 
-class VerifierKeys(Keys):
+class VerifierKeys(StatisticsKeys):
     """The verifier."""
 
     latent_verifier: bool = key(True)
@@ -147,16 +88,10 @@ class VerifierKeys(Keys):
     """Python file with a dict `LATENT_VERIFIER` of your own verifiers, beside the shipped ones. The environment
     variable `VHS_REGISTRY` does the same for every run."""
     vision_tower: str | None = key(None)
-    """What the verifier reads: `hidden_<block>`, `latent`, or a CLIP model id or folder; absent: the registry's, else
-    what the checkpoint says."""
+    """What the verifier reads: `hidden_<block>` (`hidden_5+7`: two), `latent`, or a CLIP model id or folder; absent:
+    the registry's, else what the checkpoint says."""
     mm_projector_type: str | None = key(None)
     """Connector type, kept for the release's files: the checkpoint's own configuration decides."""
-    normalization: str | None = key(None, path="folder")
-    """Folder of the hidden state's statistics, `block_<l>_mean_bf16.pt` and `block_<l>_variance_bf16.pt`."""
-    normalization_mean_path: str | None = key(None, path="file")
-    """Mean of the hidden state instead: one tensor of shape (1,), (tokens,) or (1, width)."""
-    normalization_variance_path: str | None = key(None, path="file")
-    """Its variance, of the same shape; both or neither."""
     calibrated: bool = key(False)
     """p(yes) by the temperature that training has fitted and stored in the verifier's config.json; false: the softmax
     over the vocabulary, as the release has it."""
@@ -200,20 +135,6 @@ class JudgeKeys(Keys):
     """[longest, shortest] side that a picture is resized to for the detector."""
     color_classifier: str = key("ViT-L-14", min_length=1)
     """open_clip architecture (with OpenAI's weights), or `local-dir:<folder>`."""
-
-
-class TimeoutKey(Keys):
-    """Several processes."""
-
-    timeout: Number = key(TIMEOUT, gt=0, unit="minutes", results=False)
-    """How long one of several processes may give no sign of life before it ends all of them (docs/processes.md)."""
-
-
-class DeviceKey(Keys):
-    """Device."""
-
-    device: str = key("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", needed="auto, cpu, mps, cuda or cuda:<number>")
-    """`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda`, `cuda:<number>` or `mps`."""
 
 
 def _micro_batch(value: Any) -> Any:
@@ -327,7 +248,7 @@ class RunConfig(TimeoutKey, DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
 
     @model_validator(mode="after")
     def _combinations(self) -> RunConfig:
-        for name, message in _conflicts(self):
+        for name, message in conflicts(self):
             raise combination_error(name, message)
         return self
 
@@ -360,66 +281,3 @@ def load_config(path: str | Path, overrides: Iterable[str] | Mapping[str, Any] =
     pairs = () if isinstance(overrides, Mapping) else overrides
     config = load(RunConfig, find(path), pairs)
     return config.changed(**overrides) if isinstance(overrides, Mapping) and overrides else config
-
-
-def _sana_sprint_alone(config: RunConfig) -> Iterable[tuple[str, str]]:
-    """What `generator: Sana-Sprint` does not have."""
-    if config.generator != "Sana-Sprint":
-        if config.compile:
-            yield "compile", "true is for generator: Sana-Sprint; set compile: false"
-        return
-    if config.num_inference_steps > 8:
-        yield "num_inference_steps", f"{config.num_inference_steps} is not one of 1 to 8, SANA-Sprint's"
-    for name in ("network_ckpt", "block", "timesteps", "scheduler", "pipeline_arguments"):
-        if getattr(config, name):
-            yield name, "is read with generator: diffusers only; leave it out, or set that"
-
-
-def _several_seeds(config: RunConfig) -> Iterable[tuple[str, str]]:
-    """What a run over several seeds cannot be."""
-    seeds = config.seeds or []
-    if twice := next((seed for seed in seeds if seeds.count(seed) > 1), None):
-        yield "seeds", f"{twice} is given twice; each seed is one run"
-    if seeds and config.imgs_path:
-        yield "seeds", "pictures that are there already (imgs_path) have no seed to choose; leave one of the two out"
-
-
-def _conflicts(config: RunConfig) -> Iterable[tuple[str, str]]:
-    """(key, what is wrong and what would be right) for combinations of keys that cannot run."""
-    mean, variance = config.normalization_mean_path, config.normalization_variance_path
-    if (mean is None) != (variance is None):
-        given, other = ("normalization_mean_path", "normalization_variance_path")[:: 1 if mean else -1]
-        yield given, f"given without {other}; a hidden state is normalised by both or by neither"
-    if config.normalization is not None and mean is not None:
-        yield (
-            "normalization",
-            "names the folder of the two files that normalization_mean_path and ..._variance_path name",
-        )
-    if config.latent_verifier and not (config.latent_verifier_name or config.latent_verifier_path or config.ensemble):
-        yield (
-            "latent_verifier",
-            "true, but no verifier is named; give latent_verifier_name (see --list-verifiers) "
-            "or latent_verifier_path, or set latent_verifier: false",
-        )
-    if not config.latent_verifier and config.generation_mode == "prod" and config.num_samples > 1:
-        yield (
-            "latent_verifier",
-            f"false leaves nothing to choose by among {config.num_samples} candidates in prod; "
-            "set num_samples: 1 or generation_mode: dev",
-        )
-    if config.budget_ms is not None and not (config.latent_verifier and config.generates):
-        yield "budget_ms", "buys candidates to choose among: it needs latent_verifier: true and no imgs_path or re_eval"
-    if config.hidden_step is not None and config.hidden_step > config.num_inference_steps:
-        yield "hidden_step", f"{config.hidden_step} is past the last of {config.num_inference_steps} denoising steps"
-    yield from _sana_sprint_alone(config)
-    yield from _several_seeds(config)
-    if config.detector == "mmdet" and config.segmentation_ckpt_path and config.segmentation_config_path is None:
-        yield "detector", "mmdet needs its configuration file; give segmentation_config_path or detector: transformers"
-    if config.offload == "model" and config.device == "cpu":
-        yield "offload", "model has nothing to move away from on device: cpu; set offload: none"
-    yield from selection.conflicts(config)
-    if config.lora_weights and not config.latent_verifier:
-        yield (
-            "lora_weights",
-            "adapts a verifier, but latent_verifier is false; the generator's adapter is sana_lora_weights",
-        )

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from vhs.errors import ConfigError, first_line
-from vhs.paths import find
+from vhs.paths import expanded, find
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -103,7 +103,7 @@ def _with_base(path: Path, below: tuple[Path, ...]) -> tuple[dict[str, Any], dic
     name, where = values.pop("base"), origins.pop("base")
     if not isinstance(name, str) or not name:
         raise ConfigError(f"{where}: base: {name!r} is not a path; a YAML file to start from is needed")
-    base = path.parent / Path(name).expanduser()
+    base = path.parent / expanded(name)
     if not base.is_file():
         raise ConfigError(f"{where}: base: {name!r} is no file; a path beside {path.name} is needed")
     chain = (*below, path)

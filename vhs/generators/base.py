@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,22 +46,22 @@ class GeneratorInfo:
         """The path of modules that a block is."""
         return self.paths[block] if self.paths else f"transformer_blocks.{block}"
 
-    def record(self, block: int | None = None) -> dict[str, Any]:
-        """What a verifier's checkpoint says of the generator that it was trained on; `block` where it reads one."""
-        at = {"block": self.path(block), "tokens": self.tokens, "width": self.width} if block is not None else {}
+    def record(self, blocks: Sequence[int] = ()) -> dict[str, Any]:
+        """What a verifier's checkpoint says of the generator that it was trained on; `blocks` where it reads any."""
+        at = {"block": one_or_all(map(self.path, blocks)), "tokens": self.tokens, "width": self.width} if blocks else {}
         return {"pipeline": self.pipeline, **at, "step": self.step, "steps": self.steps}
 
-    def require_reader(self, block: int | None, width: int | None, trained_on: Mapping[str, Any] | None) -> None:
-        """Raises ConfigError unless hidden states of `block` are `width` wide and the run's key `block` names no
-        other one; `trained_on` is the `record` in a verifier's checkpoint, the pipeline of which must be the same."""
-        if block is not None:
-            self.require_block(block)
-            if self.block not in (None, block):
-                raise ConfigError(
-                    f"block: names {self.path(self.block)}, the verifier reads hidden_{block} ({self.path(block)})"
-                )
-            self.require_width(width)
-        own = self.record(block)
+    def require_reader(self, blocks: Sequence[int], width: int | None, trained_on: Mapping[str, Any] | None) -> None:
+        """Raises ConfigError unless hidden states of `blocks` are `width` wide together and the run's key `block` names
+        no other one; `trained_on` is the `record` in a verifier's checkpoint, the pipeline of which must be the
+        same."""
+        if blocks:
+            self.require_hidden(blocks, width)
+            if self.block is not None and tuple(blocks) != (self.block,):
+                names = "+".join(map(str, blocks))
+                paths = ", ".join(map(self.path, blocks))
+                raise ConfigError(f"block: names {self.path(self.block)}, the verifier reads hidden_{names} ({paths})")
+        own = self.record(blocks)
         apart = [
             key for key in ("pipeline", "block", "tokens", "width") if own.get(key) != (trained_on or own).get(key)
         ]
@@ -70,6 +70,12 @@ class GeneratorInfo:
             raise ConfigError(
                 f"latent_verifier: was trained on another generator: {differ}; it recorded {dict(trained_on)}"
             )
+
+    def require_hidden(self, blocks: Sequence[int], width: int | None) -> None:
+        """Raises ConfigError unless there are such blocks, whose outputs side by side are `width` wide."""
+        for block in blocks:
+            self.require_block(block)
+        self.require_width(None if width is None else width // len(blocks))
 
     def require_block(self, block: int, key: str = "vision_tower") -> None:
         """Raises ConfigError, naming `key`, unless the transformer has block `block` (counted from 0)."""
@@ -85,6 +91,26 @@ class GeneratorInfo:
                 f"{key}: the verifier reads hidden states of width {width}, the generator's have {self.width}; "
                 "a verifier works with the generator it was trained on"
             )
+
+
+def one_or_all(values: Iterable[Any]) -> Any:
+    """The value itself of one, a list of several: a record of one block is as it has always been."""
+    values = list(values)
+    return values[0] if len(values) == 1 else values
+
+
+def stopped_at(
+    generator: Generator, noise: torch.Tensor, text: TextEmbedding, blocks: Sequence[int]
+) -> tuple[torch.Tensor, Prefix]:
+    """What a verifier of `blocks` reads, their outputs side by side in the channels (N, tokens, widths), and the prefix
+    that ends at the last of them."""
+    if len(blocks) == 1:
+        prefix = generator.prefix(noise, text, blocks[0])
+        return prefix.hidden, prefix
+    import torch
+
+    states, prefix = generator.hidden_states(noise, text, blocks)
+    return torch.cat([states[block] for block in blocks], dim=-1), prefix
 
 
 class Generator(Protocol):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -14,33 +14,27 @@ class _Reached(Exception):
     """Ends the forward pass at the hooked block; never leaves this module."""
 
 
-class Captured:
-    """What `stopped_after` caught: `output`, the block's own tensor on its device, not a copy."""
-
-    output: torch.Tensor
-
-
 @contextmanager
-def stopped_after(block: nn.Module) -> Iterator[Captured]:
-    """A forward pass inside this context ends when `block` has run; what follows the block does not run.
+def stopped_after(blocks: Sequence[nn.Module]) -> Iterator[list[torch.Tensor]]:
+    """A forward pass inside this context ends when the last of `blocks` has run; what follows it does not run.
 
-    One forward hook, removed again. The rest of the context's body is skipped.
+    Yields a list that then holds each block's own tensor on its device, not a copy. Forward hooks, removed again. The
+    rest of the context's body is skipped.
     """
-    captured = Captured()
+    outputs: list[torch.Tensor] = []
 
-    def stop(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        captured.output = output
-        # Raising is the one way out of a forward pass that works for any transformer, whatever comes after the block.
-        raise _Reached
+    def keep(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        outputs.append(output)
+        if len(outputs) == len(blocks):
+            # Raising is the one way out of a forward pass that works for any transformer, whatever comes after.
+            raise _Reached
 
-    hook = block.register_forward_hook(stop)
-    try:
-        yield captured
-    except _Reached:
-        pass
-    finally:
-        hook.remove()
-    assert hasattr(captured, "output"), "the forward pass never reached the block"
+    with ExitStack() as hooks:
+        for block in blocks:
+            hooks.callback(block.register_forward_hook(keep).remove)
+        with suppress(_Reached):
+            yield outputs
+    assert len(outputs) == len(blocks), "the forward pass never reached the block"
 
 
 class _HandsOn(nn.Module):

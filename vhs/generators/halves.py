@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,30 +31,33 @@ class Call(NamedTuple):
 
 
 class Halves:
-    """The two functions of one transformer, compiled once per block where `compiled`."""
+    """The two functions of one transformer, compiled once per block (or blocks) where `compiled`."""
 
     def __init__(self, transformer: nn.Module, compiled: bool = True) -> None:
         self.transformer = transformer
         make = _compiled if compiled else lambda function: function
-        self._before = cache(lambda block: make(lambda call: before(transformer, call, block)))
+        self._before = cache(lambda blocks: make(lambda call: before(transformer, call, blocks)))
         self._after = cache(lambda block: make(lambda hidden, call: after(transformer, hidden, call, block)))
 
-    def before(self, call: Call, block: int) -> torch.Tensor:
-        """The output (N, tokens, width) of block `block`."""
-        return self._before(block)(call)
+    def before(self, call: Call, blocks: Sequence[int]) -> list[torch.Tensor]:
+        """The outputs (N, tokens, width) of `blocks`, ascending; the pass ends at the last."""
+        return self._before(tuple(blocks))(call)
 
     def after(self, hidden: torch.Tensor, call: Call, block: int) -> torch.Tensor:
         """The transformer's output (N, C, h, w), from the output of `block`."""
         return self._after(block)(hidden, call)
 
 
-def before(transformer: nn.Module, call: Call, block: int) -> torch.Tensor:
+def before(transformer: nn.Module, call: Call, blocks: Sequence[int]) -> list[torch.Tensor]:
     """`Halves.before`, uncompiled."""
     _, conditions = _conditioned(transformer, call)
     hidden = transformer.patch_embed(call.seen)
-    for one in transformer.transformer_blocks[: block + 1]:
+    outputs = []
+    for number, one in enumerate(transformer.transformer_blocks[: blocks[-1] + 1]):
         hidden = one(hidden, *conditions)
-    return hidden
+        if number in blocks:
+            outputs.append(hidden)
+    return outputs
 
 
 def after(transformer: nn.Module, hidden: torch.Tensor, call: Call, block: int) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,44 +95,34 @@ class SanaSprint(MicroBatched):
         """Unit normal noise of N candidates, float32 on the CPU: (N, C, h, w), or (N, steps, C, h, w) for more."""
         return seeded_noise(seeds, self.info.steps, self.info.latent_shape)
 
-    @torch.no_grad()
     def prefix(self, noise: torch.Tensor, text: TextEmbedding, block: int = 7) -> Prefix:
         """N candidates up to and including `block` of step `info.step`; steps before it run whole.
 
         `noise` is what `noise()` returns. Raises ConfigError for a block that does not exist.
         """
-        self.info.require_block(block)
-        draws = self._draws(noise)
-        step = self.info.step - 1
-        hidden, latents = [], []
-        for piece in self._candidates.over(len(draws)):
-            with self._candidates:
-                part = text.rows(piece)
-                entering = self._run(draws[piece], part, until=step)
-                latents.append(entering)
-                hidden.append(self._stopped(entering, part, step, block))
-        rest = draws[:, step + 1 :].to(self.device)
-        return Prefix(torch.cat(hidden), torch.cat(latents), text, block, rest if rest.shape[1] else None)
+        return self.hidden_states(noise, text, [block])[1]
 
     @torch.no_grad()
     def hidden_states(
         self, noise: torch.Tensor, text: TextEmbedding, blocks: Sequence[int]
     ) -> tuple[dict[int, torch.Tensor], Prefix]:
         """Hidden states (N, tokens, width) of several blocks from one pass, and the prefix that ends at the last."""
-        *earlier, last = sorted(blocks)
-        seen: dict[int, list[torch.Tensor]] = {block: [] for block in earlier}
-        with ExitStack() as hooks:
-            hooks.callback(setattr, self, "_halves", self._halves)
-            self._halves = None  # a compiled pass calls no hooks
-            for block, kept in seen.items():
-                hook = self.transformer.transformer_blocks[block].register_forward_hook(
-                    lambda module, inputs, output, kept=kept: kept.append(output)
-                )
-                hooks.callback(hook.remove)
-            prefix = self.prefix(noise, text, last)
-        step = self.info.step  # a micro-batch passes a block once per step: the last pass is the captured step's
-        states = {block: torch.cat(parts[step - 1 :: step]) for block, parts in seen.items()}
-        return {**states, last: prefix.hidden}, prefix
+        blocks = sorted(set(blocks))
+        for block in blocks:
+            self.info.require_block(block)
+        draws, step = self._draws(noise), self.info.step - 1
+        latents: list[torch.Tensor] = []
+        outputs: list[list[torch.Tensor]] = []
+        for piece in self._candidates.over(len(draws)):
+            with self._candidates:
+                part = text.rows(piece)
+                entering = self._run(draws[piece], part, until=step)
+                outputs.append(self._stopped(entering, part, step, blocks))
+                latents.append(entering)
+        states = {block: torch.cat(parts) for block, *parts in zip(blocks, *outputs, strict=True)}
+        rest = draws[:, step + 1 :].to(self.device)
+        later = rest if rest.shape[1] else None
+        return states, Prefix(states[blocks[-1]], torch.cat(latents), text, blocks[-1], later)
 
     @torch.no_grad()
     def finish(self, prefix: Prefix) -> torch.Tensor:
@@ -212,13 +202,15 @@ class SanaSprint(MicroBatched):
             data = self._denoise(latents, text, step)
         return data
 
-    def _stopped(self, latents: torch.Tensor, text: TextEmbedding, step: int, block: int) -> torch.Tensor:
-        """The output (N, tokens, width) of `block` in `step`, where the pass ends."""
+    def _stopped(
+        self, latents: torch.Tensor, text: TextEmbedding, step: int, blocks: Sequence[int]
+    ) -> list[torch.Tensor]:
+        """The outputs (N, tokens, width) of `blocks` in `step`; the pass ends at the last."""
         if self._halves is not None:
-            return self._halves.before(self._call(latents, text, step), block)
-        with stopped_after(self.transformer.transformer_blocks[block]) as captured:
+            return self._halves.before(self._call(latents, text, step), blocks)
+        with stopped_after([self.transformer.transformer_blocks[block] for block in blocks]) as outputs:
             self._velocity(latents, text, step)
-        return captured.output
+        return outputs
 
     def _resumed(self, prefix: Prefix, piece: slice, text: TextEmbedding, step: int) -> torch.Tensor:
         """The data (N, C, h, w) of the captured step, from the captured state on."""
@@ -244,7 +236,7 @@ class SanaSprint(MicroBatched):
         call = self._call(latents, text, step)
         if self._halves is not None:
             last = self.info.blocks - 1
-            return self._halves.after(self._halves.before(call, last), call, last)
+            return self._halves.after(*self._halves.before(call, [last]), call, last)
         return self.transformer(
             call.seen,
             encoder_hidden_states=call.text,

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from vhs.checkpoints.boundary import loading
-from vhs.checkpoints.open_clip_files import check_open_clip, unasked
+from vhs.checkpoints.open_clip_files import check_open_clip, try_out, unasked
 from vhs.errors import CheckpointError
 from vhs.geneval.rules import COLORS
 from vhs.records import Detection
@@ -100,7 +100,9 @@ def load_colors(name: str, device: torch.device | str = "cpu") -> ColorClassifie
         model, _, transform = open_clip.create_model_and_transforms(
             name, precision="fp32", require_pretrained=True, **options
         )
-        return ColorClassifier(model, transform, open_clip.get_tokenizer(name), device)
+        tokenizer = open_clip.get_tokenizer(name)
+        try_out(model.eval(), transform, tokenizer)
+        return ColorClassifier(model, transform, tokenizer, device)
 
 
 def openai_options(name: str) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def prepare(image: Image.Image, size: Sequence[int], device: torch.device | str 
     # RGB: mmdet reads BGR and turns it round before it normalises, so MEAN and STD are in this order.
     pixels = torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)
     if resized != original:
-        pixels = F.interpolate(pixels[None].double(), size=resized, mode="bilinear", align_corners=False)[0]
+        pixels = F.interpolate(pixels[None].double(), size=resized, mode="bilinear")[0]
     pixels = pixels.float()
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
     # Padding comes after normalising, so that the border is the mean colour, not black.

@@ -12,14 +12,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
+from vhs.checkpoints.boundary import loading
 from vhs.errors import ImageError, RunError
-from vhs.files import write_bytes, write_json
+from vhs.files import read_form, write_bytes, write_json
 from vhs.geneval.folders import Item
 from vhs.records import Verdict
 
 Row = dict[str, Any]
+FIELDS = {"filename": str, "tag": str, "prompt": str, "correct": bool, "reason": str, "metadata": str, "details": str}
+"""GenEval's own, in its order."""
 Judged = dict[str, tuple[str, Row]]
 """Item.key -> (SHA-256 of the picture, its row)."""
+
+
+class Record(TypedDict):
+    """results.images.json: which judge, and the hash of each picture."""
+
+    judge: Any
+    images: dict[str, str]
 
 
 def make_row(item: Item, verdict: Verdict, names: Sequence[str]) -> Row:
@@ -130,24 +142,21 @@ class Results:
         if not self.out.exists():
             return {}
         rows = read_rows(self.out)
-        try:
-            record = json.loads(self.record.read_text(encoding="utf-8"))
-            images = record["images"]
-        except (OSError, ValueError, KeyError):
-            raise RunError(
-                f"{self.out}: no readable {self.record.name} says which pictures it is of; {AGAIN}"
-            ) from None
+        remedy = f"it says which pictures {self.out.name} is of; {AGAIN}"
+        record = read_form(self.record, Record, remedy=remedy)
+        images = record["images"]
         self._same_judge(record.get("judge"), self.out)
         return {_key(row): (images[_key(row)], row) for row in rows if _key(row) in images}
 
     def _read_part(self, path: Path) -> Judged:
         """Whole lines only: an interrupted process may leave half a line at the end."""
-        head, *lines = path.read_text(encoding="utf-8").split("\n")[:-1] or [""]
-        if not head:
-            return {}
-        self._same_judge(json.loads(head).get("judge"), path)
-        entries = [json.loads(line) for line in lines]
-        return {_key(entry["row"]): (entry["sha256"], entry["row"]) for entry in entries}
+        with loading("part of results", path, AGAIN):
+            head, *lines = path.read_text(encoding="utf-8").split("\n")[:-1] or [""]
+            if not head:
+                return {}
+            self._same_judge(json.loads(head).get("judge"), path)
+            entries = [json.loads(line) for line in lines]
+            return {_key(entry["row"]): (str(entry["sha256"]), as_row(entry["row"])) for entry in entries}
 
     def _same_judge(self, other: Any, where: Path) -> None:
         changed = [key for key in self.judge if not isinstance(other, dict) or other.get(key) != self.judge[key]]
@@ -169,13 +178,20 @@ def read_rows(path: Path) -> list[Row]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-            rows.append(
-                {key: row[key] for key in ("filename", "tag", "prompt", "correct", "reason", "metadata", "details")}
-            )
-        except (ValueError, KeyError, TypeError) as error:
+            rows.append(as_row(json.loads(line)))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RunError(f"{path}:{number}: not a row in GenEval's fields ({error!r})") from None
     return rows
+
+
+def as_row(row: Mapping[str, Any]) -> Row:
+    """The row's own fields. Raises KeyError, TypeError or ValueError for what is no row."""
+    fields = {key: row[key] for key in FIELDS}
+    for key, value in fields.items():
+        if not isinstance(value, FIELDS[key]):
+            raise TypeError(f"{key} is {str(value)[:40]!r}")
+    json.loads(fields["metadata"])
+    return fields
 
 
 def _key(row: Row) -> str:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from vhs.checkpoints.boundary import loading
 from vhs.checkpoints.open_clip_files import check_open_clip
 from vhs.checkpoints.source import Source, find_file
-from vhs.config.run import DeviceKey, JudgeKeys, TimeoutKey, key, load_config
+from vhs.config.keys import DeviceKey, TimeoutKey, key
+from vhs.config.run import JudgeKeys, load_config
 from vhs.config.yamlfile import build, parse_override
 from vhs.errors import ConfigError
-from vhs.files import read_json
+from vhs.files import read_form
 from vhs.geneval.metadata import check_metadata, read_names
 from vhs.geneval.mmdet_names import PUBLISHED
 from vhs.geneval.rules import Thresholds
@@ -166,7 +167,10 @@ def judge_config(images: Path, config: str | None = None, overrides: Iterable[st
     if config:
         values, source = load_config(find(config)).model_dump(), config
     elif (images / "run.json").is_file():
-        values, source = read_json(images / "run.json").get("config", {}), str(images / "run.json")
+        record = read_form(images / "run.json", dict[str, Any], ConfigError, "give --config")
+        values, source = record.get("config"), str(images / "run.json")
+        if not isinstance(values, dict):
+            raise ConfigError(f"{source}: has no config; give --config")
     else:
         values, source = {}, "defaults"
     values = {key: value for key, value in values.items() if key in JudgeConfig.model_fields}

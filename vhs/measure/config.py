@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from vhs.config.run import DeviceKeys, RunConfig, key, load_config
+from vhs.config.keys import key
+from vhs.config.run import DeviceKeys, RunConfig, load_config
 from vhs.config.yamlfile import combination_error
+from vhs.verifiers.feature_names import blocks_in
 
 Counts = Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(min_length=1)]
 Part = Literal["text_encoder", "decoder", "language_model", "tower", "detector"]
@@ -45,7 +47,7 @@ class BenchConfig(DeviceKeys):
     @model_validator(mode="after")
     def _combinations(self) -> BenchConfig:
         for label in self.verifiers:
-            if label not in ("latent", "clip") and not (label.startswith("hidden_") and label[7:].isdigit()):
+            if label not in ("latent", "clip") and not blocks_in(label):
                 raise combination_error("verifiers", f"{label!r} is not a choice; hidden_<block>, latent or clip is")
         if self.part and not self.random_weights:
             raise combination_error("part", "is measured with random weights; set random_weights: true")

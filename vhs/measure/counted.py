@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from vhs.generators.base import stopped_at
 from vhs.generators.sana_sprint import DECODED_PIXELS, SanaSprint
 from vhs.generators.settings import GeneratorSettings
 from vhs.measure.memory import LiveMemory, size
@@ -96,8 +97,7 @@ def _candidates(
     noise = generator.noise(list(range(count)))
     if verifier.reads == "hidden":
         with counted.stage("prefix", times=times):
-            states = generator.prefix(noise, text, verifier.block)
-        read = states.hidden
+            read, states = stopped_at(generator, noise, text, verifier.blocks)
     else:
         with counted.stage("blocks", times=times):
             states = read = generator.generate(noise, text)

@@ -21,6 +21,7 @@ from vhs.generators.architecture import shipped_architecture
 from vhs.paths import PROJECT, find
 from vhs.resolve import ResolvedRun
 from vhs.verifiers.checkpoint import parse_tower
+from vhs.verifiers.feature_names import hidden
 
 SHIPPED = PROJECT / "data" / "counted_memory.json"
 ARCHITECTURES = {
@@ -125,10 +126,10 @@ def method_of(run: ResolvedRun, dtype: str) -> Method | None:
     known = run.models.generator is not None and run.models.generator.info is not None
     if config.generator != "Sana-Sprint" or not known or verifier.kind != "llava":
         return None
-    block = verifier.block if verifier.block is not None else parse_tower(verifier.vision_tower or "hidden")[1]
-    if verifier.reads == "hidden" and block is None:
+    blocks = verifier.blocks or parse_tower(verifier.vision_tower or "hidden")[1]
+    if verifier.reads == "hidden" and not blocks:
         return None
-    reads = {"hidden": f"hidden_{block}", "image": "clip"}.get(verifier.reads, verifier.reads)
+    reads = {"hidden": hidden(blocks), "image": "clip"}.get(verifier.reads, verifier.reads)
     at_once = min(config.num_samples, config.at_once)
     return Method(config, reads, _architecture(run), _tower(run), dtype, at_once)
 

@@ -23,6 +23,7 @@ from vhs.measure.needs import read_architecture
 from vhs.paths import PROJECT, find
 from vhs.verifiers.clip import ClipReader, ClipTower, Preprocessing
 from vhs.verifiers.connector import build_connector
+from vhs.verifiers.feature_names import blocks_in
 from vhs.verifiers.hidden import HiddenReader, Statistics
 from vhs.verifiers.latent import LatentReader
 from vhs.verifiers.llava import LlavaVerifier, build_llm, restore_rotary
@@ -60,7 +61,7 @@ def random_generator(config: RunConfig, device: str, dtype: str) -> SanaSprint:
 def random_verifier(
     reads: str, architecture: str, tower: str | None, info: GeneratorInfo, micro_batch: int | None
 ) -> LlavaVerifier:
-    """A verifier that reads `hidden_<block>`, `latent` or `clip` of the generator `info`, on its device.
+    """A verifier that reads `hidden_<block>`, `hidden_5+7`, `latent` or `clip` of the generator `info`, on its device.
 
     `architecture` and `tower` are names of vhs/verifiers/architectures or config.json files.
     """
@@ -80,11 +81,12 @@ def random_verifier(
 def _reader(reads: str, tower: str | None, info: GeneratorInfo, device: torch.device, dtype: torch.dtype) -> Reader:
     if reads == "latent":
         return LatentReader(info.latent_shape[0])
-    if reads.startswith("hidden_"):
-        block = int(reads.removeprefix("hidden_"))
-        info.require_block(block, "verifiers")
+    if blocks := blocks_in(reads):
+        for block in blocks:
+            info.require_block(block, "verifiers")
         mean, variance = (torch.full((1, info.width), value, device=device, dtype=dtype) for value in (0.0, 1.0))
-        return HiddenReader(info.width, block, Statistics(mean, variance, "random weights"))
+        statistics = (Statistics(mean, variance, "random weights"),) * len(blocks)
+        return HiddenReader(info.width * len(blocks), blocks, statistics)
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
     config = CLIPVisionConfig(**read_architecture(tower))

@@ -11,12 +11,12 @@ from vhs.checkpoints.sizes import total
 from vhs.checkpoints.source import Source
 from vhs.config.run import RunConfig
 from vhs.errors import VHSError
-from vhs.files import read_json
 from vhs.paper.rows import Row
 from vhs.paths import find
 from vhs.resolve import resolve
 from vhs.runs import price
 from vhs.runs.folder import RunFolder
+from vhs.runs.forms import Manifest
 
 CANDIDATE_MS = 277
 """Of one candidate that is generated, decoded and read by the CLIP verifier, in the paper's cost table."""
@@ -97,7 +97,7 @@ def _paragraph(one: Planned) -> str:
     lines = [f"{one.row.name}: seeds {seeds}"]
     if one.blocked is not None:
         return "\n  ".join([*lines, f"cannot run: {one.blocked}", *weights(one.row)])
-    begun = [f"{run.name}: {progress(run)}" for run in one.missing if RunFolder(run).manifest() is not None]
+    begun = [f"{run.name}: {progress(run)}" for run in one.missing if RunFolder(run).manifest(Manifest) is not None]
     hours = "" if one.hours is None else f", {one.hours:.2f} GPU hours"
     if one.row.unmeasured:
         begun.append(f"its N is measured first: what {one.row.multiple:g} times a single candidate's time buys")
@@ -108,7 +108,7 @@ def _paragraph(one: Planned) -> str:
 def progress(config: RunConfig) -> str:
     """How far a run has come that was begun."""
     folder = RunFolder(config)
-    expected = read_json(folder.root / "run.json")["prompts"]["count"]
+    expected = folder.manifest(Manifest)["prompts"]["count"]
     return f"{sum(folder.done(number) for number in range(expected))} of {expected} prompts"
 
 

@@ -13,6 +13,7 @@ from vhs.paper.published import Published, Table
 from vhs.paths import find
 from vhs.runs import seeds
 from vhs.runs.folder import RunFolder
+from vhs.runs.forms import Manifest
 
 WORLDS = {"paper": Path("configs/paper"), "tiny": Path("configs/tiny_tables")}
 """Where a world's rows are, one YAML file each, under the names of data/paper_results.yaml."""
@@ -135,7 +136,7 @@ def _in_multiples(row: Row) -> Row:
     if not _chooses(row):
         return row
     multiple = row.published.budget_ms / SINGLE_MS
-    manifest = RunFolder(row.runs[0]).manifest()
+    manifest = RunFolder(row.runs[0]).manifest(Manifest)
     if manifest is None:
         return replace(row, multiple=multiple, unmeasured=True)
     return replace(row.with_candidates(manifest["config"]["num_samples"]), multiple=multiple)
@@ -144,18 +145,17 @@ def _in_multiples(row: Row) -> Row:
 def finished(config: RunConfig) -> Path | None:
     """The folder of a finished run, None where it is not finished. Raises RunError where it holds another run."""
     folder = RunFolder(config)
-    manifest = folder.manifest()
+    manifest = folder.manifest(Manifest)
     if manifest is None:
         return None
     if different := differences(manifest, config):
         raise RunError(
             f"{folder.root}: made with {'; '.join(different[:3])}; move it away, or give another output_path"
         )
-    try:
-        expected = manifest["prompts"]["count"]
-    except (KeyError, TypeError):
-        raise RunError(f"{folder.root / 'run.json'}: not the record of a run (prompts: count is missing)") from None
-    whole = all(folder.done(number) for number in range(expected)) and (folder.root / "summary.json").is_file()
+    whole = (
+        all(folder.done(number) for number in range(manifest["prompts"]["count"]))
+        and (folder.root / "summary.json").is_file()
+    )
     return folder.root if whole else None
 
 

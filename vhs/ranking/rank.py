@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vhs.choosing import score_and_choose
-from vhs.config.run import DeviceKeys, VerifierKeys, key
+from vhs.config.keys import key
+from vhs.config.run import DeviceKeys, VerifierKeys
 from vhs.config.yamlfile import build, parse_override
 from vhs.device import resolve_device, resolve_dtype
 from vhs.errors import ConfigError, ImageError

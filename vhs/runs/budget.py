@@ -10,6 +10,7 @@ from vhs.errors import ConfigError
 from vhs.measure.budget import fit
 from vhs.resolve import LoadedModels, ResolvedRun
 from vhs.runs.folder import RunFolder
+from vhs.runs.forms import Sized
 
 
 def within_budget(
@@ -21,7 +22,7 @@ def within_budget(
     ConfigError where no candidate fits.
     """
     config = run.config
-    recorded = (folder.manifest() or {}).get("config", {})
+    recorded = (folder.manifest(Sized) or {}).get("config", {})
     if recorded.get("budget_ms") == config.budget_ms and not config.overwrite:
         return replace(run, config=config.changed(num_samples=recorded["num_samples"])), None
     models, found = run.models.load(), None

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from vhs.errors import RunError
-from vhs.files import read_json
+from vhs.files import read_form
+from vhs.runs.forms import Seconds
 from vhs.runs.report.analysis import prompt_draws, stage_costs
 from vhs.runs.report.data import RunData, read_run
 from vhs.runs.report.paired import Triple
@@ -70,7 +71,7 @@ def item_costs(run: RunData, second: str) -> dict[str, float] | None:
     verifier's. Medians of the run and of its scoring; None where one was not measured."""
     found = {row["stage"]: row["ms"] / max(row["items"], 1) for row in stage_costs(run.timings)}
     file = run.root / TIMINGS
-    measured = read_json(file) if file.is_file() else {}
+    measured = read_form(file, dict[str, list[Seconds]], remedy="remove it") if file.is_file() else {}
     if second in measured:
         found["rerank"] = 1000 * statistics.median(measured[second])
     return found if {"encode", "prefix", "score", "finish", "decode", "rerank"} <= set(found) else None

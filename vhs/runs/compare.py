@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vhs.errors import RunError
-from vhs.files import read_json, write_bytes
+from vhs.files import read_form, write_bytes
+from vhs.runs.forms import Annotation, Summary, Timings
 from vhs.runs.report.compare_tables import as_csv, as_latex, as_markdown, as_text
 from vhs.runs.report.data import RunData, read_run, run_folders
 from vhs.runs.report.paired import OF_ONE_RUN, compare_runs, read_costs
@@ -75,7 +76,7 @@ def early_exit(dev: Path, prod: Path) -> str:
 
 def _shares(dev: Path) -> list[str]:
     """One candidate, pick and perfect pick of a dev run that was judged, in one line."""
-    overall = read_json(dev / "summary.json")["overall"].get("overall_prompts")
+    overall = read_form(dev / "summary.json", Summary)["overall"].get("overall_prompts")
     if not overall or not overall["oracle"]:
         return []
     single, pick, oracle = (
@@ -86,7 +87,8 @@ def _shares(dev: Path) -> list[str]:
 
 def winners(root: Path) -> dict[str, int]:
     """Prompt folder -> winning candidate."""
-    rows = [row for file in sorted(root.glob("gen_eval_*/best_annotations_proc_*.json")) for row in read_json(file)]
+    files = sorted(root.glob("gen_eval_*/best_annotations_proc_*.json"))
+    rows = [row for file in files for row in read_form(file, list[Annotation])]
     if not rows:
         raise RunError(f"{root}: no best_annotations_proc_*.json; finish the run first")
     return {Path(row["filename"]).parts[-3]: row["gen_idx_gt"] for row in sorted(rows, key=lambda row: row["filename"])}
@@ -128,7 +130,7 @@ def _timings(root: Path) -> dict[str, Any]:
     file = root / "timings.json"
     if not file.is_file():
         raise RunError(f"{file}: missing; finish the run first")
-    return read_json(file)
+    return read_form(file, Timings)
 
 
 def _cell(run: Mapping[str, Any], name: str) -> str:

@@ -10,13 +10,14 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from vhs.files import read_json, write_bytes, write_json
+from vhs.files import read_form, write_bytes, write_json
 from vhs.judges.base import JudgeSpec
 from vhs.judges.rows import GENEVAL
 from vhs.judges.summary import as_json, as_text, tables
 from vhs.records import Prompt
 from vhs.runs.contact_sheet import save_contact_sheets
 from vhs.runs.folder import RunFolder
+from vhs.runs.forms import Stages, Timings
 from vhs.runs.tables import COLUMNS, Run, closing_table, summary
 from vhs.stages import total
 
@@ -74,9 +75,9 @@ def _write_annotations(
 def _write_timings(folder: RunFolder) -> None:
     """Merges what the processes measured into timings.json; prompts whose process was killed are missing from it."""
     file, drafts = folder.root / "timings.json", sorted(folder.root.glob(".timings_*.json"))
-    prompts = read_json(file)["prompts"] if file.is_file() else {}
+    prompts = read_form(file, Timings)["prompts"] if file.is_file() else {}
     for draft in drafts:
-        prompts |= read_json(draft)
+        prompts |= read_form(draft, Stages)
     prompts = dict(sorted(prompts.items()))
     write_json(
         file,

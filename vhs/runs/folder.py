@@ -15,10 +15,11 @@ from typing import Any
 
 from vhs.config.run import RunConfig
 from vhs.errors import RunError
-from vhs.files import read_json, write_bytes, write_json
+from vhs.files import read_form, write_bytes, write_json
 from vhs.folders import Kind
 from vhs.paths import expanded
 from vhs.records import Prompt
+from vhs.runs.forms import Recorded, Row
 
 TOP_FILES = ("summary.json", "summary.csv", "timings.json", "report.html")
 
@@ -63,7 +64,7 @@ class RunFolder:
         count = self.config.num_samples
         if self.config.stop_when is not None:  # a prompt may have ended before
             count = len(list((self.prompt(prompt_id) / "samples").glob("[0-9]*_metadata.json")))
-        rows = [read_json(self.row(prompt_id, candidate)) for candidate in range(count)]
+        rows = [read_row(self.row(prompt_id, candidate)) for candidate in range(count)]
         for candidate, row in enumerate(rows):  # a run that was moved names its pictures where they are
             row["filename"] = str(self.picture(prompt_id, candidate))
         return rows
@@ -75,7 +76,7 @@ class RunFolder:
             raise RunError(
                 f"{self.prompt(prompt_id)}: no samples/best_*; the folder was changed: run again with cont: false"
             )
-        return int(found[0].stem.removeprefix("best_"))
+        return winner_of(found[0], self.config.num_samples)
 
     def write_prompt(
         self,
@@ -132,10 +133,26 @@ class RunFolder:
         """Deletes a run, and nothing in its folder that a run does not write; run.json goes last."""
         self.kind.remove(self.root)
 
-    def manifest(self) -> dict[str, Any] | None:
-        """run.json, or None before the first run."""
+    def manifest(self, form: Any = Recorded) -> dict[str, Any] | None:
+        """run.json, or None before the first run. Raises RunError where it is not of the form."""
         file = self.root / "run.json"
-        return read_json(file) if file.is_file() else None
+        return read_form(file, form) if file.is_file() else None
+
+
+def read_row(file: Path, form: Any = Row) -> dict[str, Any]:
+    """A candidate's record. Raises RunError for what is none, or is not of the form."""
+    row = read_form(file, form)
+    if "correct" in row and not {"tag", "reason"} <= row.keys():
+        raise RunError(f"{file}: has a verdict, but no tag or no reason; run again with cont: false")
+    return row
+
+
+def winner_of(file: Path, count: int) -> int:
+    """The candidate of `samples/best_<candidate>.<ending>`, one of `count`. Raises RunError for another name."""
+    name = file.stem.removeprefix("best_")
+    if not name.isdecimal() or int(name) >= count:
+        raise RunError(f"{file}: names none of {count} candidates; the folder was changed: run again with cont: false")
+    return int(name)
 
 
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], ignore: Iterable[str] = ()) -> list[str]:

@@ -11,6 +11,7 @@ from vhs.checkpoints.hashes import file_hash
 from vhs.paths import IN_CHECKOUT, PROJECT
 from vhs.resolve import ResolvedRun
 from vhs.seeding import published_seeds
+from vhs.verifiers.base import reading
 
 PACKAGES = (
     "torch",
@@ -49,7 +50,7 @@ def describe(run: ResolvedRun) -> dict[str, Any]:
             "count": len(run.prompts),
             "judged": sum(any(judge.judges(prompt.record) for judge in run.judges) for prompt in run.prompts),
         },
-        "verifier": {"reads": run.models.verifier.reads, "block": run.models.verifier.block},
+        "verifier": reading(run.models.verifier),
         "geneval": {"runs": "geneval" in names, "reason": run.judge_skipped or ""},
         **({"judges": others} if others else {}),
         "checkpoints": dict(run.hashes),

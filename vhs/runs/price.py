@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterable
-from pathlib import Path
 
 from vhs.checkpoints.download import readable
 from vhs.checkpoints.sizes import total
 from vhs.checkpoints.source import Source
 from vhs.config.run import RunConfig
 from vhs.files import BYTES_PER_PIXEL
+from vhs.paths import expanded
 from vhs.resolve import ResolvedRun, wants_gpu
 
 GIB = 2**30
@@ -72,6 +72,6 @@ def memory(run: ResolvedRun) -> str:
 
 
 def _free(config: RunConfig) -> str:
-    place = Path(config.output_path).expanduser().absolute()
+    place = expanded(config.output_path).absolute()
     there = next(folder for folder in (place, *place.parents) if folder.exists())
     return f"{readable(shutil.disk_usage(there).free)} free in {there}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from vhs.config.run import RunConfig
 from vhs.errors import ConfigError
-from vhs.files import read_json, write_json
+from vhs.files import read_form, write_json
 from vhs.folders import locked
 from vhs.processes import current_process
 from vhs.records import Prompt
@@ -19,6 +19,7 @@ from vhs.runs import seeds
 from vhs.runs.budget import within_budget
 from vhs.runs.finish import finish
 from vhs.runs.folder import RunFolder
+from vhs.runs.forms import Stages
 from vhs.runs.manifest import describe
 from vhs.runs.opening import adopt, close_folder, decide, open_folder, recover
 from vhs.runs.ray_workers import ray_workers, require_ray
@@ -140,5 +141,5 @@ def _keep_timings(folder: RunFolder, process: int, timings: dict[str, Any]) -> N
     if not timings:
         return
     file = folder.root / f".timings_{process}.json"
-    before = read_json(file) if file.is_file() else {}
+    before = read_form(file, Stages) if file.is_file() else {}
     write_json(file, {**before, **timings})

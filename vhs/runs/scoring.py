@@ -17,14 +17,16 @@ from vhs.config.run import RunConfig
 from vhs.config.yamlfile import build
 from vhs.device import resolve_device, resolve_dtype
 from vhs.errors import ConfigError, RunError
-from vhs.files import read_json, write_json
+from vhs.files import read_form, write_json
+from vhs.generators.base import stopped_at
 from vhs.pictures import Pictures
 from vhs.records import Prompt, Score
 from vhs.resolve import ResolvedModels, resolve_models
+from vhs.runs.forms import Seconds
 from vhs.runs.report.data import RunData, read_run
 from vhs.runs.sources import published_noise
 from vhs.seeding import candidate_seed
-from vhs.verifiers.base import ask
+from vhs.verifiers.base import ask, blocks_of
 from vhs.verifiers.score_file import picture_hash, write_score_file
 from vhs.verifiers.spec import VerifierSpec, resolve_by_name, resolve_verifier
 
@@ -112,9 +114,8 @@ def _resolve_generator(data: RunData, config: RunConfig, specs: Mapping[str, Ver
     off = {"latent_verifier": False, "ensemble": None, "rerank": None, "selection": "argmax", "lora_weights": None}
     models = resolve_models(config.changed(**off, generation_mode="dev"))
     for spec in specs.values():
-        if spec.block is not None:
-            models.generator.info.require_block(spec.block)
-            models.generator.info.require_width(spec.width)
+        if spec.reads == "hidden":
+            models.generator.info.require_hidden(blocks_of(spec), spec.width)
     return models
 
 
@@ -138,7 +139,7 @@ def features_of(data: RunData, config: RunConfig, spec: VerifierSpec, generator:
         text = generator.encode([prompt.text])[0]
         draws = noise(prompt, count)
         if spec.reads == "hidden":
-            return generator.prefix(draws, text, spec.block).hidden
+            return stopped_at(generator, draws, text, blocks_of(spec))[0]
         return generator.generate(draws, text)
 
     return made
@@ -155,7 +156,7 @@ def _noise(data: RunData, config: RunConfig, generator: Generator) -> Callable[[
 
 
 def _keep_timings(file: Path, name: str, seconds: Sequence[float]) -> None:
-    before = read_json(file) if file.is_file() else {}
+    before = read_form(file, dict[str, list[Seconds]], remedy="remove it") if file.is_file() else {}
     write_json(file, {**before, name: list(seconds)})
 
 

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 from vhs.config.run import RunConfig
 from vhs.errors import RunError
 from vhs.files import write_json
+from vhs.paths import expanded
 from vhs.resolve import ResolvedRun, slices
 from vhs.runs.folder import RunFolder
+from vhs.runs.forms import Sized
 
 if TYPE_CHECKING:
     from vhs.runs.report.paired import OverSeeds, System
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 def folder(config: RunConfig) -> Path:
     """The folder of a run, or that of the runs of every seed."""
-    return Path(config.output_path).expanduser() / config.name
+    return expanded(config.output_path) / config.name
 
 
 def of_seed(config: RunConfig, seed: int) -> RunConfig:
@@ -34,7 +36,7 @@ def of_seed(config: RunConfig, seed: int) -> RunConfig:
     others take the same, or the seeds would not be comparable."""
     values = {"name": f"{config.name}_seed_{seed}", "output_path": str(folder(config)), "seed": seed, "seeds": None}
     if config.budget_ms is not None and seed != config.seeds[0]:
-        recorded = (RunFolder(of_seed(config, config.seeds[0])).manifest() or {}).get("config", {})
+        recorded = (RunFolder(of_seed(config, config.seeds[0])).manifest(Sized) or {}).get("config", {})
         if recorded.get("budget_ms") == config.budget_ms:
             values |= {"num_samples": recorded["num_samples"], "budget_ms": None}
     return config.changed(**values)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from vhs.config.run import RunConfig
 from vhs.errors import PromptError
 from vhs.files import write_bytes
+from vhs.paths import expanded
 
 
 def with_prompts(config: RunConfig, texts: Sequence[str], rename: bool = True) -> RunConfig:
@@ -22,6 +22,6 @@ def with_prompts(config: RunConfig, texts: Sequence[str], rename: bool = True) -
         raise PromptError(f"--prompt: number {empty[0] + 1} is empty; a text is needed")
     data = (json.dumps(list(texts), ensure_ascii=False, indent=1) + "\n").encode()
     short = hashlib.sha256(data).hexdigest()[:8]
-    file = Path(config.output_path).expanduser() / f"prompts_{short}.json"
+    file = expanded(config.output_path) / f"prompts_{short}.json"
     write_bytes(file, data)
     return config.changed(annotation=str(file), **({"name": f"{config.name}_{short}"} if rename else {}))

@@ -33,8 +33,8 @@ from vhs.tinyworld.scenes import (  # fmt: skip
     sample_prompts,
 )  # fmt: skip
 from vhs.tinyworld.worlds import SANA, WORLDS, World
-from vhs.training.commands import run_collect
 from vhs.training.data.captions import with_colors
+from vhs.training.data.commands import run_collect
 from vhs.training.data.labels import line_of, write_rows
 from vhs.training.data.store import CollectedSet
 from vhs.training.data.tasks import CollectConfig

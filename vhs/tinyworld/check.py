@@ -25,6 +25,7 @@ from tqdm import tqdm
 from vhs import metrics
 from vhs.bootstrap import Interval, bootstrap, bootstrap_crossed
 from vhs.config.run import load_config
+from vhs.generators.base import stopped_at
 from vhs.judges.base import Judge
 from vhs.records import TAGS, Prompt
 from vhs.resolve import resolve
@@ -129,17 +130,17 @@ def collect_rows(
             before = None
             for prompt, text in zip(prompts, texts, strict=True):
                 noise = generator.noise([candidate_seed(seed, prompt.id, i) for i in range(CANDIDATES)])
-                prefix = generator.prefix(noise, text, verifier.block)
+                hidden, prefix = stopped_at(generator, noise, text, verifier.blocks)
                 images = generator.decode(generator.finish(prefix))
-                other = prefix.hidden.flip(0) if before is None else before
+                other = hidden.flip(0) if before is None else before
                 rows.groups += [(prompt.id, seed)] * CANDIDATES
                 rows.tags[prompt.id, seed] = prompt.metadata["tag"]
                 rows.texts[prompt.id] = prompt.text
-                rows.scores += verifier.score(prompt.text, prefix.hidden).score.tolist()
+                rows.scores += verifier.score(prompt.text, hidden).score.tolist()
                 rows.shuffled += verifier.score(prompt.text, other).score.tolist()
                 for name, judge in judges.items():
                     rows.verdicts[name] += judged(judge, images, [prompt.metadata] * CANDIDATES)
-                before = prefix.hidden
+                before = hidden
                 bar.update()
     return rows
 

@@ -19,23 +19,27 @@ import torch
 from vhs.config.yamlfile import load
 from vhs.tinyworld import candidates, recipe
 from vhs.tinyworld.worlds import SANA, WORLDS, World
-from vhs.training.commands import run_normalize, run_train
+from vhs.training.commands import run_train
 from vhs.training.config import TrainConfig
+from vhs.training.data.commands import run_normalize
 from vhs.training.data.normalization import statistics_paths
 from vhs.training.data.tasks import NormalizeConfig
+from vhs.verifiers.feature_names import blocks_in
 
 STAGE = "verifier"
 
 
 def changes(world: World, feature: str) -> list[str]:
     """What differs from the two configurations, which are the first world's for block 7."""
-    mean = variance = "null"
-    if feature.startswith("hidden_"):
+    mean = variance = folder = "null"
+    if len(blocks_in(feature)) > 1:
+        folder = str(world.statistics)
+    elif blocks_in(feature):
         mean, variance = map(str, statistics_paths(world.statistics, feature))
     keys = [
         f"data={candidates.sets(world)}", f"output_path={recipe.WORK / world.stage(STAGE)}", f"feature={feature}",
-        f"normalization_mean_path={mean}", f"normalization_variance_path={variance}", "cont=true", "eval_every=400",
-        "save_every=400",
+        f"normalization_mean_path={mean}", f"normalization_variance_path={variance}", f"normalization={folder}",
+        "cont=true", "eval_every=400", "save_every=400",
     ]  # fmt: skip
     if feature == "clip":
         keys.append(f"vision_tower={candidates.CLIP}")
@@ -46,13 +50,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m vhs.tinyworld.verifier")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--world", choices=list(WORLDS), default=SANA.name, help="default: %(default)s")
-    parser.add_argument("--reads", help="hidden_<block>, latent or clip (default: the world's block)")
+    parser.add_argument("--reads", help="hidden_<block>, hidden_5+7, latent or clip (default: the world's block)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="further keys of both trainings")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     world = WORLDS[args.world]
     feature = args.reads or f"hidden_{world.block}"
-    if feature.startswith("hidden_"):
+    if blocks_in(feature):
         data = candidates.sets(world)
         statistics = NormalizeConfig(data=data, output=str(world.statistics), feature=feature)
         print(run_normalize(statistics, print).line())

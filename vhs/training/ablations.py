@@ -25,7 +25,7 @@ OUTPUTS = Path("outputs/paper")
 REFERENCE = "finetune"
 """The row that the others are compared with, unless they name another."""
 
-STATISTICS = ("normalization_mean_path", "normalization_variance_path")
+STATISTICS = ("normalization", "normalization_mean_path", "normalization_variance_path")
 OWN = ("more_labels=null", "epochs=3")
 UNNORMALISED = tuple(f"{key}=null" for key in STATISTICS)
 
@@ -90,6 +90,8 @@ ABLATIONS = (
     Ablation(REFERENCE, "block 7, weighted loss, 20,800 candidates", (("align",), (REFERENCE,))),
     _seed(1, "align", REFERENCE),
     *(_block(block) for block in (1, 5, 9, 19)),
+    _both("blocks_5_7", "blocks 5 and 7 side by side", "feature=[hidden_5,hidden_7]", *UNNORMALISED[1:],
+          f"normalization={OUTPUTS}/normalization"),
     _both("input_ae", "final latent", "feature=latent", *UNNORMALISED),
     _both("input_clip", "CLIP features of the picture", "feature=clip", "vision_tower=ckpts/tiny/clip_vision",
           "data=[outputs/paper/clip_train]", *UNNORMALISED, evaluate=("evaluate", "data=[outputs/paper/clip_test]")),

@@ -10,17 +10,18 @@ from dataclasses import asdict
 from typing import Any
 
 from vhs.bootstrap import RESAMPLES, Interval, bootstrap
+from vhs.verifiers.feature_names import blocks_in
 
 AFTER_ALL_BLOCKS = ("latent", "clip")
 """Features of finished candidates, the dearer last: pictures have to be decoded and encoded besides."""
 
 
-def cost_order(feature: str) -> tuple[int, int]:
-    """Sorts features by what a candidate costs until they are there: blocks in their order, then finished latents,
-    then CLIP features of pictures."""
+def cost_order(feature: str) -> tuple[int, int, int]:
+    """Sorts features by what a candidate costs until they are there: blocks in their order (of several the last),
+    then finished latents, then CLIP features of pictures."""
     if feature in AFTER_ALL_BLOCKS:
-        return 1, AFTER_ALL_BLOCKS.index(feature)
-    return 0, int(feature.removeprefix("hidden_"))
+        return 1, AFTER_ALL_BLOCKS.index(feature), 1
+    return 0, blocks_in(feature)[-1], len(blocks_in(feature))
 
 
 def difference(found: dict[str, Any], reference: dict[str, Any], resamples: int = RESAMPLES, seed: int = 0) -> Interval:

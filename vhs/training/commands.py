@@ -1,4 +1,5 @@
-"""What the commands of training do: from a configuration to files.
+"""What train.py and evaluate.py do: from a configuration to files. Collecting and normalising are in data/commands.py,
+label.py's tasks in data/label_commands.py.
 
 Each takes its configuration and `say`, which shows a line on the way, and returns what it did; `line()` of that is the
 command's closing line. Of several processes, only the first has something to say at the end, except when collecting.
@@ -7,8 +8,7 @@ command's closing line. Of several processes, only the first has something to sa
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,208 +16,17 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from vhs.device import resolve_device, resolve_dtype
-from vhs.errors import ConfigError
-from vhs.folders import locked
-from vhs.paths import expanded, find
-from vhs.processes import Process, current_process
+from vhs.paths import expanded
+from vhs.processes import current_process
 from vhs.training.config import EvaluateConfig, TrainConfig
-from vhs.training.data.tasks import CollectConfig, NormalizeConfig
 
 if TYPE_CHECKING:
-    import torch
-
-    from vhs.generators import GeneratorSpec
-    from vhs.processes import Process
-    from vhs.records import Prompt
-    from vhs.training.data.collect import Report
-    from vhs.training.data.normalization import Moments
-    from vhs.training.data.store import CollectedSet, Layout
+    from vhs.training.data.store import CollectedSet
     from vhs.training.made import Made
     from vhs.training.trainer import Result
     from vhs.verifiers.llava import LlavaVerifier
 
 Say = Callable[[str], None]
-
-NORMALIZE_BATCH = 32
-"""Samples that are measured at once, in float64."""
-
-
-@dataclass(frozen=True)
-class AlreadyDone:
-    """What this very command has made before."""
-
-    place: Path
-
-    def line(self) -> str:
-        return f"{self.place}: already done; overwrite=true makes it again"
-
-
-# ------------------------------------------------------------------------------------------------------------- collect
-
-
-def run_collect(config: CollectConfig, say: Say) -> Report | AlreadyDone | None:
-    """Collects a set, or the rest of it. Everything that can be refused is refused before
-    weights are loaded."""
-    from vhs.prompts import read_prompts
-    from vhs.training.data.collect import plan
-    from vhs.training.data.generated import generator_settings, resolve_generation
-
-    process = current_process(config.timeout)
-    spec, run = resolve_generation(config, process)
-    prompts = read_prompts(find(config.annotation))[: config.limit]
-    records = _check_records(prompts, config)
-    tower, clip_shape = _tower(config, spec.settings.device) if config.clip else (None, None)
-    layout = plan(spec.info, len(prompts), config, generator_settings(spec, run, config), clip_shape)
-    with locked(config.folder, "set") if process.first else nullcontext():
-        return _collect(config, layout, prompts, spec, tower, say if process.first else _silent, records)
-
-
-def _collect(
-    config: CollectConfig,
-    layout: Layout,
-    prompts: Sequence[Prompt],
-    spec: GeneratorSpec,
-    tower: Any,
-    say: Say,
-    records: str,
-) -> Report | AlreadyDone | None:
-    """Collects into a folder that is this command's alone."""
-    from vhs.training.data.collect import check_disk, collect
-    from vhs.training.data.store import close_set, decide_set
-
-    process = current_process(config.timeout)
-    opening = decide_set(config.folder, layout, prompts, config.overwrite)
-    if opening == "done":
-        if process.first:
-            close_set(config.folder)
-        return AlreadyDone(config.folder) if process.first else None
-    space = check_disk(config.folder, layout, spec.info.image_size, config.reserve_gib, opening == "replace")
-    say(f"{space}; {records}")
-    generator = spec.load()
-    with tqdm(total=layout.samples // process.count, desc="samples", disable=not process.first) as bar:
-        return collect(generator, prompts, config, layout, process=process, tower=tower, progress=bar.update)
-
-
-def _silent(line: str) -> None:
-    """What other processes than the first say."""
-
-
-def _check_records(prompts: Sequence[Prompt], config: CollectConfig) -> str:
-    """How many of the prompts GenEval can judge. Raises ConfigError where all of them must be."""
-    without = [prompt for prompt in prompts if not prompt.judged]
-    if without and config.require_records:
-        raise ConfigError(
-            f"{config.annotation}: {len(without)} of {len(prompts)} prompts have no GenEval record, first "
-            f"{without[0].text!r}; write records with label.py and task: metadata, or set require_records: false"
-        )
-    return f"GenEval can judge {len(prompts) - len(without)} of {len(prompts)} prompts"
-
-
-def _tower(config: CollectConfig, device: str) -> tuple[Any, tuple[int, int]]:
-    """What maps pictures to CLIP features, and the shape of one picture's."""
-    from PIL import Image
-
-    from vhs.training.data.towers import load_tower
-
-    tower = load_tower(config.clip, config.clip_layer, device)
-    return tower, tuple(tower([Image.new("RGB", (64, 64))]).shape[1:])
-
-
-# ----------------------------------------------------------------------------------------------------------- normalise
-
-
-@dataclass(frozen=True)
-class StatisticsFiles:
-    """The files of a feature's mean and variance, and over how many values each entry was taken."""
-
-    count: int
-    mean: Path
-    variance: Path
-
-    def line(self) -> str:
-        return f"{self.count} values each: {self.mean}, {self.variance}"
-
-
-def run_normalize(config: NormalizeConfig, say: Say) -> StatisticsFiles | None:
-    """Measures a feature over the sets and writes both files. Processes share the samples; the first one writes."""
-    from vhs.training.data.generated import open_source
-    from vhs.training.data.normalization import encode_statistics, statistics_paths
-    from vhs.training.dataset import check_shapes
-    from vhs.training.made import Made, say_done, sets_hashes
-
-    process, sets = current_process(config.timeout), [open_source(named) for named in config.data]
-    check_shapes(sets, config.feature)
-    paths = statistics_paths(config.output, config.feature)
-    made = Made.of(config, paths, sets_hashes(sets))
-    with made.lock() if process.first else nullcontext():
-        if made.done():
-            say_done(made, say if process.first else _silent)
-            return StatisticsFiles(made.facts()["count"], *paths)
-        process.wait()
-        moments = _moments(config, sets, process)
-        if not process.first:
-            return None
-        made.write(dict(zip(paths, encode_statistics(moments, config.feature), strict=True)), count=moments.count)
-        return StatisticsFiles(moments.count, *paths)
-
-
-def _moments(config: NormalizeConfig, sets: list[CollectedSet], process: Process) -> Moments:
-    """Mean and variance of the feature over all processes' samples."""
-    from vhs.training.data.normalization import Moments
-
-    parts = [(data, part) for data in sets for part in _parts(len(data))]
-    if config.samples is not None:
-        parts = _first_samples(parts, config.samples)
-    mine = [parts[number] for number in process.of(range(len(parts)))]
-    moments = Moments(config.per)
-    with tqdm(total=sum(len(part) for _, part in mine), desc="samples", disable=not process.first) as bar:
-        for data, part in mine:
-            _measure(moments, data, part, config.feature)
-            bar.update(len(part))
-    whole = Moments(config.per)
-    for one in _gathered(moments.cpu(), process, config.timeout):
-        whole.merge(one)
-    return whole
-
-
-def _gathered(moments: Any, process: Process, timeout: float) -> list[Any]:
-    """The moments of every process, in their order."""
-    if process.count == 1:
-        return [moments]
-    from accelerate.utils import gather_object
-
-    from vhs.training.state import exchange_tensors
-
-    process.wait()  # an exchange of tensors would give up on a process that is merely slower
-    exchange_tensors(timeout)
-    return gather_object([moments])
-
-
-def _parts(samples: int) -> Iterator[range]:
-    for start in range(0, samples, NORMALIZE_BATCH):
-        yield range(start, min(start + NORMALIZE_BATCH, samples))
-
-
-def _first_samples(parts: list[tuple[CollectedSet, range]], samples: int) -> list[tuple[CollectedSet, range]]:
-    """The parts up to `samples` samples in all."""
-    kept = []
-    for data, part in parts:
-        part = part[:samples]
-        samples -= len(part)
-        kept += [(data, part)] if part else []
-    return kept
-
-
-def _measure(moments: Any, data: CollectedSet, part: range, feature: str) -> None:
-    """Adds samples to the moments. Raises ConfigError, naming the samples, for a feature that is not finite."""
-    batch: torch.Tensor = data.gather(feature, part)
-    try:
-        moments.update(batch.flatten(2).transpose(1, 2) if batch.ndim == 4 else batch)
-    except ValueError as error:
-        raise ConfigError(f"{data.name(part[0])} to {data.name(part[-1])}: {error}; collect it again") from None
-
-
-# --------------------------------------------------------------------------------------------------- train and evaluate
 
 
 def run_train(config: TrainConfig, say: Say) -> Result:
@@ -228,12 +37,13 @@ def run_train(config: TrainConfig, say: Say) -> Result:
     with tqdm(desc=config.name, disable=not process.first, delay=0.5) as bar:
 
         def progress(step: int, steps: int, figures: dict[str, float]) -> None:
-            bar.total, bar.n = steps, step
-            bar.set_postfix({key: f"{value:.4f}" for key, value in figures.items()})
+            bar.total = steps  # shown at once, a bar with a delay would not end its line where an error follows
+            bar.set_postfix({key: f"{value:.4f}" for key, value in figures.items()}, refresh=False)
+            bar.update(step - bar.n)
             if "eval_loss" in figures and process.first:
                 bar.write(f"step {step}: " + ", ".join(f"{key} {value:.4f}" for key, value in figures.items()))
 
-        return train(config, progress, say if process.first else _silent)
+        return train(config, progress, say if process.first else lambda line: None)
 
 
 @dataclass(frozen=True)
@@ -282,9 +92,7 @@ def run_evaluate(config: EvaluateConfig, say: Say) -> Evaluation | Captions | Ch
     for data in sets:
         data.require(config.feature)
     labels = {"labels": config.labels} if config.task == "verdicts" else {}
-    reads = sets_hashes(sets, labels) | statistics_hashes(
-        config.normalization_mean_path, config.normalization_variance_path
-    )
+    reads = sets_hashes(sets, labels) | statistics_hashes(config, config.feature)
     made = Made.of(config, [expanded(config.output)], {"verifier": _verifier_hash(config), **reads})
     evaluate = _captions if config.task == "captions" else _figures
     with made.lock():
@@ -378,6 +186,7 @@ def _verifier(config: EvaluateConfig) -> LlavaVerifier:
         config.feature,
         config.normalization_mean_path,
         config.normalization_variance_path,
+        normalization=config.normalization,
         resize_vocabulary=config.resize_vocabulary,
         **common,
     )

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from vhs.config.run import DeviceKey, Keys, Number, TimeoutKey
+from vhs.config.keys import DeviceKey, Keys, Number, StatisticsKeys, TimeoutKey, statistics_conflicts
 from vhs.config.yamlfile import combination_error
 from vhs.paths import expanded
+from vhs.verifiers.feature_names import PATTERN, blocks_in, hidden
 
-Feature = Annotated[str, Field(pattern=r"^(hidden_\d+|latent|clip)$")]
+
+def _side_by_side(value: Any) -> Any:
+    """`[hidden_5, hidden_7]` is `hidden_5+7`, in the blocks' order."""
+    if not isinstance(value, list):
+        return value
+    blocks = [block for one in value for block in blocks_in(str(one))]
+    if len(blocks) < len(value) or len(set(blocks)) < len(blocks) or not blocks:
+        raise PydanticCustomError(
+            "feature", "hidden states of different blocks, as in [hidden_5, hidden_7], stand side by side; no others do"
+        )
+    return hidden(sorted(blocks))
+
+
+Feature = Annotated[str, BeforeValidator(_side_by_side), Field(pattern=rf"^({PATTERN}|latent|clip)$")]
+"""What a verifier reads: `hidden_7`, `hidden_5+7` (in YAML a list of both too), `latent` or `clip`."""
 Weight = Annotated[Number, Field(gt=0)]
 Dtype = Literal["bfloat16", "float16", "float32"]
 
@@ -50,7 +64,7 @@ def _sources(value: Any) -> Any:
 Sources = Annotated[list[str | Generated], BeforeValidator(_sources)]
 
 
-class TrainConfig(TimeoutKey):
+class TrainConfig(TimeoutKey, StatisticsKeys):
     """train.py: one training stage."""
 
     stage: Literal["align", "finetune"]
@@ -73,7 +87,7 @@ class TrainConfig(TimeoutKey):
     """Leave out training prompts that are GenEval's own (or GenEval 2's, where data/geneval2_data.jsonl is there); they
     are listed in `left_out.jsonl`."""
     feature: Feature = "hidden_7"
-    """What the verifier reads."""
+    """What the verifier reads; a list of hidden states: several blocks side by side."""
     labels: str = "labels.jsonl"
     """File of verdicts inside each set (finetune)."""
     more_labels: str | None = None
@@ -82,10 +96,6 @@ class TrainConfig(TimeoutKey):
     """File of captions inside each set (align); null: the prompt is the caption."""
     question: str | None = None
     """User message with <image> that a caption answers (align); null: LLaVA's plain form, picture then caption."""
-    normalization_mean_path: str | None = None
-    """Mean of the feature; absent: not normalised."""
-    normalization_variance_path: str | None = None
-    """Variance of the feature."""
     use_generation_prompt: bool = False
     """Close the chat with an empty assistant turn, as the run's key of the same name."""
 
@@ -98,7 +108,7 @@ class TrainConfig(TimeoutKey):
     """For feature `clip`: the tower's Hub id, kept in the checkpoint."""
     clip_layer: int = -2
     """For feature `clip`: the tower's layer, kept in the checkpoint."""
-    lora_rank: int | None = Field(None, ge=1)
+    lora_rank: int | None = Field(None, ge=1, le=65536)
     """Train LoRA adapters of this rank instead of the LLM itself; they are merged into it when it is saved."""
     lora_alpha: Number = Field(16.0, gt=0)
     """Scale of the adapters, alpha / rank."""
@@ -145,6 +155,11 @@ class TrainConfig(TimeoutKey):
     """Largest norm of the gradient."""
     seed: int = Field(0, ge=0, lt=2**31)
     """Order of the samples, fresh weights, dropout."""
+    shuffle_buffer: int | None = Field(None, ge=1)
+    """Read shard after shard, each whole, in a shuffled order, and shuffle the samples within about so many of them;
+    absent: all samples are shuffled, for which the disk must seek."""
+    streams: int | None = Field(None, ge=1)
+    """With `shuffle_buffer`: in how many streams shards are read, which the processes share; absent: 1."""
 
     # how it runs
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -168,14 +183,14 @@ class TrainConfig(TimeoutKey):
 
     @model_validator(mode="after")
     def _combinations(self) -> TrainConfig:
-        if (self.normalization_mean_path is None) != (self.normalization_variance_path is None):
-            raise combination_error(
-                "normalization_mean_path", "mean and variance belong together; give both or neither"
-            )
+        for name, message in statistics_conflicts(self):
+            raise combination_error(name, message)
         if self.feature == "clip" and not self.vision_tower:
             raise combination_error("vision_tower", "feature: clip needs the name of the tower that made the features")
         if self.question is not None and self.question.count("<image>") != 1:
             raise combination_error("question", "one <image> is needed in it, where the picture goes")
+        for name, message in _streaming_conflicts(self):
+            raise combination_error(name, message)
         if self.ranking and self.stage == "align":
             raise combination_error("ranking", "stage: align has no verdicts to rank by; use it with stage: finetune")
         if self.ranking and (self.micro_batch % self.ranking_group or self.batch_size % self.ranking_group):
@@ -195,12 +210,28 @@ class TrainConfig(TimeoutKey):
         return expanded(self.output_path) / self.name
 
     @property
-    def block(self) -> int | None:
-        match = re.fullmatch(r"hidden_(\d+)", self.feature)
-        return int(match[1]) if match else None
+    def blocks(self) -> tuple[int, ...]:
+        """The blocks that are read; () for another feature."""
+        return blocks_in(self.feature)
 
 
-class EvaluateConfig(DeviceKey):
+def _streaming_conflicts(config: TrainConfig) -> Iterable[tuple[str, str]]:
+    if config.shuffle_buffer is None:
+        if config.streams is not None:
+            yield "streams", "belongs to shuffle_buffer, which is not given; leave it out, or give that"
+        return
+    if config.batch_size % (config.streams or 1):
+        yield "streams", f"{config.streams} does not divide batch_size {config.batch_size}"
+    if config.shuffle_buffer < (config.streams or 1):
+        yield (
+            "shuffle_buffer",
+            f"{config.shuffle_buffer} is less than a sample for each of {config.streams} streams",
+        )
+    if config.ranking:
+        yield "shuffle_buffer", "would part the candidates of a prompt that ranking compares; leave one of the two out"
+
+
+class EvaluateConfig(DeviceKey, StatisticsKeys):
     """evaluate.py: a verifier on collected candidates that it was not trained on."""
 
     task: Literal["verdicts", "captions"] = "verdicts"
@@ -212,8 +243,6 @@ class EvaluateConfig(DeviceKey):
     the same candidates, and the cheapest feature within `margin` of the best is chosen."""
     margin: Number = Field(0.01, ge=0, le=1)
     """With `verifiers`: how far best-of-N may be behind the best one's, as a rate: 0.01 is one point."""
-    statistics: str | None = None
-    """With `verifiers`: folder with the statistics of every hidden state, as normalize.py writes them."""
     data: list[str] = Field(min_length=1)
     """Collected sets with labels."""
     output: str = Field(min_length=1)
@@ -224,10 +253,6 @@ class EvaluateConfig(DeviceKey):
     """What the verifier reads."""
     labels: str = "labels.jsonl"
     """File of verdicts inside each set."""
-    normalization_mean_path: str | None = None
-    """Mean of the feature; absent: not normalised."""
-    normalization_variance_path: str | None = None
-    """Variance of the feature."""
     use_generation_prompt: bool = False
     """As in training."""
     resize_vocabulary: bool = False
@@ -242,9 +267,9 @@ class EvaluateConfig(DeviceKey):
     """Only the first prompts of each set; absent: all."""
     question: str | None = None
     """User message with <image> that the caption answers; null: the plain form."""
-    max_tokens: int = Field(48, ge=1)
+    max_tokens: int = Field(48, ge=1, le=8192)
     """Longest caption, tokens."""
-    resamples: int = Field(2000, ge=100)
+    resamples: int = Field(2000, ge=100, le=1_000_000)
     """Bootstrap draws behind an interval."""
     seed: int = Field(0, ge=0, lt=2**31)
     """Seed of the bootstrap, the shuffle and random_yes."""
@@ -260,26 +285,20 @@ class EvaluateConfig(DeviceKey):
         if self.verifiers and self.task != "verdicts":
             raise combination_error("verifiers", "task: captions takes one `verifier`")
         if self.verifiers and self.normalization_mean_path:
-            raise combination_error("normalization_mean_path", "with `verifiers` give their folder: `statistics`")
-        if (self.normalization_mean_path is None) != (self.normalization_variance_path is None):
-            raise combination_error(
-                "normalization_mean_path", "mean and variance belong together; give both or neither"
-            )
+            raise combination_error("normalization_mean_path", "with `verifiers` give their folder: `normalization`")
+        for name, message in statistics_conflicts(self):
+            raise combination_error(name, message)
         if self.question is not None and self.question.count("<image>") != 1:
             raise combination_error("question", "one <image> is needed in it, where the picture goes")
         return self
 
     def each(self) -> dict[str, EvaluateConfig]:
         """A configuration per feature of `verifiers`, of its verifier alone: for `a.json` into `a.<feature>.json`."""
-        from vhs.training.data.normalization import statistics_paths
-
         out = {}
         for feature, verifier in self.verifiers.items():
             output = Path(self.output)
-            keys = {"verifiers": {}, "verifier": verifier, "feature": feature, "statistics": None}
+            keys = {"verifiers": {}, "verifier": verifier, "feature": feature}
             keys["output"] = str(output.with_name(f"{output.stem}.{feature}{output.suffix}"))
-            if self.statistics and feature.startswith("hidden_"):
-                mean, variance = statistics_paths(self.statistics, feature)
-                keys |= {"normalization_mean_path": str(mean), "normalization_variance_path": str(variance)}
+            keys["normalization"] = self.normalization if blocks_in(feature) else None
             out[feature] = self.model_copy(update=keys)
         return out

@@ -4,13 +4,13 @@ what the stages before it will give."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from vhs.config.yamlfile import load
 from vhs.paths import find
 from vhs.prompts import read_prompts
 from vhs.training.config import EvaluateConfig, Generated, TrainConfig
-from vhs.training.data.store import read_layout
+from vhs.training.data.layout import read_layout
+from vhs.training.data.shards import place
 from vhs.training.data.tasks import CaptionTask, CollectConfig, MetadataTask, NormalizeConfig, PromptsTask
 from vhs.training.stages import Step
 
@@ -75,6 +75,6 @@ def _prompts(file: str, counts: Mapping[str, int | None]) -> int | None:
 def _samples(folder: str | Generated, counts: Mapping[str, int | None]) -> int | None:
     if isinstance(folder, Generated):
         return _candidates(load(CollectConfig, folder.generate, folder.overrides), counts)
-    if (Path(folder) / "index.json").exists():
-        return read_layout(Path(folder)).samples
+    if (place(folder) / "index.json").exists():
+        return read_layout(place(folder)).samples
     return counts.get(folder)

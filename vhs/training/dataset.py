@@ -8,8 +8,10 @@ causal attention cannot see the padding.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,9 +20,11 @@ from vhs.errors import ConfigError
 from vhs.training.config import TrainConfig
 from vhs.training.data.generated import open_source
 from vhs.training.data.labels import read_captions, read_labels, read_more_labels
+from vhs.training.data.shards import ShardCache, is_remote
 from vhs.training.data.store import CollectedSet
 from vhs.training.decontaminate import Overlap, overlaps
 from vhs.training.losses import Loss, ranked_pairs
+from vhs.training.orders import blocked_order, order, streamed_order
 from vhs.verifiers.conversation import IMAGE_INDEX, build_inputs, chat_text, check_prompt, tokenize
 from vhs.verifiers.score import answer_ids
 
@@ -66,6 +70,20 @@ class Texts:
     counts: torch.Tensor
 
 
+@dataclass(frozen=True)
+class Streams:
+    """A shuffle buffer of `buffer` samples over `count` streams of shards, for batches of `batch` (see
+    `orders.streamed_order`)."""
+
+    buffer: int
+    count: int
+    batch: int
+
+
+AHEAD = 8
+"""Steps whose shards are read ahead."""
+
+
 class TrainingData:
     """Samples of one split, indexed 0 .. n - 1; everything but the features is in memory."""
 
@@ -81,6 +99,7 @@ class TrainingData:
         self.left_out: list[Overlap] = []
         """Prompts that an evaluation asks as well, whose samples are not here."""
         self.ranks, self.ranking_group = False, 1
+        self.streams: Streams | None = None
         self.samples = list(samples)
         self._text = torch.tensor([s.text for s in samples], dtype=torch.long)
         self._label = torch.tensor([s.label for s in samples], dtype=torch.bool)
@@ -120,10 +139,38 @@ class TrainingData:
         return ranked_pairs(self._label[torch.as_tensor(positions)], self.groups(positions))
 
     def order(self, epoch: int, seed: int) -> torch.Tensor:
-        """The samples of an epoch in their order; with a ranking loss the candidates of a prompt in blocks."""
+        """The samples of an epoch in their order; with a ranking loss the candidates of a prompt in blocks, with a
+        shuffle buffer shard by shard."""
+        if self.streams is not None:
+            one = self.streams
+            return streamed_order(self._shards, one.buffer, one.count, one.batch, epoch, seed)
         if not self.ranks:
             return order(len(self), epoch, seed)
         return blocked_order(self._text, self.ranking_group, epoch, seed)
+
+    @cached_property
+    def _shards(self) -> torch.Tensor:
+        """The shard of each sample, (n,), numbered over all sets."""
+        keys = [(sample.source, self.sets[sample.source].shard_of(sample.index)) for sample in self.samples]
+        numbers = {key: number for number, key in enumerate(sorted(set(keys)))}
+        return torch.tensor([numbers[key] for key in keys])
+
+    def keep_shards(self, processes: int) -> None:
+        """Reads the shards of a shuffle buffer whole from now on, and keeps as many as the streams of one of
+        `processes` need at a time."""
+        one, each = self.streams, len(self) / (int(self._shards.max()) + 1)
+        # a sample is moved by up to `buffer` places, and the ones in use at a time stand within so many
+        window = (one.buffer + (AHEAD + 1) * one.batch) / one.count
+        kept = ShardCache(one.count // processes * (math.ceil(window / each) + 2))
+        for data in self.sets:
+            data.cache = kept
+
+    def expect(self, positions: Sequence[int]) -> None:
+        """Begins to read the shards of samples that will be asked for."""
+        for source, shard in {
+            (one.source, self.sets[one.source].shard_of(one.index)) for one in map(self.samples.__getitem__, positions)
+        }:
+            self.sets[source].expect(shard)
 
     def batch(self, positions: Sequence[int]) -> Batch:
         """The batch of these samples. Raises ConfigError, naming the sample, for a feature that is not finite."""
@@ -148,32 +195,12 @@ class TrainingData:
         return torch.cat([self.sets[s.source].gather(self.feature, [s.index]) for s in chosen])
 
 
-def order(count: int, epoch: int, seed: int) -> torch.Tensor:
-    """The samples of an epoch in their order: a permutation that depends on (seed, epoch) alone."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
-
-
-def blocked_order(texts: torch.Tensor, size: int, epoch: int, seed: int) -> torch.Tensor:
-    """As `order`, in blocks of `size` samples of one text each (`texts` (n,): which); what remains of each text is put
-    into blocks with others' rest."""
-    mixed = order(len(texts), epoch, seed)
-    by_text = mixed[torch.argsort(texts[mixed], stable=True)]
-    counts = torch.bincount(texts)
-    start = counts.cumsum(0) - counts
-    within = torch.arange(len(texts)) - start[texts[by_text]]
-    whole = within < (counts // size * size)[texts[by_text]]
-    rest = by_text[~whole]
-    rest = rest[torch.argsort(torch.argsort(mixed)[rest])]  # in the shuffled order again
-    blocks = torch.cat([by_text[whole], rest[: len(rest) // size * size]]).reshape(-1, size)
-    blocks = blocks[order(len(blocks), epoch, seed + 1)]
-    return torch.cat([blocks.flatten(), rest[len(rest) // size * size :]])
-
-
 def load_data(config: TrainConfig, tokenizer: Any) -> tuple[TrainingData, TrainingData | None]:
     """The training and the evaluation split (None where there is none). Raises ConfigError."""
     sets = [open_source(named) for named in config.data]
     held_out = [open_source(named) for named in config.eval_data]
     check_shapes([*sets, *held_out], config.feature)
+    _require_order(sets, config)
     everything, left_out = _decontaminated(_samples(sets, config), config)
     kept, evaluated = _split(everything, config)
     if held_out:
@@ -185,10 +212,22 @@ def load_data(config: TrainConfig, tokenizer: Any) -> tuple[TrainingData, Traini
         raise ConfigError(f"batch_size: {config.batch_size} samples a step, but there are only {len(kept)} to train on")
     train = _tabulated(sets, kept, config, tokenizer)
     train.ranks, train.ranking_group = config.ranking > 0, config.ranking_group
+    if config.shuffle_buffer is not None:
+        train.streams = Streams(config.shuffle_buffer, config.streams or 1, config.batch_size)
     train.left_out = list(dict.fromkeys([*left_out, *also_left_out]))
     if not evaluated:
         return train, None
     return train, _tabulated(held_out or sets, evaluated, config, tokenizer)
+
+
+def _require_order(sets: Sequence[CollectedSet], config: TrainConfig) -> None:
+    """Raises ConfigError where single samples would be picked out of a store's shards."""
+    for data in sets:
+        if is_remote(data.folder) and config.shuffle_buffer is None:
+            raise ConfigError(
+                f"{data.folder}: its samples would be read one by one, a shard each time; set shuffle_buffer (such as "
+                "4096), which reads shard after shard"
+            )
 
 
 def check_shapes(sets: Sequence[CollectedSet], feature: str) -> tuple[int, ...]:

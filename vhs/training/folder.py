@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
+
+from pydantic import ConfigDict, Field
+from typing_extensions import TypedDict
 
 from vhs.checkpoints.hashes import content_hash
 from vhs.checkpoints.source import find_model
-from vhs.errors import RunError
-from vhs.files import read_json, read_json_object, write_json
+from vhs.files import read_form, write_json
 from vhs.folders import Kind, Opening, changed, decide, drop_drafts, move_aside, remove_replaced
 from vhs.training.config import TrainConfig
 from vhs.training.data.generated import open_source
@@ -45,6 +47,41 @@ TRAINING = Kind(
 )
 
 
+Step = Annotated[int, Field(ge=-1, lt=2**31)]
+
+
+class Reached(TypedDict):
+    """How far a training has come; the checkpoint is that of `best_step`, chosen by the figures `best`."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    step: Step
+    best_step: NotRequired[Step]
+    best: NotRequired[dict[str, float]]
+
+
+class State(TypedDict):
+    """record.json of a saved state."""
+
+    record: Reached
+
+
+class Manifest(TypedDict):
+    """train.json; `seconds` is there when the training is finished."""
+
+    config: dict[str, Any]
+    reads: NotRequired[dict[str, str]]
+    seconds: NotRequired[float]
+
+
+class Finished(Manifest):
+    """train.json of a finished training."""
+
+    step: Step
+    best_step: Step
+    best: dict[str, float]
+
+
 def describe(config: TrainConfig) -> dict[str, Any]:
     """What train.json says from the start: the configuration, and hashes of what the training reads."""
     sets = [open_source(named) for named in (*config.data, *config.eval_data)]
@@ -54,7 +91,7 @@ def describe(config: TrainConfig) -> dict[str, Any]:
         "config": config.model_dump(mode="json"),
         "reads": {
             "init": content_hash(find_model("init", config.init, MODEL_FILES).require()),
-            **statistics_hashes(config.normalization_mean_path, config.normalization_variance_path),
+            **statistics_hashes(config, config.feature),
             **sets_hashes(sets, {key: file for key, file in files.items() if file}),
         },
     }
@@ -63,7 +100,7 @@ def describe(config: TrainConfig) -> dict[str, Any]:
 def manifest(folder: Path) -> dict[str, Any] | None:
     """train.json, or None before the first training."""
     file = folder / TRAINING.manifest
-    return read_json_object(file, RunError, "remove the folder, or give another name") if file.exists() else None
+    return read_form(file, Manifest, remedy="remove the folder, or give another name") if file.exists() else None
 
 
 def finished(former: dict[str, Any]) -> bool:
@@ -123,7 +160,7 @@ def recover(folder: Path) -> None:
 def read_state(folder: Path) -> dict[str, Any] | None:
     """What the saved state says of itself: `record` and `config`; None without one."""
     file = folder / "state" / "record.json"
-    return read_json(file, remedy="remove the folder state to start over") if file.exists() else None
+    return read_form(file, State, remedy="remove the folder state to start over") if file.exists() else None
 
 
 def saved_step(folder: Path) -> int | None:

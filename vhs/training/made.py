@@ -14,18 +14,32 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from vhs.checkpoints.hashes import file_hash
-from vhs.config.run import Keys
+from vhs.config.keys import Keys, StatisticsKeys
 from vhs.errors import RunError
-from vhs.files import read_json_object, write_bytes, write_json
+from vhs.files import read_form, write_bytes, write_json
 from vhs.folders import changed, locked
-from vhs.paths import find
+from vhs.training.data.normalization import statistics_of
 from vhs.training.data.store import CollectedSet
+from vhs.verifiers.feature_names import blocks_in, statistics_keys
 
 HOW = frozenset({"output", "data", "overwrite", "device", "batch", "micro_batch"})
 """Keys that say where things are and how fast the work runs; what is in `data` is compared by content."""
+
+
+REMEDY = "overwrite=true makes it again"
+
+
+class Note(TypedDict):
+    """The record; of files that are not finished it has no hashes."""
+
+    config: dict[str, Any]
+    reads: dict[str, str]
+    files: NotRequired[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,7 @@ class Made:
             return False
         if self.overwrite:
             return False
-        former = read_json_object(self.note, RunError, "overwrite=true makes it again")
+        former = read_form(self.note, Note, remedy=REMEDY)
         if lines := changed(former, {"config": self.config, "reads": self.reads}):
             raise RunError(
                 f"{self.files[0]}: made otherwise ({'; '.join(lines[:3])}); choose another output, or overwrite=true "
@@ -102,15 +116,16 @@ class Made:
         hashes = {file.name: file_hash(file) for file in self.files if file.exists()}
         write_json(self.note, {"config": self.config, "reads": self.reads, "files": hashes, **facts})
 
-    def facts(self) -> dict[str, Any]:
-        """The record of finished files."""
-        return read_json_object(self.note, RunError, "overwrite=true makes it again")
+    def facts(self, form: Any) -> Any:
+        """The record of finished files, whose facts are of this form."""
+        return read_form(self.note, form, remedy=REMEDY)
 
 
-def statistics_hashes(mean: str | None, variance: str | None) -> dict[str, str]:
+def statistics_hashes(config: StatisticsKeys, feature: str) -> dict[str, str]:
     """Hashes of the files of a feature's statistics; those that are missing are left out."""
-    given = {"normalization_mean_path": mean, "normalization_variance_path": variance}
-    return {key: file_hash(file) for key, path in given.items() if path and (file := find(path)).is_file()}
+    files = statistics_of(config, feature)
+    keys = statistics_keys(blocks_in(feature)) if files else []
+    return {key: file_hash(file) for key, file in zip(keys, files, strict=True) if file.is_file()}
 
 
 def sets_hashes(sets: Iterable[CollectedSet], files: Mapping[str, str | None] = MappingProxyType({})) -> dict[str, str]:

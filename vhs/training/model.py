@@ -15,10 +15,11 @@ from vhs.checkpoints.bounds import read_config
 from vhs.checkpoints.source import find_model
 from vhs.errors import CheckpointError
 from vhs.training.config import TrainConfig
+from vhs.training.data.normalization import statistics_of
 from vhs.training.dataset import Batch
 from vhs.verifiers.checkpoint import MODEL_TYPES, VerifierConfig, read_tensors, read_verifier_config
 from vhs.verifiers.connector import build_connector, reads_grid
-from vhs.verifiers.hidden import HiddenReader, Statistics, load_statistics
+from vhs.verifiers.hidden import HiddenReader, check_statistics, load_all_statistics
 from vhs.verifiers.latent import LatentReader
 from vhs.verifiers.llava import load_parts
 from vhs.verifiers.load import load_language_model
@@ -92,7 +93,7 @@ def read_initial_checkpoint(config: TrainConfig, shape: tuple[int, ...]) -> Init
 
 def _initial_checkpoint(folder: Path, config: TrainConfig, shape: tuple[int, ...]) -> InitialCheckpoint:
     raw = read_config(folder / "config.json")
-    kind, width = raw.get("model_type"), _width(shape)
+    kind, width = raw.get("model_type"), feature_width(shape)
     if kind in MODEL_TYPES:
         verifier = read_verifier_config(folder, tower_name(config))
         if verifier.width != width:
@@ -115,7 +116,8 @@ def tower_name(config: TrainConfig) -> str:
     return config.vision_tower if config.feature == "clip" else config.feature
 
 
-def _width(shape: tuple[int, ...]) -> int:
+def feature_width(shape: tuple[int, ...]) -> int:
+    """Channels of a feature, by one sample's shape: (c, h, w) or (tokens, width)."""
     return shape[0] if len(shape) == 3 else shape[-1]
 
 
@@ -187,16 +189,16 @@ def build_preprocessing(config: TrainConfig, shape: tuple[int, ...], projector_t
 
     Raises CheckpointError for statistics that are missing or do not fit the feature.
     """
-    statistics: Statistics | None = None
-    if config.normalization_mean_path is not None:
-        if config.feature == "latent" or config.feature == "clip":
-            raise CheckpointError(f"normalization_mean_path: feature {config.feature} is not normalised; leave it out")
-        statistics = load_statistics(config.normalization_mean_path, config.normalization_variance_path, config.block)
-        statistics.check(shape[0], shape[1])
+    files = statistics_of(config, config.feature)
+    if files and not config.blocks:
+        key = "normalization" if config.normalization else "normalization_mean_path"
+        raise CheckpointError(f"{key}: feature {config.feature} is not normalised; leave it out")
     if config.feature == "latent":
         reader: LatentReader | HiddenReader = LatentReader(shape[0], as_grid=reads_grid(projector_type))
-    elif statistics is not None:
-        reader = HiddenReader(shape[1], config.block, statistics)
+    elif files:
+        statistics = load_all_statistics(files, config.blocks)
+        check_statistics(statistics, *shape)
+        reader = HiddenReader(shape[1], config.blocks, statistics)
     else:
         return torch.Tensor.float
     return lambda features: reader(features.float())
@@ -235,7 +237,7 @@ def save(
         projector_type=initial.projector_type,
         width=width,
         swap=_swap(initial),
-        normalize=config.normalization_mean_path is not None or config.block is None,
+        normalize=bool(statistics_of(config, config.feature)) or not config.blocks,
         select_layer=config.clip_layer,
         generator=generator,
         temperature=temperature,

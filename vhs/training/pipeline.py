@@ -14,14 +14,15 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
+from typing_extensions import TypedDict
 
-from vhs.config.run import TimeoutKey
+from vhs.config.keys import TimeoutKey
 from vhs.config.yamlfile import build, combination_error, nearest, read_values
 from vhs.errors import ConfigError, RunError
-from vhs.files import read_json_object, write_json
+from vhs.files import read_form, write_json
 from vhs.paths import find
 from vhs.processes import Process, current_process
 from vhs.training.counts import items
@@ -45,6 +46,12 @@ class PipelineConfig(TimeoutKey):
             if names.count(name) > 1:
                 raise combination_error("stages", f"{name} is the name of two stages; give each its own")
         return self
+
+
+class Measured(TypedDict):
+    """How fast a stage was: items a second of one process."""
+
+    rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -163,4 +170,4 @@ def _forget() -> None:
 def read_record(config: PipelineConfig) -> dict[str, Any]:
     """What is known of the stages that were run, by name."""
     path = Path(config.record)
-    return read_json_object(path, RunError, "remove it") if path.exists() else {}
+    return read_form(path, dict[str, Measured], remedy="remove it") if path.exists() else {}

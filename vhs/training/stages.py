@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from vhs.config.run import Keys, Number
+from vhs.config.keys import Keys, Number
 from vhs.config.yamlfile import combination_error, load
 from vhs.training.config import EvaluateConfig, TrainConfig
+from vhs.training.data.layout import read_layout
 from vhs.training.data.normalization import statistics_paths
-from vhs.training.data.store import read_layout, shard_path
+from vhs.training.data.store import missing_shards
 from vhs.training.data.tasks import (
     CaptionTask,
     ClipScoreTask,
@@ -53,14 +54,15 @@ def alone(config: StageConfig) -> bool:
 
 def run_stage(config: StageConfig, say: Say) -> Any:
     """Runs the command; returns what it returns."""
-    from vhs.training import commands
+    from vhs.training.commands import run_evaluate, run_train
+    from vhs.training.data.commands import run_collect, run_normalize
     from vhs.training.data.label_commands import run_label
 
     runs: dict[type[Keys], Callable[[Any, Say], Any]] = {
-        CollectConfig: commands.run_collect,
-        NormalizeConfig: commands.run_normalize,
-        TrainConfig: commands.run_train,
-        EvaluateConfig: commands.run_evaluate,
+        CollectConfig: run_collect,
+        NormalizeConfig: run_normalize,
+        TrainConfig: run_train,
+        EvaluateConfig: run_evaluate,
     }
     return runs.get(type(config), run_label)(config, say)
 
@@ -93,7 +95,7 @@ def missing(config: StageConfig) -> str | None:
 
 def _missing_shards(folder: Path) -> str | None:
     layout = read_layout(folder)
-    left = sum(not shard_path(folder, shard).exists() for shard in range(layout.shards))
+    left = len(missing_shards(folder, layout))
     return f"{left} of {layout.shards} shards" if left else None
 
 

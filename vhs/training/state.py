@@ -130,11 +130,9 @@ def log(accelerator: Accelerator, config: TrainConfig, figures: dict[str, Any]) 
 def _cut_log(path: Path, step: int) -> None:
     """Drops the lines after `step`: they will be written again."""
     if path.exists():
-        lines = [
-            line
-            for line in path.read_text(encoding="utf-8").splitlines(keepends=True)
-            if json.loads(line)["step"] <= step
-        ]
+        with loading("log of a training", path, "remove it"):
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            lines = [line for line in lines if json.loads(line)["step"] <= step]
         write_bytes(path, "".join(lines).encode())
 
 

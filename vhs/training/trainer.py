@@ -28,18 +28,19 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
 
 from vhs.errors import RunError
-from vhs.files import read_json, write_bytes
+from vhs.files import read_form, write_bytes
 from vhs.folders import locked
 from vhs.metrics import fit_temperature, within_prompt_auc
 from vhs.processes import current_process
 from vhs.training import state
 from vhs.training.config import TrainConfig
 from vhs.training.data.generated import open_source
-from vhs.training.dataset import Batch, TrainingData, check_shapes, load_data
-from vhs.training.folder import close_training, decide_training, describe, recover, saved_step
+from vhs.training.dataset import AHEAD, Batch, TrainingData, check_shapes, load_data
+from vhs.training.folder import Finished, close_training, decide_training, describe, recover, saved_step
 from vhs.training.losses import Loss, balanced_weights, ranking
 from vhs.training.model import (
     build_preprocessing,
+    feature_width,
     load_initial_checkpoint,
     parameter_groups,
     prepare,
@@ -75,7 +76,7 @@ def learning_rate(step: int, steps: int, peak: float, warmup_ratio: float) -> fl
     warmup = math.ceil(warmup_ratio * steps)
     if step < warmup:
         return peak * (step + 1) / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
 
 
 def build_loss(config: TrainConfig, labels: torch.Tensor) -> Loss:
@@ -101,7 +102,7 @@ class Trainer:
         sets = [open_source(named) for named in config.data]
         shape = check_shapes(sets, config.feature)
         self.generator_record = sets[0].layout.generator_record(config.feature)
-        self.width = shape[0] if len(shape) == 3 else shape[-1]
+        self.width = feature_width(shape)
         self.initial = read_initial_checkpoint(config, shape)
         self.preprocess = build_preprocessing(config, shape, self.initial.projector_type)
         self.tokenizer = load_tokenizer(self.initial.folder)
@@ -135,6 +136,13 @@ class Trainer:
         world = self.accelerator.num_processes
         if self.config.batch_size % world:
             raise RunError(f"batch_size: {self.config.batch_size} does not divide among {world} processes")
+        if self.train_data.streams is not None:
+            if self.train_data.streams.count % world:
+                raise RunError(
+                    f"streams: {self.train_data.streams.count} do not divide among {world} processes, which would all "
+                    f"read every shard; streams: {world} would"
+                )
+            self.train_data.keep_shards(world)
         share, group = self.config.batch_size // world, self.config.ranking_group
         if self.config.ranking and share % group:
             raise RunError(
@@ -168,6 +176,8 @@ class Trainer:
         # of the whole batch, known from its labels alone: no process needs the others' losses
         divisor = self.train_data.divisor(whole, self.loss)
         pairs = self.train_data.pairs(whole) if config.ranking else 0
+        if self.train_data.streams is not None and step + AHEAD < self.steps:
+            self.train_data.expect([one for part in self._parts(step + AHEAD) for one in part])
         parts = self._parts(step)
         following = self._parts(step + 1)[:1] if step + 1 < self.steps else []
         total = torch.zeros((), device=accelerator.device)
@@ -380,6 +390,6 @@ def _result_of(config: TrainConfig) -> Result:
     """How a finished training ended, from its train.json."""
     if current_process().first:
         close_training(config.folder)
-    ended = read_json(config.folder / "train.json")
+    ended = read_form(config.folder / "train.json", Finished, remedy="overwrite=true makes it again")
     figures = (ended["step"], ended["best_step"], ended["best"], ended["seconds"])
     return Result(config.folder / "checkpoint", *figures)

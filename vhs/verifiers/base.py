@@ -20,10 +20,10 @@ Reads = Literal["hidden", "latent", "image", "nothing"]
 class Verifier(Protocol):
     """Scores N candidates of one prompt.
 
-    `block` is the transformer block whose output is read (hidden only); `width` the channels of a token (hidden,
-    latent); `micro_batch` how many candidates go through one forward pass (None: all), which changes no score but by
-    rounding. One that has `independent` set to true scores a candidate whatever the others are: it may be given the
-    candidates of a prompt in several calls.
+    `block` is the transformer block whose output is read (hidden only), of several in `blocks` the last; `width` the
+    channels of a token (hidden, latent), of all blocks together; `micro_batch` how many candidates go through one
+    forward pass (None: all), which changes no score but by rounding. One that has `independent` set to true scores a
+    candidate whatever the others are: it may be given the candidates of a prompt in several calls.
     """
 
     reads: Reads
@@ -35,6 +35,18 @@ class Verifier(Protocol):
         """Scores of N candidates; `features` are hidden states (N, tokens, width), latents (N, c, h, w), N pictures,
         or, where nothing is read, the number N."""
         ...
+
+
+def blocks_of(verifier: Any) -> tuple[int, ...]:
+    """The blocks whose outputs a verifier (or its spec) reads side by side: its `blocks`, or its one `block`."""
+    return getattr(verifier, "blocks", ()) or (() if verifier.block is None else (verifier.block,))
+
+
+def reading(verifier: Any) -> dict[str, Any]:
+    """What a record says that a verifier (or its spec) reads; `blocks` where it is more than one."""
+    blocks = blocks_of(verifier)
+    several = {"blocks": list(blocks)} if len(blocks) > 1 else {}
+    return {"reads": verifier.reads, "block": verifier.block, **several}
 
 
 def ask(verifier: Verifier, prompt: Prompt, features: Any) -> Score:

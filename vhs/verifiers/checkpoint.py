@@ -8,7 +8,6 @@ depends on a folder's name.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,6 +19,7 @@ from vhs.checkpoints.bounds import read_config
 from vhs.checkpoints.weights import check_safetensors, weight_files
 from vhs.errors import CheckpointError
 from vhs.verifiers.base import Reads
+from vhs.verifiers.feature_names import blocks_in, hidden, named
 
 if TYPE_CHECKING:
     import torch
@@ -31,8 +31,9 @@ VERIFIER_FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja")
 """What a verifier or a language model consists of: configuration, safetensors, tokenizer."""
 MODEL_TYPES = {"llava_qwen": "qwen2", "llava_qwen3": "qwen3"}
 GENERATOR_RECORD = "vhs_generator"
-TEMPERATURE = "vhs_temperature"
 """Key of config.json: the generator whose features a verifier was trained on. The published ones have none."""
+TEMPERATURE = "vhs_temperature"
+"""Key of config.json: what its log-odds are divided by so that p(yes) is a probability, where that was fitted."""
 CONNECTOR_PREFIX = "model.mm_projector."
 TOWER_PREFIX = "model.vision_tower."
 
@@ -41,14 +42,15 @@ TOWER_PREFIX = "model.vision_tower."
 class VerifierConfig:
     """What config.json says of a verifier, and what can be checked before a weight is read.
 
-    `width`: channels of an incoming token; `hidden_size`: width of the LLM; `tower`: the CLIP model's name where
-    pictures are read; `normalize`: hidden states are normalised by the run's statistics; `raw`: the whole file.
+    `blocks`: those whose outputs are read, side by side; `width`: channels of an incoming token, of all of them
+    together; `hidden_size`: width of the LLM; `tower`: the CLIP model's name where pictures are read; `normalize`:
+    hidden states are normalised by the run's statistics; `raw`: the whole file.
     """
 
     folder: Path
     model_type: str
     reads: Reads
-    block: int | None
+    blocks: tuple[int, ...]
     width: int
     hidden_size: int
     projector_type: str
@@ -58,6 +60,11 @@ class VerifierConfig:
     select_feature: str
     normalize: bool
     raw: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def block(self) -> int | None:
+        """The last block that is read, where the generator stops."""
+        return self.blocks[-1] if self.blocks else None
 
     @property
     def trained_on(self) -> Mapping[str, Any] | None:
@@ -87,13 +94,15 @@ def read_verifier_config(folder: Path, vision_tower: str | None = None) -> Verif
 
 def _parsed(folder: Path, file: Path, raw: Mapping[str, Any], vision_tower: str | None) -> VerifierConfig:
     _check_supported(file, raw)
-    reads, block, tower = _resolve_tower(file, raw, vision_tower)
+    reads, blocks, tower = _resolve_tower(file, raw, vision_tower)
     width = raw.get("hidden_dim", raw["mm_hidden_size"]) if reads == "hidden" else raw["mm_hidden_size"]
+    if blocks and width % len(blocks):
+        raise CheckpointError(f"{file}: hidden_dim {width} does not divide among the blocks {blocks}; it is damaged")
     return VerifierConfig(
         folder=folder,
         model_type=raw["model_type"],
         reads=reads,
-        block=block,
+        blocks=blocks,
         width=width,
         hidden_size=raw["hidden_size"],
         projector_type=raw.get("mm_projector_type", "linear"),
@@ -106,21 +115,24 @@ def _parsed(folder: Path, file: Path, raw: Mapping[str, Any], vision_tower: str 
     )
 
 
-def parse_tower(name: str) -> tuple[Reads, int | None]:
-    """What a `vision_tower` reads, and the block it names: ("hidden", 7) for `hidden_7`, ("latent", None), ...
+def parse_tower(name: str) -> tuple[Reads, tuple[int, ...]]:
+    """What a `vision_tower` reads, and the blocks it names: ("hidden", (7,)) for `hidden_7`, ("hidden", (5, 7)) for
+    `hidden_5+7`, ("latent", ()), ...
 
     The release's own names for the latent are `dummy` and `vae`.
 
     Raises:
-        CheckpointError: hidden states of no single block, which nothing here can read.
+        CheckpointError: hidden states of no named blocks, which nothing here can read.
     """
-    if match := re.fullmatch(r"hidden(?:_(\d+))?", name):
-        return "hidden", None if match[1] is None else int(match[1])
+    if name == "hidden" or blocks_in(name):
+        return "hidden", blocks_in(name)
     if name.startswith("hidden_") and "/" not in name:
-        raise CheckpointError(f"vision_tower: {name!r} is not supported; write hidden_<block>, as in hidden_7")
+        raise CheckpointError(
+            f"vision_tower: {name!r} is not supported; write hidden_<block>, as in hidden_7, or hidden_5+7 for two"
+        )
     if name in ("latent", "dummy", "vae"):
-        return "latent", None
-    return "image", None
+        return "latent", ()
+    return "image", ()
 
 
 def _check_supported(file: Path, raw: Mapping[str, Any]) -> None:
@@ -145,25 +157,24 @@ def _check_supported(file: Path, raw: Mapping[str, Any]) -> None:
         raise CheckpointError(f"{file}: {TEMPERATURE} is {temperature!r}; a positive number is needed")
 
 
-def _resolve_tower(file: Path, raw: Mapping[str, Any], wanted: str | None) -> tuple[Reads, int | None, str | None]:
-    reads, block = parse_tower(raw["mm_vision_tower"])
-    named = re.fullmatch(r"block_(\d+)", str(raw.get("mm_vision_select_feature")))
-    if reads == "hidden" and named:
-        block = int(named[1])
+def _resolve_tower(file: Path, raw: Mapping[str, Any], wanted: str | None) -> tuple[Reads, tuple[int, ...], str | None]:
+    reads, blocks = parse_tower(raw["mm_vision_tower"])
+    if reads == "hidden":
+        blocks = blocks_in(str(raw.get("mm_vision_select_feature")).replace("block_", "hidden_", 1)) or blocks
     if wanted is None:
-        return reads, block, raw["mm_vision_tower"] if reads == "image" else None
-    wanted_reads, wanted_block = parse_tower(wanted)
+        return reads, blocks, raw["mm_vision_tower"] if reads == "image" else None
+    wanted_reads, wanted_blocks = parse_tower(wanted)
     if wanted_reads != reads:
         raise CheckpointError(
             f"vision_tower: {wanted!r} reads {wanted_reads} features, but {file} is a verifier of {reads} features "
             f"(mm_vision_tower: {raw['mm_vision_tower']!r})"
         )
-    if None not in (block, wanted_block) and block != wanted_block:
+    if blocks and wanted_blocks and blocks != wanted_blocks:
         raise CheckpointError(
-            f"vision_tower: {wanted!r} names block {wanted_block}, but {file} was trained on block {block}; "
-            f"write hidden_{block}"
+            f"vision_tower: {wanted!r} names block {named(wanted_blocks)}, but {file} was trained on block "
+            f"{named(blocks)}; write {hidden(blocks)}"
         )
-    return reads, wanted_block if block is None else block, wanted if reads == "image" else None
+    return reads, blocks or wanted_blocks, wanted if reads == "image" else None
 
 
 @cache

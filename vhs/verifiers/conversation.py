@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from vhs.checkpoints.boundary import loading
 from vhs.errors import CheckpointError, PromptError
 
 IMAGE_MARKER = "<image>"
@@ -48,7 +49,7 @@ def chat_text(tokenizer: Any, message: str, use_generation_prompt: bool = True) 
     `use_generation_prompt` is the release's key: true puts an empty assistant turn before that place.
 
     Raises:
-        CheckpointError: the tokenizer has no chat template.
+        CheckpointError: the tokenizer has no chat template, or one that cannot be used.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise CheckpointError(
@@ -57,7 +58,12 @@ def chat_text(tokenizer: Any, message: str, use_generation_prompt: bool = True) 
     turns = [{"role": "user", "content": message}]
     if use_generation_prompt:
         turns.append({"role": "assistant", "content": ""})
-    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    with loading("chat template", tokenizer.name_or_path):
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        text.encode()  # half of a character is no text
+    if text.count(IMAGE_MARKER) != message.count(IMAGE_MARKER):
+        raise CheckpointError(f"{tokenizer.name_or_path}: the chat template does not keep the message; use another one")
+    return text
 
 
 def tokenize(tokenizer: Any, text: str) -> list[int]:

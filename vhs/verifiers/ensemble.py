@@ -10,7 +10,8 @@ from vhs import select
 from vhs.checkpoints.source import Source
 from vhs.errors import ConfigError
 from vhs.records import Prompt, Score
-from vhs.verifiers.base import Reads, Verifier, ask
+from vhs.verifiers.base import Reads, Verifier, ask, blocks_of
+from vhs.verifiers.feature_names import named
 
 if TYPE_CHECKING:
     from vhs.verifiers.spec import VerifierSpec
@@ -24,6 +25,7 @@ class Ensemble:
     def __init__(self, verifiers: Sequence[Verifier], reads: Reads, mean: str = "ranks") -> None:
         self.verifiers, self.reads, self.mean = list(verifiers), reads, mean
         self.block = next((one.block for one in verifiers if one.block is not None), None)
+        self.blocks = next(filter(None, map(blocks_of, verifiers)), ())
         self.width = next((one.width for one in verifiers if one.width is not None), None)
 
     def score(self, prompt: str, features: Any) -> Score:
@@ -52,6 +54,10 @@ class EnsembleSpec:
     @property
     def block(self) -> int | None:
         return next((one.block for one in self.members if one.block is not None), None)
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        return next(filter(None, map(blocks_of, self.members)), ())
 
     @property
     def width(self) -> int | None:
@@ -93,9 +99,9 @@ def require_alike(spec: EnsembleSpec) -> None:
     for name, one in zip(spec.names, spec.members, strict=True):
         if one.kind == "none" or getattr(one, "compares", False):
             raise ConfigError(f"ensemble: {name} gives no score")
-        if one.reads not in (spec.reads, "nothing") or one.block not in (spec.block, None):
+        if one.reads not in (spec.reads, "nothing") or blocks_of(one) not in (spec.blocks, ()):
             what = " and ".join(
-                f"{n} reads {s.reads}" + (f" (block {s.block})" if s.block is not None else "")
+                f"{n} reads {s.reads}" + (f" (block {named(blocks_of(s))})" if blocks_of(s) else "")
                 for n, s in zip(spec.names, spec.members, strict=True)
             )
             raise ConfigError(f"ensemble: {what}; verifiers that read the same are needed")

@@ -1,8 +1,10 @@
-"""Verifiers on hidden states: the output of one transformer block, normalised by stored statistics."""
+"""Verifiers on hidden states: the output of a transformer block, or of several side by side, normalised by stored
+statistics of each."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +60,18 @@ def load_statistics(mean_path: str | Path, variance_path: str | Path, block: int
         return _checked(mean_path, variance_path, block)
 
 
+def load_all_statistics(files: Sequence[str | Path], blocks: Sequence[int]) -> tuple[Statistics, ...]:
+    """The statistics of each block from `files`, mean and variance in turn. Raises as `load_statistics`."""
+    pairs = zip(files[::2], files[1::2], blocks or (None,), strict=True)
+    return tuple(load_statistics(mean, variance, block) for mean, variance, block in pairs)
+
+
+def check_statistics(statistics: Sequence[Statistics], tokens: int | None, width: int) -> None:
+    """Raises CheckpointError where one does not fit its part of hidden states that are `width` wide together."""
+    for one in statistics:
+        one.check(tokens, width // len(statistics))
+
+
 def _checked(mean_path: str | Path, variance_path: str | Path, block: int | None) -> Statistics:
     mean, variance = (_load_tensor(path, block) for path in (mean_path, variance_path))
     if mean.shape != variance.shape:
@@ -87,24 +101,35 @@ def _load_tensor(path: str | Path, block: int | None) -> torch.Tensor:
 
 @dataclass
 class HiddenReader:
-    """Hidden states (N, tokens, width) of `block`; normalised where there are statistics."""
+    """Hidden states (N, tokens, width) of `blocks`, side by side in the channels; each normalised where there are
+    statistics, one for each block."""
 
     width: int
-    block: int | None
-    statistics: Statistics | None = None
+    blocks: tuple[int, ...]
+    statistics: tuple[Statistics, ...] = ()
     reads: Reads = "hidden"
 
     def __post_init__(self) -> None:
-        if self.statistics is not None:
-            self.statistics.check(None, self.width)
+        self._check(None)
+
+    @property
+    def block(self) -> int | None:
+        """The last block, where the generator stops."""
+        return self.blocks[-1] if self.blocks else None
+
+    def _check(self, tokens: int | None) -> None:
+        check_statistics(self.statistics, tokens, self.width)
 
     def check(self, features: torch.Tensor) -> int:
         if not isinstance(features, torch.Tensor) or features.ndim != 3 or features.shape[2] != self.width:
             got = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
             raise CheckpointError(f"verifier: reads hidden states (N, tokens, {self.width}); got {got}")
-        if self.statistics is not None:
-            self.statistics.check(features.shape[1], self.width)
+        self._check(features.shape[1])
         return len(features)
 
     def __call__(self, features: torch.Tensor) -> torch.Tensor:
-        return features if self.statistics is None else self.statistics.apply(features)
+        if not self.statistics:
+            return features
+        parts = features.chunk(len(self.statistics), dim=-1)
+        normalised = [own.apply(part) for own, part in zip(self.statistics, parts, strict=True)]
+        return normalised[0] if len(normalised) == 1 else torch.cat(normalised, dim=-1)

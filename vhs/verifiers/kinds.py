@@ -17,7 +17,7 @@ from vhs.config.yamlfile import nearest
 from vhs.errors import CheckpointError, ConfigError
 from vhs.records import Prompt
 from vhs.verifiers.base import Reads, Verifier
-from vhs.verifiers.own import build, check_arguments, load_class
+from vhs.verifiers.own import build, check_arguments, load_class, read_blocks
 from vhs.verifiers.registry import Entry
 from vhs.verifiers.spec import require_fields
 
@@ -200,7 +200,11 @@ class ClassSpec:
 
     @property
     def block(self) -> int | None:
-        return getattr(self.found, "block", None)
+        return self.blocks[-1] if self.blocks else None
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        return read_blocks(self.found)
 
     @property
     def width(self) -> int | None:

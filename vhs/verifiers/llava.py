@@ -216,6 +216,11 @@ class LlavaVerifier:
         return self.reader.block
 
     @property
+    def blocks(self) -> tuple[int, ...]:
+        """All blocks that are read, side by side; () where it is none."""
+        return getattr(self.reader, "blocks", ())
+
+    @property
     def width(self) -> int | None:
         return self.reader.width
 

@@ -26,6 +26,7 @@ from vhs.verifiers.checkpoint import (
     read_verifier_config,
     warn_of_sampling,
 )
+from vhs.verifiers.feature_names import hidden, statistics_files, statistics_keys
 from vhs.verifiers.registry import Entry
 from vhs.verifiers.spec import require_fields
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from vhs.verifiers.hidden import Statistics
     from vhs.verifiers.llava import LlavaVerifier
 
 TOWER_FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
@@ -47,15 +49,15 @@ class LlavaSpec:
     """A LLaVA-Qwen verifier: its checkpoint, and what goes with it.
 
     `config` is None as long as its config.json is not here (a dry run without a network); then `vision_tower` alone
-    says what it reads. `statistics` are the files of mean and variance, `tower` the CLIP model of one that reads
-    pictures.
+    says what it reads. `statistics` are the files of mean and variance of each block in turn, `tower` the CLIP model
+    of one that reads pictures.
     """
 
     source: Source
     vision_tower: str | None = None
     config: VerifierConfig | None = None
     tower: Source | None = None
-    statistics: tuple[Source, Source] | None = None
+    statistics: tuple[Source, ...] = ()
     tokenizer: Source | None = None
     adapter: Source | None = None
     use_generation_prompt: bool = True
@@ -78,25 +80,30 @@ class LlavaSpec:
         return self.config.block if self.config is not None else None
 
     @property
+    def blocks(self) -> tuple[int, ...]:
+        return self.config.blocks if self.config is not None else ()
+
+    @property
     def width(self) -> int | None:
         return self.config.width if self.config is not None else None
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        optional = (self.tower, *(self.statistics or ()), self.tokenizer, self.adapter)
+        optional = (self.tower, *self.statistics, self.tokenizer, self.adapter)
         return (self.source, *(source for source in optional if source is not None))
 
     def fetched(self, tokens: int | None) -> LlavaSpec:
         """Its files are whole, their tensors are those that config.json asks for, the statistics fit it, and `tokens`
         image tokens where given; no weight is read."""
         from vhs.verifiers.adapter import check_adapter
+        from vhs.verifiers.hidden import check_statistics
         from vhs.verifiers.llava import load_parts
 
         spec = self._downloaded()
         with loading("verifier", spec.source.path):
             load_parts(spec.config, read_shapes(spec.source.path))
-        if spec.config.reads == "hidden" and (statistics := spec._statistics()) is not None:
-            statistics.check(tokens, spec.config.width)
+        if spec.config.reads == "hidden":
+            check_statistics(spec._statistics(), tokens, spec.config.width)
         if spec.adapter is not None:
             check_adapter(spec.adapter.path)
         if spec.tower is not None:
@@ -112,7 +119,7 @@ class LlavaSpec:
             if (source := getattr(self, name)) is not None
         }
         here["tower"] = fetched_tower(self.tower) if self.tower else None
-        statistics = tuple(source.fetched() for source in self.statistics) if self.statistics else None
+        statistics = tuple(source.fetched() for source in self.statistics)
         config = read_verifier_config(here["source"].path, self.vision_tower)
         return replace(self, **here, statistics=statistics, config=config)
 
@@ -164,14 +171,13 @@ class LlavaSpec:
             llm, connector, tokenizer, reader, spec.use_generation_prompt, micro_batch, temperature
         )
 
-    def _statistics(self) -> Any:
-        """The hidden state's Statistics, None where it is read as it is."""
-        from vhs.verifiers.hidden import load_statistics
+    def _statistics(self) -> tuple[Statistics, ...]:
+        """Each block's, none where hidden states are read as they are."""
+        from vhs.verifiers.hidden import load_all_statistics
 
-        if self.statistics is None or not self.config.normalize:
-            return None
-        mean, variance = (source.require() for source in self.statistics)
-        return load_statistics(mean, variance, self.config.block)
+        if not (self.statistics and self.config.normalize):
+            return ()
+        return load_all_statistics([source.require() for source in self.statistics], self.config.blocks)
 
     def _reader(self, tensors: dict[str, torch.Tensor], dtype: torch.dtype, device: torch.device) -> Reader:
         from vhs.verifiers.connector import reads_grid
@@ -179,7 +185,7 @@ class LlavaSpec:
         from vhs.verifiers.latent import LatentReader
 
         if self.config.reads == "hidden":
-            return HiddenReader(self.config.width, self.config.block, self._statistics())
+            return HiddenReader(self.config.width, self.config.blocks, self._statistics())
         if self.config.reads == "latent":
             return LatentReader(self.config.width, as_grid=reads_grid(self.config.projector_type))
         from vhs.verifiers.clip import load_clip_reader
@@ -284,25 +290,31 @@ def _statistics_files(
     folder: str | Path | None,
     mean: str | Path | None,
     variance: str | Path | None,
-) -> tuple[Source, Source] | None:
-    """The files of mean and variance, as the configuration names them."""
+) -> tuple[Source, ...]:
+    """The files of mean and variance of each block in turn, as the configuration names them."""
     if (mean is None) != (variance is None):
         present, absent = ("mean", "variance") if mean is not None else ("variance", "mean")
         raise ConfigError(f"normalization_{absent}_path: missing, but normalization_{present}_path is given; give both")
     if mean is None and folder is None:
-        return None
+        return ()
     if config is not None and config.reads != "hidden":
         key = "normalization" if mean is None else "normalization_mean_path"
         raise ConfigError(f"{key}: {config.folder} reads {config.reads} features; leave it out")
-    if mean is None:
-        block = config.block if config is not None else parse_tower(vision_tower)[1] if vision_tower else None
-        if block is None:
-            raise ConfigError("normalization: names files by block; vision_tower: hidden_<block> is needed")
-        mean, variance = (Path(folder) / f"block_{block}_{name}_bf16.pt" for name in ("mean", "variance"))
-    return (
-        find_file("normalization_mean_path", str(mean)),
-        find_file("normalization_variance_path", str(variance)),
-    )
+    blocks = config.blocks if config is not None else parse_tower(vision_tower)[1] if vision_tower else ()
+    if mean is not None:
+        if len(blocks) > 1:
+            raise ConfigError(
+                f"normalization_mean_path: one file, but {hidden(blocks)} reads {len(blocks)} blocks; give the folder "
+                "of their files: normalization"
+            )
+        return (
+            find_file("normalization_mean_path", str(mean)),
+            find_file("normalization_variance_path", str(variance)),
+        )
+    if not blocks:
+        raise ConfigError("normalization: names files by block; vision_tower: hidden_<block> is needed")
+    files = zip(statistics_keys(blocks), statistics_files(folder, blocks), strict=True)
+    return tuple(find_file(key, str(file)) for key, file in files)
 
 
 def load_verifier(

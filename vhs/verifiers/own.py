@@ -58,7 +58,8 @@ class OwnVerifier:
     def __init__(self, inner: Any, name: str, micro_batch: int | None = None) -> None:
         self.inner, self.name = inner, name
         self.reads: Reads = inner.reads
-        self.block: int | None = getattr(inner, "block", None)
+        self.blocks = read_blocks(inner)
+        self.block: int | None = self.blocks[-1] if self.blocks else None
         self.width: int | None = getattr(inner, "width", None)
         whole = getattr(inner, "batch", "any") == "all"
         self.micro_batch = None if whole else micro_batch
@@ -72,6 +73,12 @@ class OwnVerifier:
         step = self.micro_batch or len(features)
         parts = (features[start : start + step] for start in range(0, len(features), step))
         return Score.cat([checked_score(self.inner.score(prompt, part), len(part), self.name) for part in parts])
+
+
+def read_blocks(found: Any) -> tuple[int, ...]:
+    """The blocks that a user's class reads side by side: its `blocks`, or its one `block`; () where it says none."""
+    block = getattr(found, "block", None)
+    return tuple(getattr(found, "blocks", () if block is None else (block,)))
 
 
 def build(found: type, kwargs: Mapping[str, Any], run: Mapping[str, Any], name: str) -> OwnVerifier:
@@ -126,7 +133,7 @@ def _check_class(found: type, where: str) -> None:
     reads = getattr(found, "reads", None)
     if reads not in READS:
         raise ConfigError(f"{where}: {found.__name__}.reads is {reads!r}; one of {', '.join(map(repr, READS))}")
-    if reads == "hidden" and not isinstance(getattr(found, "block", None), int):
+    if reads == "hidden" and not (read_blocks(found) and all(isinstance(one, int) for one in read_blocks(found))):
         raise ConfigError(f"{where}: {found.__name__}.block is missing; the number of the block whose output it reads")
     if getattr(found, "batch", "any") not in ("any", "all"):
         raise ConfigError(f"{where}: {found.__name__}.batch is {found.batch!r}; 'all', or leave it out")

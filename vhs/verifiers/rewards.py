@@ -17,7 +17,7 @@ from torch import nn
 
 from vhs.batching import MicroBatches
 from vhs.checkpoints.boundary import loading, quiet
-from vhs.checkpoints.open_clip_files import check_open_clip, unasked
+from vhs.checkpoints.open_clip_files import check_open_clip, try_out, unasked
 from vhs.errors import CheckpointError, first_line
 from vhs.pictures import Picture, rgb
 from vhs.records import Score
@@ -154,7 +154,9 @@ class OpenClip:
         check_open_clip(folder, "latent_verifier_path")
         with loading("open_clip model", folder), unasked():
             model, _, transform = open_clip.create_model_and_transforms(name, require_pretrained=True, device=device)
-            return cls(model.to(getattr(torch, dtype)), transform, open_clip.get_tokenizer(name))
+            tokenizer = open_clip.get_tokenizer(name)
+            try_out(model.eval(), transform, tokenizer)
+            return cls(model.to(getattr(torch, dtype)), transform, tokenizer)
 
     @classmethod
     def from_checkpoint(cls, architecture: str, file: Path, device: str = "cpu", dtype: str = "float32") -> OpenClip:

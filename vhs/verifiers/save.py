@@ -14,6 +14,7 @@ from torch import nn
 from vhs.files import writing
 from vhs.verifiers.checkpoint import CONNECTOR_PREFIX, GENERATOR_RECORD, MODEL_TYPES, TEMPERATURE, parse_tower
 from vhs.verifiers.conversation import IMAGE_MARKER
+from vhs.verifiers.feature_names import named
 
 _LLM_KEYS = (
     "attention_dropout", "bos_token_id", "eos_token_id", "hidden_act", "hidden_size", "initializer_range",
@@ -47,9 +48,9 @@ def save_verifier(
 
     Args:
         llm: a plain Qwen2ForCausalLM or Qwen3ForCausalLM; adapters are merged before.
-        vision_tower: `hidden_<block>`, `latent`, or a CLIP model id or folder (then `select_layer` and
-            `select_feature` say what of it is read).
-        width: channels of a token that enters the connector.
+        vision_tower: `hidden_<block>`, `hidden_5+7` for several blocks, `latent`, or a CLIP model id or folder (then
+            `select_layer` and `select_feature` say what of it is read).
+        width: channels of a token that enters the connector, of all blocks together.
         normalize: hidden states are normalised by the run's statistics.
         generator: what is recorded of the generator whose features it was trained on.
         temperature: what makes p(yes) a probability, where it was fitted.
@@ -92,7 +93,7 @@ def _llm_fields(llm: nn.Module, dtype: torch.dtype) -> dict[str, Any]:
 def _picture_fields(
     tower: str, projector_type: str, width: int, swap: bool, normalize: bool, select_layer: int, select_feature: str
 ) -> dict[str, Any]:
-    reads, block = parse_tower(tower)
+    reads, blocks = parse_tower(tower)
     fields: dict[str, Any] = {
         "freeze_mm_mlp_adapter": False,
         "image_aspect_ratio": "pad",
@@ -112,8 +113,8 @@ def _picture_fields(
     if reads != "image":
         fields |= {"flatten_vae_output": not projector_type.startswith("vit_"), "swap": swap}
     if reads == "hidden":
-        assert block is not None, "a verifier of hidden states names its block: hidden_<block>"
-        fields |= {"hidden_dim": width, "mm_vision_select_feature": f"block_{block}"}
+        assert blocks, "a verifier of hidden states names its block: hidden_<block>"
+        fields |= {"hidden_dim": width, "mm_vision_select_feature": f"block_{named(blocks)}"}
         if not normalize:
             fields["mm_vision_normalize"] = False
     return fields

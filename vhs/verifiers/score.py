@@ -31,12 +31,12 @@ def answers(
     temperature was fitted (Guo et al., 2017, for two answers).
     """
     if temperature is None:
-        probabilities = logits.float().softmax(dim=-1)
+        probabilities = logits.float().softmax(dim=1)
         p_yes, p_no = probabilities[:, yes], probabilities[:, no]
     else:
         p_yes = torch.sigmoid(margins(logits, yes, no) / temperature)
         p_no = 1 - p_yes
-    return torch.stack([p_yes, p_no], dim=1), logits.argmax(dim=-1)
+    return torch.stack([p_yes, p_no], dim=1), logits.argmax(dim=1)
 
 
 def as_score(probabilities: torch.Tensor, tokens: torch.Tensor, affirms: Callable[[int], bool]) -> Score:

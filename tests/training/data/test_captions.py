@@ -13,7 +13,8 @@ from vhs.training.data.captions import detector_captioner, sentence, write_capti
 from vhs.training.data.label_commands import VerdictCounts, run_label
 from vhs.training.data.labels import line_of, read_captions, read_labels, write_labels, write_rows
 from vhs.training.data.language import ClipScorer
-from vhs.training.data.store import CollectedSet, Layout, begin, write_shard
+from vhs.training.data.layout import Layout
+from vhs.training.data.store import CollectedSet, begin, write_shard
 from vhs.training.data.tasks import VerdictTask
 
 

@@ -1,6 +1,7 @@
 """Collecting with golden D's generator: what is stored is what the generator gives, whole shards, resumable."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,13 @@ from safetensors.torch import load_file
 
 from vhs.errors import ConfigError, RunError
 from vhs.generators.sana_sprint import SanaSprint
+from vhs.pictures import encode
 from vhs.processes import Process
 from vhs.records import Prompt
 from vhs.seeding import candidate_seed
 from vhs.training.data.collect import bytes_per_sample, check_disk, collect, plan
-from vhs.training.data.store import CollectedSet, Layout, begin, shard_path
+from vhs.training.data.layout import Layout
+from vhs.training.data.store import CollectedSet, begin, shard_path
 from vhs.training.data.tasks import CollectConfig
 
 GENERATOR = Path(__file__).parents[2] / "goldens" / "D" / "sana-sprint-tiny"
@@ -135,21 +138,21 @@ def test_estimate_and_a_full_disk(generator, tmp_path):
 
 
 def test_features_that_cannot_be_stored_stop_the_run(generator, tmp_path, monkeypatch):
-    original = generator.prefix
+    original = generator.hidden_states
 
     def scaled(value):
-        def prefix(*arguments):
-            made = original(*arguments)
-            made.hidden[1, 3, 4] = value
-            return made
+        def hidden_states(*arguments):
+            states, prefix = original(*arguments)
+            states[7][1, 3, 4] = value
+            return states, prefix
 
-        return prefix
+        return hidden_states
 
     for value, dtype, message in (
         (float("nan"), "float32", "is NaN or infinite"),
         (1e6, "float16", "out of float16's range"),
     ):
-        monkeypatch.setattr(generator, "prefix", scaled(value))
+        monkeypatch.setattr(generator, "hidden_states", scaled(value))
         with pytest.raises(
             RunError, match=f"prompt 00000 candidate 1: hidden_7 {'is ' if 'out' in message else ''}{message}"
         ):
@@ -189,6 +192,20 @@ def test_candidates_of_several_prompts_share_a_pass_and_keep_their_values(genera
         torch.testing.assert_close(
             together.gather(feature, range(3)), alone.gather(feature, range(3)), rtol=0, atol=1e-5
         )
+
+
+def test_pictures_are_encoded_beside_the_generator(generator, tmp_path, monkeypatch):
+    """In threads of their own: the next prompt does not wait for PNG or JPEG."""
+    threads = set()
+
+    def noted(picture, form):
+        threads.add(threading.current_thread())
+        return encode(picture, form)
+
+    monkeypatch.setattr("vhs.training.data.collect.encode", noted)
+    data = run(generator, tmp_path, blocks=[], latent=False)
+    assert threads and threading.main_thread() not in threads
+    assert [data.picture(index).size for index in range(9)] == [(64, 64)] * 9
 
 
 def test_shards_are_as_large_as_memory_allows(generator, monkeypatch):

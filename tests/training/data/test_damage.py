@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from vhs.config.yamlfile import build
 from vhs.errors import ConfigError
 from vhs.training.config import TrainConfig
+from vhs.training.data.features import finite_rows
 from vhs.training.data.labels import read_labels, read_more_labels
 from vhs.training.data.store import CollectedSet, shard_path, write_shard
 from vhs.training.dataset import load_data
@@ -56,6 +57,15 @@ def test_a_feature_that_is_not_finite_names_its_sample_whoever_reads_it(folder: 
     write_shard(folder, 1, tensors)
     with pytest.raises(ConfigError, match=r"prompt 00104 candidate 2: hidden_7 is NaN or infinite; collect this set"):
         CollectedSet(folder).gather("hidden_7", range(10, 20))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_one_value_that_is_not_finite_is_found_among_large_ones(dtype: torch.dtype, value: float) -> None:
+    values = torch.full((3, 40, 30), 30_000.0, dtype=dtype)  # in float16 no more than two of them can be added
+    assert finite_rows(values).tolist() == [True] * 3
+    values[1, 17, 5] = value
+    assert finite_rows(values).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize(

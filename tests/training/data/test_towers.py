@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from vhs.errors import CheckpointError
 from vhs.pictures import encode
 from vhs.records import Prompt
-from vhs.training.data.store import CollectedSet, Layout, begin, write_shard
+from vhs.training.data.layout import Layout
+from vhs.training.data.store import CollectedSet, begin, write_shard
 from vhs.training.data.towers import collected_clip_verifier, load_tower
 from vhs.training.trainer import train
 from vhs.verifiers.load import load_verifier

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from vhs.errors import RunError
-from vhs.files import read_json
+from vhs.files import read_form
 from vhs.records import Prompt
+from vhs.runs.folder import read_row, winner_of
+from vhs.runs.forms import Answered, Manifest, Objects, PromptRecord, Stages, Timings
 from vhs.runs.tables import Run
 
 Boxes = Mapping[int, Sequence[Mapping[str, Any]]]
@@ -63,18 +65,18 @@ def read_run(root: str | Path) -> RunData:
         if run_folders(root) != [root]:
             raise RunError(f"{root}: holds one run per seed; give one of them, such as {run_folders(root)[0]}")
         raise RunError(f"{root}: no run.json in it, so it is no run of this project; give the folder of a run")
-    manifest = read_json(root / "run.json")
-    try:
-        config, expected = manifest["config"], manifest["prompts"]["count"]
-        mode, count = config["generation_mode"], config["num_samples"]
-        folders = _complete(root / f"gen_eval_{config['name']}")
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{root / 'run.json'}: not the record of a run ({error!r} is missing)") from None
+    manifest = read_form(root / "run.json", Manifest, remedy="a folder of a run that `run` wrote is needed")
+    config, expected = manifest["config"], manifest["prompts"]["count"]
+    mode, count = config["generation_mode"], config["num_samples"]
+    folders = _complete(root / f"gen_eval_{config['name']}")
     if not folders:
         raise RunError(f"{root}: no prompt of this run is complete; go on with cont=true")
     prompts = [_prompt(folder) for folder in folders]
     rows = {int(folder.name): _rows(folder, count, config.get("stop_when") is not None) for folder in folders}
-    winners = {int(folder.name): _winner(folder) for folder in folders}
+    winners = {int(folder.name): _winner(folder, len(rows[int(folder.name)])) for folder in folders}
+    for folder, prompt in zip(folders, prompts, strict=True):
+        if not prompt.judged and any("correct" in row for row in rows[prompt.id]):
+            raise RunError(f"{folder / 'metadata.jsonl'}: has no tag of GenEval's, but the pictures have verdicts")
     boxes = {int(folder.name): _boxes(folder) for folder in folders}
     return RunData(root, manifest, Run(mode, count, prompts, rows, winners), expected, boxes, _timings(root))
 
@@ -89,34 +91,33 @@ def _complete(pictures: Path) -> list[Path]:
 
 
 def _prompt(folder: Path) -> Prompt:
-    record = read_json(folder / "metadata.jsonl")
+    record = read_form(folder / "metadata.jsonl", PromptRecord)
     return Prompt(int(folder.name), record["prompt"].strip(), record if "include" in record else None)
 
 
 def _rows(folder: Path, count: int, adaptive: bool) -> list[dict[str, Any]]:
     """A row per candidate; with `stop_when` a prompt may have ended before its last."""
     files = [folder / "samples" / f"{index:05d}_metadata.json" for index in range(count)]
-    return [read_json(file) for file in files if not adaptive or file.is_file()]
+    return [read_row(file, Answered) for file in files if not adaptive or file.is_file()]
 
 
-def _winner(folder: Path) -> int:
+def _winner(folder: Path, count: int) -> int:
     found = sorted((folder / "samples").glob("best_*"))
     if not found:
         raise RunError(f"{folder}: no samples/best_*; the folder was changed: run again with cont: false")
-    return int(found[0].stem.removeprefix("best_"))
+    return winner_of(found[0], count)
 
 
 def _boxes(folder: Path) -> Boxes:
     file = folder / "objects.json"
-    return {int(index): objects for index, objects in read_json(file).items()} if file.is_file() else {}
+    return {int(index): objects for index, objects in read_form(file, Objects).items()} if file.is_file() else {}
 
 
 def _timings(root: Path) -> dict[str, Any]:
     """Seconds by prompt and stage; those of an interrupted run lie in a draft of each process."""
-    files = [root / "timings.json", *sorted(root.glob(".timings_*.json"))]
-    merged: dict[str, Any] = {}
-    for file in files:
-        if file.is_file():
-            values = read_json(file)
-            merged |= values.get("prompts", values)
+    file, merged = root / "timings.json", {}
+    if file.is_file():
+        merged |= read_form(file, Timings)["prompts"]
+    for draft in sorted(root.glob(".timings_*.json")):
+        merged |= read_form(draft, Stages)
     return merged

@@ -24,15 +24,9 @@ from vhs.pictures import encode
 from vhs.processes import Process
 from vhs.records import Prefix, Prompt
 from vhs.training.data.features import SCALE, bytes_of, finite_rows, stored
+from vhs.training.data.layout import Layout
 from vhs.training.data.passes import Pair, groups, noise_of, text_of
-from vhs.training.data.store import (
-    Layout,
-    close_set,
-    decide_set,
-    missing_shards,
-    open_set,
-    write_shard,
-)
+from vhs.training.data.store import close_set, decide_set, missing_shards, open_set, write_shard
 from vhs.training.data.tasks import CollectConfig
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from vhs.config.yamlfile import load
 from vhs.device import resolve_device, resolve_dtype
 from vhs.errors import ConfigError
 from vhs.files import as_json
+from vhs.generators.base import stopped_at
 from vhs.paths import find
 from vhs.processes import Process, current_process
 from vhs.prompts import read_prompts
@@ -24,9 +25,11 @@ from vhs.records import Prompt, TextEmbedding
 from vhs.training.config import Generated
 from vhs.training.data.collect import plan
 from vhs.training.data.features import LARGEST, STORED, require_finite
+from vhs.training.data.layout import CandidateSet
 from vhs.training.data.passes import noise_of, text_of
-from vhs.training.data.store import CollectedSet, Layout
+from vhs.training.data.store import CollectedSet
 from vhs.training.data.tasks import CollectConfig
+from vhs.verifiers.feature_names import blocks_in
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +71,7 @@ def generator_settings(spec: GeneratorSpec, run: RunConfig, config: CollectConfi
     return {"ckpt": run.ckpt, **network, "sana_lora_weights": run.sana_lora_weights, **kept, "content": content}
 
 
-class GeneratedSet:
+class GeneratedSet(CandidateSet):
     """The candidates of a collecting file, made again whenever they are read. Raises ConfigError."""
 
     def __init__(self, named: Generated) -> None:
@@ -80,33 +83,17 @@ class GeneratedSet:
                 "collect them"
             )
         self.folder = Path(self.config.output)
+        self.spec, run = resolve_generation(self.config, current_process())
+        prompts = read_prompts(find(self.config.annotation))[: self.config.limit]
+        settings = generator_settings(self.spec, run, self.config)
+        layout = plan(self.spec.info, len(prompts), self.config, settings)
+        super().__init__(layout, prompts, named.generate)
         files = {"labels": named.labels, "captions": named.captions}
         self.own = {key: str(find(file).absolute()) for key, file in files.items() if file is not None}
-        self.spec, run = resolve_generation(self.config, current_process())
-        self.prompts = read_prompts(find(self.config.annotation))[: self.config.limit]
-        settings = generator_settings(self.spec, run, self.config)
-        self.layout: Layout = plan(self.spec.info, len(self.prompts), self.config, settings)
         self._texts: OrderedDict[int, TextEmbedding] = OrderedDict()
 
-    def __len__(self) -> int:
-        return self.layout.samples
-
-    def name(self, index: int) -> str:
-        """What messages call a sample."""
-        position, candidate = divmod(index, self.layout.candidates)
-        return f"{self.named.generate}: prompt {self.prompts[position].id:05d} candidate {candidate}"
-
-    def prompt(self, index: int) -> Prompt:
-        """The prompt that sample `index` is made from."""
-        return self.prompts[index // self.layout.candidates]
-
-    def require(self, feature: str) -> tuple[int, ...]:
-        """One sample's shape. Raises ConfigError, naming what there is, when the file does not ask for the feature."""
-        if feature not in self.layout.features:
-            raise ConfigError(
-                f"{self.named.generate}: no feature {feature!r}; it makes {', '.join(self.layout.features) or 'none'}"
-            )
-        return tuple(self.layout.features[feature])
+    def expect(self, shard: int) -> None:
+        """Nothing is read ahead of what is made."""
 
     def fingerprint(self) -> str:
         """A hash of everything that the features depend on."""
@@ -132,8 +119,7 @@ class GeneratedSet:
         if feature == "latent":
             values = self._generator.generate(noise, text)
         else:
-            block = int(feature.removeprefix("hidden_"))
-            values = self._generator.hidden_states(noise, text, [block])[0][block]
+            values = stopped_at(self._generator, noise, text, blocks_in(feature))[0]
         return values.to(STORED[self.layout.dtype])
 
     def _text(self, prompt: Prompt) -> TextEmbedding:

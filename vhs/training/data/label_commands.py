@@ -11,21 +11,24 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ConfigDict
 from tqdm import tqdm
+from typing_extensions import TypedDict
 
 from vhs.checkpoints.hashes import content_hash, file_hash
-from vhs.config.run import Keys
+from vhs.config.keys import Keys
 from vhs.device import resolve_device, resolve_dtype
 from vhs.errors import ConfigError, PromptError
-from vhs.files import as_json, read_json_object
+from vhs.files import as_json, read_form
 from vhs.paths import expanded, find
 from vhs.pictures import open_picture
 from vhs.processes import current_process
 from vhs.training.data.labels import tidy
+from vhs.training.data.shards import is_remote
 from vhs.training.data.store import CollectedSet
 from vhs.training.data.tagger import paper_prompt
 from vhs.training.data.tasks import CaptionTask, ClipScoreTask, LabelTask, MetadataTask, PromptsTask, VerdictTask
-from vhs.training.made import Made, say_done, sets_hashes
+from vhs.training.made import REMEDY, Made, say_done, sets_hashes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -123,27 +126,15 @@ def run_verdicts(config: VerdictTask, say: Say) -> VerdictCounts | None:
             )
     spec = _judge_spec(config.judge, process)
     judge = cache(spec.load)
-    total = {"yes": 0, "no": 0, "unjudged": 0}
-    with tqdm(total=sum(map(len, sets)) // process.count, desc="pictures", disable=not process.first) as bar:
-        for data in sets:
-            made = _beside(config, data, _flat(spec.describe()))
-            with made.lock() if process.first else nullcontext():
-                if made.done():
-                    _leave(made, say if process.first else None)
-                    counts = count_labels(data, config.output) if process.first else {}
-                else:
-                    counts = write_labels(
-                        data,
-                        judge().judge_batch,
-                        config.output,
-                        source=_source(made),
-                        batch=config.batch,
-                        process=process,
-                        progress=bar.update,
-                        made=made,
-                    )
-            total = {key: total[key] + counts.get(key, 0) for key in total}
-    return VerdictCounts(**total) if process.first else None
+
+    def write(data: CollectedSet, options: Mapping[str, Any]) -> None:
+        write_labels(data, judge().judge_batch, config.output, **options)
+
+    _beside_each(config, sets, _flat(spec.describe()), "pictures", process, write, say)
+    if not process.first:
+        return None
+    counts = [count_labels(data, config.output) for data in sets]
+    return VerdictCounts(**{key: sum(one[key] for one in counts) for key in ("yes", "no", "unjudged")})
 
 
 def run_captions(config: CaptionTask, say: Say) -> CaptionFiles | PromptFile:
@@ -155,24 +146,33 @@ def run_captions(config: CaptionTask, say: Say) -> CaptionFiles | PromptFile:
         return _refine(config, process, say if process.first else None)
     sets = _sets(config.data)
     load, reads = _captioner(config, process)
-    with tqdm(total=sum(map(len, sets)) // process.count, desc="captions", disable=not process.first) as bar:
+
+    def write(data: CollectedSet, options: Mapping[str, Any]) -> None:
+        write_captions(data, load(), config.output, **options)
+
+    _beside_each(config, sets, reads, "captions", process, write, say)
+    return CaptionFiles(tuple(data.folder / config.output for data in sets))
+
+
+def _beside_each(
+    config: VerdictTask | CaptionTask,
+    sets: Sequence[CollectedSet],
+    reads: Mapping[str, str],
+    what: str,
+    process: Process,
+    write: Callable[[CollectedSet, Mapping[str, Any]], None],
+    say: Say,
+) -> None:
+    """Has `write` make the file inside each set that lacks it, with the options of `labels.write_parts`."""
+    with tqdm(total=sum(map(len, sets)) // process.count, desc=what, disable=not process.first) as bar:
         for data in sets:
             made = _beside(config, data, reads)
+            options = {"source": _source(made), "batch": config.batch, "process": process}
             with made.lock() if process.first else nullcontext():
                 if made.done():
                     _leave(made, say if process.first else None)
-                    continue
-                write_captions(
-                    data,
-                    load(),
-                    config.output,
-                    source=_source(made),
-                    batch=config.batch,
-                    process=process,
-                    progress=bar.update,
-                    made=made,
-                )
-    return CaptionFiles(tuple(data.folder / config.output for data in sets))
+                else:
+                    write(data, {**options, "progress": bar.update, "made": made})
 
 
 def _refine(config: CaptionTask, process: Process, say: Say | None) -> PromptFile:
@@ -264,7 +264,7 @@ def run_clip_score(config: ClipScoreTask, say: Say) -> ClipScores:
     with made.lock():
         if made.done():
             say_done(made, say)
-            scores = read_json_object(made.files[0], ConfigError, "overwrite=true makes it again")
+            scores = read_form(made.files[0], dict[str, list[float]], ConfigError, REMEDY)
         else:
             scores = _mean_scores(config, sets)
             made.write({made.files[0]: as_json(scores)})
@@ -306,6 +306,22 @@ def _clip_scores(scorer: ClipScorer, pairs: Sequence[Pair], kind: str, batch: in
     return scores
 
 
+class Counts(TypedDict):
+    """How many records came from where."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    by_rules: int
+    by_model: int
+    rejected: int
+
+
+class Counted(TypedDict):
+    """What the record of a file of records says of it."""
+
+    counts: Counts
+
+
 def run_metadata(config: MetadataTask, say: Say) -> RecordCounts:
     """GenEval's record of every prompt: by rules first, then by the model where one is configured."""
     from vhs.geneval.metadata import read_names
@@ -321,7 +337,7 @@ def run_metadata(config: MetadataTask, say: Say) -> RecordCounts:
     with made.lock():
         if made.done():
             say_done(made, say)
-            return RecordCounts(out, **made.facts()["counts"])
+            return RecordCounts(out, **made.facts(Counted)["counts"])
         records, by_rules, rejected = _records(config, prompts, names)
         counts = {"by_rules": by_rules, "by_model": len(records) - by_rules, "rejected": len(rejected)}
         contents = {out: _record_list([records[text] for text in prompts if text in records])}
@@ -377,6 +393,8 @@ def run_prompts(config: PromptsTask, say: Say) -> PromptFile:
 def _sets(folders: Iterable[str]) -> list[CollectedSet]:
     sets = [CollectedSet(folder) for folder in folders]
     for data in sets:
+        if is_remote(data.folder):
+            raise ConfigError(f"{data.folder}: files are written beside a set; label it in a folder here, then copy it")
         data.picture(0)  # raises where none were kept
     return sets
 

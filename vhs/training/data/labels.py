@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vhs.checkpoints.boundary import loading
 from vhs.errors import ConfigError, RunError
 from vhs.files import KeyTwiceError, parse_json, write_bytes
 from vhs.processes import Process
@@ -48,7 +49,8 @@ def _rows(
     if not path.exists():
         raise ConfigError(f"{path}: no such file; {remedy}")
     positions = {prompt.id: position for position, prompt in enumerate(data.prompts)}
-    with path.open(encoding="utf-8") as lines:  # str.splitlines would also cut at U+2028, which captions contain
+    with loading("file of labels or captions", path, remedy), path.open(encoding="utf-8") as lines:
+        # str.splitlines would also cut at U+2028, which captions contain
         for number, line in enumerate(lines, start=1):
             where = f"{path}:{number}"
             yield where, *_row(line, where, positions, data.layout.candidates, keys)
@@ -173,7 +175,7 @@ def write_parts(
     if process.first:
         _forget(file)
     note = parts / "source.txt"
-    before = note.read_text(encoding="utf-8") if note.exists() else source
+    before = note.read_text(encoding="utf-8", errors="replace") if note.exists() else source
     if before != source and not (made and made.overwrite):
         raise RunError(f"{parts}: parts of another run ({before}), now {source}; remove the folder to start over")
     process.wait()
@@ -215,7 +217,7 @@ def _drop(file: Path) -> None:
 def tidy(file: Path, source: str) -> None:
     """Removes what is left of the parts of a finished file, where the writing was stopped at its very end."""
     note = _parts(file) / "source.txt"
-    if note.exists() and note.read_text(encoding="utf-8") == source:
+    if note.exists() and note.read_text(encoding="utf-8", errors="replace") == source:
         _drop(file)
     _forget(file)
 

@@ -13,9 +13,11 @@ from typing import Literal
 
 import torch
 
+from vhs.config.keys import StatisticsKeys
 from vhs.errors import ConfigError
 from vhs.files import write_bytes
-from vhs.paths import expanded
+from vhs.paths import expanded, find
+from vhs.verifiers.feature_names import blocks_in, statistics_files
 
 Per = Literal["channel", "token", "all"]
 _KEPT = {"channel": 2, "token": 1, "all": None}
@@ -78,11 +80,30 @@ class Moments:
         return (mean[None], variance[None]) if self.per == "channel" else (mean, variance)
 
 
-def statistics_paths(folder: str | Path, feature: str) -> tuple[Path, Path]:
-    """Where the mean and variance of a feature are written: `hidden_7` gives the release's `block_7_mean_bf16.pt`."""
-    name = feature.replace("hidden_", "block_")
+def statistics_paths(folder: str | Path, feature: str) -> tuple[Path, ...]:
+    """Where the mean and variance of a feature are written, of several blocks each one's in turn: `hidden_7` gives the
+    release's `block_7_mean_bf16.pt`."""
     folder = expanded(folder)
-    return folder / f"{name}_mean_bf16.pt", folder / f"{name}_variance_bf16.pt"
+    if blocks := blocks_in(feature):
+        return tuple(statistics_files(folder, blocks))
+    return folder / f"{feature}_mean_bf16.pt", folder / f"{feature}_variance_bf16.pt"
+
+
+def statistics_of(config: StatisticsKeys, feature: str) -> tuple[Path, ...]:
+    """The files that a configuration names for a feature, as `statistics_paths`; () for none.
+
+    Raises ConfigError where it names one file for several blocks.
+    """
+    if config.normalization is not None:
+        return tuple(map(find, statistics_paths(config.normalization, feature)))
+    if config.normalization_mean_path is None:
+        return ()
+    if len(blocks_in(feature)) > 1:
+        raise ConfigError(
+            f"normalization_mean_path: one file, but {feature} reads {len(blocks_in(feature))} blocks; give the folder "
+            "of their files: normalization"
+        )
+    return find(config.normalization_mean_path), find(config.normalization_variance_path)
 
 
 def encode_statistics(moments: Moments, feature: str) -> tuple[bytes, bytes]:

@@ -15,73 +15,30 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 
 from vhs.checkpoints.hashes import file_hash, sampled_hash
 from vhs.errors import ConfigError, RunError, first_line
-from vhs.files import parse_json, read_json_object, write_bytes, write_json
+from vhs.files import parse_json, write_bytes, write_json
 from vhs.folders import Kind, Opening, decide, drop_drafts, move_aside, remove_replaced
-from vhs.paths import expanded
 from vhs.pictures import decode
 from vhs.records import Prompt
-from vhs.training.data.features import STORED, read, read_dtype, require_finite
+from vhs.training.data.features import read, read_dtype, require_finite
+from vhs.training.data.layout import CandidateSet, Layout, read_layout
+from vhs.training.data.shards import ShardCache, Tensors, is_remote, place, read_mapped, read_whole
+from vhs.verifiers.feature_names import single_features
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FORMAT = 1
-LARGEST = 2**40
 PICTURE, OFFSETS = "picture_bytes", "picture_offsets"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What a collected set holds. `features` maps a name (`hidden_7`, `latent`, `clip`) to one sample's shape.
-
-    `settings` is everything else that decides the values; a set is only continued under the same. `content` among them
-    has the hash of every model that was read.
-    """
-
-    features: Mapping[str, Sequence[int]]
-    dtype: str
-    prompts: int
-    candidates: int
-    prompts_per_shard: int
-    pictures: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    format: int = FORMAT
-
-    PIPELINE: ClassVar[str] = "SanaSprintPipeline"
-    """The generator of a set that names none."""
-
-    def generator_record(self, feature: str) -> dict[str, Any]:
-        """What a verifier trained on `feature` says of its generator, as `GeneratorInfo.record` has it."""
-        settings, at = self.settings, {}
-        if feature.startswith("hidden_"):
-            usual = f"transformer_blocks.{feature.removeprefix('hidden_')}"
-            tokens, width = self.features[feature]
-            at = {"block": settings.get("block_paths", {}).get(feature, usual), "tokens": tokens, "width": width}
-        steps = settings.get("num_inference_steps", 1)
-        of = {"pipeline": settings.get("pipeline", self.PIPELINE), "ckpt": settings.get("ckpt")}
-        return {**of, **at, "step": settings.get("hidden_step") or steps, "steps": steps}
-
-    @property
-    def samples(self) -> int:
-        return self.prompts * self.candidates
-
-    @property
-    def shards(self) -> int:
-        return -(-self.prompts // self.prompts_per_shard)
-
-    def prompts_of(self, shard: int) -> range:
-        """Positions of the prompts whose samples are in `shard`."""
-        start = shard * self.prompts_per_shard
-        return range(start, min(start + self.prompts_per_shard, self.prompts))
+REMOTE_SHARDS = 2
+"""Shards of a store that are kept, where samples are read in their order."""
 
 
 def shard_path(folder: Path, shard: int) -> Path:
@@ -100,7 +57,9 @@ SET = Kind(
 
 def missing_shards(folder: Path, layout: Layout) -> list[int]:
     """The shards that are still to be made."""
-    return [shard for shard in range(layout.shards) if not shard_path(folder, shard).exists()]
+    shards = folder / "shards"
+    there = {path.name for path in shards.iterdir()} if shards.is_dir() else set()  # a store is asked once, not often
+    return [shard for shard in range(layout.shards) if shard_path(folder, shard).name not in there]
 
 
 def decide_set(folder: Path, layout: Layout, prompts: Sequence[Prompt], overwrite: bool = False) -> Opening:
@@ -111,7 +70,7 @@ def decide_set(folder: Path, layout: Layout, prompts: Sequence[Prompt], overwrit
         missing = missing_shards(folder, layout)
         return f"{len(missing)} of {layout.shards} shards are missing" if missing else None
 
-    former = read_index(folder) if (folder / "index.json").exists() else None
+    former = _as_json(read_layout(folder)) if (folder / "index.json").exists() else None
     differences = () if former is None or overwrite else _differences(folder, former, layout, prompts)
     return decide(folder, SET, former, differences, left, overwrite=overwrite)
 
@@ -151,8 +110,9 @@ def _prompt_lines(prompts: Sequence[Prompt]) -> str:
 def _differences(folder: Path, old: dict, layout: Layout, prompts: Sequence[Prompt]) -> Iterator[str]:
     """What a set in the folder has otherwise than this one, as `key: old, now new`."""
     new = _as_json(layout)
-    settings = {**old.pop("settings", {})}, {**new.pop("settings")}
+    settings = old.pop("settings"), new.pop("settings")
     contents = [side.pop("content", {}) for side in settings]
+    contents = [side if isinstance(side, dict) else {} for side in contents]
     for was, now in ((old, new), settings):
         for key in sorted(was.keys() | now.keys()):
             if was.get(key) != now.get(key):
@@ -161,43 +121,8 @@ def _differences(folder: Path, old: dict, layout: Layout, prompts: Sequence[Prom
         if contents[0][key] != contents[1][key]:
             yield f"{key} has other content than before"
     file = folder / "prompts.jsonl"
-    if file.exists() and file.read_text(encoding="utf-8") != _prompt_lines(prompts):
+    if file.exists() and file.read_bytes() != _prompt_lines(prompts).encode():
         yield "it is of other prompts"
-
-
-def read_index(folder: Path) -> dict[str, Any]:
-    """index.json as written. Raises ConfigError when it is not there or not one."""
-    path = folder / "index.json"
-    index = read_json_object(path, ConfigError, "a folder that collect.py finished is needed")
-    if index.get("format") != FORMAT:
-        raise ConfigError(f"{path}: not an index of format {FORMAT}; collect the set again with this version")
-    return index
-
-
-def read_layout(folder: Path) -> Layout:
-    """What index.json says. Raises ConfigError, naming the file and the key, for what is no index."""
-    path = folder / "index.json"
-    try:
-        text = json.dumps(read_index(folder))  # as Python values an object would have to be a Layout already
-        layout = TypeAdapter(Layout).validate_json(text, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{path}: {key}: {first['msg']}; collect the set again") from None
-    sizes = {key: getattr(layout, key) for key in ("prompts", "candidates", "prompts_per_shard")}
-    sizes |= {name: size for name, shape in layout.features.items() for size in shape}
-    for key, size in sizes.items():
-        if not 0 < size <= LARGEST:
-            raise ConfigError(f"{path}: {key} is {size}; no set has that; collect the set again")
-    for name, shape in layout.features.items():
-        dimensions = 3 if name == "latent" else 2
-        if len(shape) != dimensions:
-            raise ConfigError(
-                f"{path}: {name} has a shape of {len(shape)} sizes, not {dimensions}; collect the set again"
-            )
-    if layout.dtype not in STORED:
-        raise ConfigError(f"{path}: dtype is {layout.dtype!r}; one of {', '.join(STORED)} is needed")
-    return layout
 
 
 def write_shard(folder: Path, shard: int, tensors: Mapping[str, torch.Tensor], pictures: Sequence[bytes] = ()) -> Path:
@@ -222,28 +147,31 @@ def write_shard(folder: Path, shard: int, tensors: Mapping[str, torch.Tensor], p
     return path
 
 
-class CollectedSet:
-    """A finished set, read through memory maps: opening one takes no time, samples are read when they are asked for.
+def _shard_hash(path: Path) -> str:
+    """A hash of a shard's content; in a store what the store says of it: its size with its ETag or time."""
+    return f"{path.fs.checksum(path.path)}" if is_remote(path) else sampled_hash(path)
+
+
+class CollectedSet(CandidateSet):
+    """A finished set, in a folder here or by its URL in a store. Opening one takes no time, samples are read when they
+    are asked for, through memory maps (of a store's shards: see `cache`).
 
     Raises ConfigError when a shard that the index lists is missing or cannot be read.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = expanded(folder)
-        self.layout = read_layout(self.folder)
-        self.prompts = _read_prompts(self.folder, self.layout)
-        missing = [s for s in range(self.layout.shards) if not shard_path(self.folder, s).exists()]
-        if missing:
+        self.folder = place(folder)
+        layout = read_layout(self.folder)
+        super().__init__(layout, _read_prompts(self.folder, layout), str(self.folder))
+        if missing := missing_shards(self.folder, layout):
             raise ConfigError(
                 f"{self.folder}/index.json: {len(missing)} of {self.layout.shards} shards are missing, first "
                 f"{shard_path(self.folder, missing[0]).name}; finish collect.py with the same configuration"
             )
-        self._maps: dict[int, dict[str, torch.Tensor]] = {}
-        self.own: dict[str, str] = {}
-        """Files of labels and captions by key, where the set has its own (a GeneratedSet may)."""
-
-    def __len__(self) -> int:
-        return self.layout.samples
+        self._maps: dict[int, Tensors] = {}
+        self.cache = ShardCache(REMOTE_SHARDS) if is_remote(self.folder) else None
+        """Shards that are read whole; None: through memory maps."""
+        self._map(0)  # its sizes are the index's, before anything as long as that says is gone through
 
     def fingerprint(self) -> str:
         """A hash of the set's content: its index, its prompts and its shards, of large ones at some places."""
@@ -251,33 +179,19 @@ class CollectedSet:
         for file in (self.folder / "index.json", self.folder / "prompts.jsonl"):
             digest.update(file_hash(file).encode())
         for shard in range(self.layout.shards):
-            digest.update(sampled_hash(shard_path(self.folder, shard)).encode())
+            digest.update(_shard_hash(shard_path(self.folder, shard)).encode())
         return digest.hexdigest()
 
-    def name(self, index: int) -> str:
-        """What messages call a sample."""
-        prompt, candidate = divmod(index, self.layout.candidates)
-        return f"{self.folder}: prompt {self.prompts[prompt].id:05d} candidate {candidate}"
-
-    def prompt(self, index: int) -> Prompt:
-        """The prompt that sample `index` was made from."""
-        return self.prompts[index // self.layout.candidates]
-
-    def require(self, feature: str) -> tuple[int, ...]:
-        """One sample's shape. Raises ConfigError, naming what there is, when the feature was not collected."""
-        if feature not in self.layout.features:
-            stored = ", ".join(self.layout.features) or "none"
-            raise ConfigError(f"{self.folder}: no feature {feature!r}; collected: {stored}")
-        return tuple(self.layout.features[feature])
-
     def gather(self, feature: str, indices: Sequence[int]) -> torch.Tensor:
-        """Features (B, ...) of the samples, in their stored dtype (float32 of those in 8 bits), as a copy in memory.
-        Raises ConfigError, naming the sample, for one that is not finite."""
-        shape = self.require(feature)
-        rows = [self._row(index) for index in indices]
-        out = torch.empty((len(rows), *shape), dtype=read_dtype(self.layout.dtype))
-        for position, (shard, row) in enumerate(rows):
-            out[position] = read(self._map(shard), feature, row)
+        """Features (B, ...) of the samples, in their stored dtype (float32 of those in 8 bits), as a copy in memory;
+        several blocks stand side by side. Raises ConfigError, naming the sample, for one that is not finite."""
+        out = torch.empty((len(indices), *self.require(feature)), dtype=read_dtype(self.layout.dtype))
+        names = single_features(feature)
+        parts = (out,) if len(names) == 1 else out.chunk(len(names), dim=-1)
+        for position, index in enumerate(indices):
+            shard, row = self._row(index)
+            for name, part in zip(names, parts, strict=True):
+                part[position] = read(self._map(shard), name, row)
         require_finite(out, feature, lambda row: self.name(indices[row]), "collect this set again")
         return out
 
@@ -295,24 +209,30 @@ class CollectedSet:
         for start in range(0, len(self), size):
             yield self.gather(feature, range(start, min(start + size, len(self))))
 
-    def _row(self, index: int) -> tuple[int, int]:
-        return divmod(index, self.layout.prompts_per_shard * self.layout.candidates)
+    def expect(self, shard: int) -> None:
+        """Begins to read a shard that is read whole."""
+        if self.cache is not None:
+            self.cache.expect((self.folder, shard), partial(self._read, shard))
 
-    def _map(self, shard: int) -> dict[str, torch.Tensor]:
+    def _map(self, shard: int) -> Tensors:
+        if self.cache is not None:
+            return self.cache.get((self.folder, shard), partial(self._read, shard))
         if shard not in self._maps:
-            from safetensors import SafetensorError
-            from safetensors.torch import load_file
-
-            path = shard_path(self.folder, shard)
-            try:
-                tensors = load_file(path)
-            except (SafetensorError, OSError) as error:
-                raise ConfigError(
-                    f"{path}: truncated or corrupt ({first_line(error)}); remove it and run collect.py again"
-                ) from None
-            self._check_shard(path, shard, tensors)
-            self._maps[shard] = tensors
+            self._maps[shard] = self._read(shard)
         return self._maps[shard]
+
+    def _read(self, shard: int) -> Tensors:
+        from safetensors import SafetensorError
+
+        path = shard_path(self.folder, shard)
+        try:
+            tensors = read_mapped(path) if self.cache is None else read_whole(path)
+        except (SafetensorError, OSError) as error:
+            raise ConfigError(
+                f"{path}: truncated or corrupt ({first_line(error)}); remove it and run collect.py again"
+            ) from None
+        self._check_shard(path, shard, tensors)
+        return tensors
 
     def _check_shard(self, path: Path, shard: int, tensors: Mapping[str, torch.Tensor]) -> None:
         """Raises ConfigError for a shard that is not this one: other shapes, or the samples of other prompts."""
@@ -327,9 +247,19 @@ class CollectedSet:
                 raise ConfigError(
                     f"{path}: {name} is {tuple(found.shape[1:])}, the index says {tuple(shape)}; {remedy}"
                 )
+        if layout.pictures and (OFFSETS not in tensors or tensors[OFFSETS].shape != (rows + 1,)):
+            raise ConfigError(f"{path}: {rows} pictures are needed; {remedy}")
         ids = torch.tensor([self.prompts[p].id for p in positions]).repeat_interleave(layout.candidates)
         if "prompt" in tensors and not torch.equal(tensors["prompt"], ids):
             raise ConfigError(f"{path}: has the samples of other prompts than the index says; {remedy}")
+
+
+def _is_text(value: Any) -> bool:
+    """A text that can be written, without halves of characters."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def _read_prompts(folder: Path, layout: Layout) -> list[Prompt]:
@@ -342,9 +272,12 @@ def _read_prompts(folder: Path, layout: Layout) -> list[Prompt]:
     if len(rows) != layout.prompts:
         raise ConfigError(f"{path}: {len(rows)} prompts, the index says {layout.prompts}; collect the set again")
     for number, prompt in enumerate(prompts, 1):
-        if type(prompt.id) is not int or not isinstance(prompt.text, str):  # true is an int too
+        known = type(prompt.id) is int and 0 <= prompt.id < 2**63  # true is an int too
+        if not (known and _is_text(prompt.text)):
             raise ConfigError(
                 f"{path}: line {number}: id is a number and prompt a text; got {str(prompt.id)[:40]!r} and "
                 f"{str(prompt.text)[:40]!r}; collect the set again"
             )
+        if not isinstance(prompt.metadata, (dict, type(None))):
+            raise ConfigError(f"{path}: line {number}: metadata is no object; collect the set again")
     return prompts

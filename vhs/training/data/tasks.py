@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vhs.config.run import DeviceKey, Keys, Number, TimeoutKey
+from vhs.config.keys import DeviceKey, Keys, Number, TimeoutKey
 from vhs.config.yamlfile import build, combination_error, nearest, read_values
 from vhs.errors import ConfigError
 from vhs.paths import expanded
@@ -61,6 +61,8 @@ class CollectConfig(TimeoutKey):
 
     @model_validator(mode="after")
     def _keeps_something(self) -> CollectConfig:
+        if "://" in self.output:
+            raise combination_error("output", f"{self.output} is no folder here; copy the finished set there")
         if not (self.blocks or self.latent or self.pictures or self.clip):
             raise combination_error(
                 "blocks", "[] with latent: false, no clip and no pictures keeps nothing; name a block"
@@ -129,7 +131,7 @@ class CaptionTask(TimeoutKey, DeviceKey):
     """Make the file again, whatever another configuration has written there."""
     batch: int = Field(16, ge=1)
     """Pictures captioned together."""
-    max_tokens: int = Field(96, ge=1)
+    max_tokens: int = Field(96, ge=1, le=8192)
     """Longest caption, tokens."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the model; `auto` is float32 on the CPU and bfloat16 elsewhere."""
@@ -197,7 +199,7 @@ class MetadataTask(DeviceKey):
     """`stop` at the first prompt without a valid record, writing nothing; `skip` it, into `<output>.rejected.jsonl`."""
     batch: int = Field(16, ge=1)
     """Prompts asked together."""
-    max_tokens: int = Field(256, ge=1)
+    max_tokens: int = Field(256, ge=1, le=8192)
     """Longest answer, tokens."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the model."""
