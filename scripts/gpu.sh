@@ -3,7 +3,7 @@
 #
 #     bash scripts/gpu.sh [folder for the pages, default docs/benchmarks]
 #
-# Every page is written as soon as it is measured, so an interrupted run keeps what it has. PYTHON names the interpreter.
+# The limits in seconds below add up to 890. Every page is written as soon as it is measured, so an interrupted run keeps what it has. PYTHON names the interpreter.
 set -u
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python}
@@ -31,17 +31,17 @@ page() {
 }
 
 # 1 and 3: utilisation, and hidden states against CLIP in latency, FLOPs and memory. 2: best-of-4 and best-of-32.
-page latency 240 $bench "num_samples=[1,4,32]"
-page compiled 240 $bench "num_samples=[4,32]" compile=true "verifiers={hidden_7: {architecture: hidden_7_qwen2.5-0.5b}}"
+page latency 200 $bench "num_samples=[1,4,32]"
+page compiled 180 $bench "num_samples=[4,32]" compile=true "verifiers={hidden_7: {architecture: hidden_7_qwen2.5-0.5b}}"
 # 4: memory at N = 2,048 against N = 32.
-page memory 120 $bench "num_samples=[32,2048]" repeats=1 "verifiers={hidden_7: {architecture: hidden_7_qwen2.5-0.5b}}"
-page budget 120 $bench --budget 550ms 1100ms 1650ms
-page profile 60 $bench --profile "$drafts/traces" "num_samples=[32]" "verifiers={hidden_7: {architecture: hidden_7_qwen2.5-0.5b}}"
+page memory 90 $bench "num_samples=[32,2048]" repeats=1 warmup=1 "verifiers={hidden_7: {architecture: hidden_7_qwen2.5-0.5b}}"
+page budget 180 $bench --budget 550ms 1100ms 1650ms repeats=1
+page profile 40 $bench --profile "$drafts/traces" "num_samples=[32]" "verifiers={hidden_7: {architecture: hidden_7_qwen2.5-0.5b}}"
 
 # Tests that need CUDA, and a run in several processes over NCCL where there are several GPUs.
-timeout 120 $python -m pytest -q -m cuda tests || echo "tests marked cuda: see above" >&2
+timeout 100 $python -m pytest -q -m cuda tests || echo "tests marked cuda: see above" >&2
 if [ "$($python -c 'import torch; print(torch.cuda.device_count())')" -gt 1 ]; then
-    timeout 120 $python -m accelerate.commands.launch --multi_gpu -m vhs run --config configs/tiny_prod.yaml device=cuda \
+    timeout 100 $python -m accelerate.commands.launch --multi_gpu -m vhs run --config configs/tiny_prod.yaml device=cuda \
         name=gpu_nccl "output_path=$drafts" || echo "NCCL: failed" >&2
 fi
 ls "$pages"

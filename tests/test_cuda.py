@@ -4,7 +4,11 @@ import pytest
 import torch
 
 from tests.conftest import GOLDEN_D
+from vhs import BestOfN
+from vhs.config.run import RunConfig
+from vhs.fitting import MOST
 from vhs.generators.sana_sprint import SanaSprint
+from vhs.resolve import resolve_models
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 FOLDER = GOLDEN_D / "sana-sprint-tiny"
@@ -22,3 +26,13 @@ def test_a_gpu_computes_what_the_cpu_does() -> None:
 
 def test_compiled_it_is_the_same_but_for_rounding() -> None:
     assert torch.allclose(latents("cuda", compile=True), latents("cuda"), atol=1e-3)
+
+
+def test_micro_batch_auto_is_settled_on_the_gpu(run_keys) -> None:
+    config = RunConfig(**{**run_keys, "device": "cuda", "dtype": "float32", "micro_batch": "auto"})
+    generator, verifier, _ = resolve_models(config).load()
+    assert 1 <= generator.micro_batch == verifier.micro_batch <= MOST
+    method = BestOfN.of(config, generator, verifier)
+    fitted = method("a photo of a red ring", num_samples=5)
+    generator.micro_batch = verifier.micro_batch = 2
+    assert method("a photo of a red ring", num_samples=5).scores == pytest.approx(fitted.scores, abs=1e-3)

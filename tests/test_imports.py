@@ -27,7 +27,7 @@ LAYERS = (
     },
     {"vhs.config", "vhs.checkpoints", "vhs.prompts", "vhs.picture_table"},
     {"vhs.generators", "vhs.verifiers", "vhs.geneval", "vhs.judges"},
-    {"vhs.choosing", "vhs.streaming"},
+    {"vhs.choosing", "vhs.fitting", "vhs.streaming"},
     {"vhs.resolve", "vhs.best_of_n", "vhs.result"},
     {"vhs.runs", "vhs.training", "vhs.measure"},
     {"vhs.ranking", "vhs.paper"},

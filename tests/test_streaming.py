@@ -44,6 +44,25 @@ def test_memory_does_not_grow_with_the_number_of_candidates(by_two) -> None:
     assert peak(24) <= 1.05 * peak(4)
 
 
+@pytest.mark.parametrize("keep", [1, 4])
+def test_two_thousand_candidates_need_the_memory_of_thirty_two(keep) -> None:
+    """Resident bytes of what is kept, exactly: a captured state each, 32 of which come at once."""
+    state = 1024 * 4
+
+    def live(count: int) -> tuple[int, int]:
+        with LiveMemory() as memory:
+            best = Best(keep)
+            for first in range(0, count, 32):
+                scores = torch.rand(32, generator=torch.Generator().manual_seed(first))
+                best.add(Score.plain(scores), torch.zeros(32, 1024))
+            del scores
+            return memory.live - count * 4, memory.peak  # a score is 4 bytes
+
+    held, peak = live(2048)
+    assert held == live(32)[0] == keep * state
+    assert peak <= 1.05 * live(64)[1] + 2048 * 4
+
+
 def test_equal_scores_keep_the_state_of_the_tie_rule_s_winner() -> None:
     scores = [0.5, 0.9, 0.1, 0.9, 0.9, 0.3]
     for tie, winner in (("first", 1), ("last", 4)):

@@ -169,8 +169,7 @@ class BestOfN:
         """
         overrides = {"generation_mode": "prod", **(overrides or {})}
         config = config.changed(**overrides) if isinstance(config, RunConfig) else load_config(config, overrides)
-        models = resolve_models(config)
-        return cls.of(config, models.load_generator(), models.load_verifier(), models.load_reranker())
+        return cls.of(config, *resolve_models(config).load())
 
     @classmethod
     def of(

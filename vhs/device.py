@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from vhs.errors import ConfigError
 from vhs.processes import Process
+
+DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
+"""What a GPU's driver puts there on Linux: NVIDIA's, Jetson's, that of Windows' subsystem, AMD's."""
 
 
 def resolve_device(device: str, process: Process = Process()) -> str:
     """`auto` is CUDA where there is one, else the CPU; of several processes each has a CUDA device of its own.
 
-    Raises ConfigError where torch has no such device.
+    Raises ConfigError where torch has no such device. torch is asked where there may be a GPU: importing it takes
+    longer than all else that a dry run does.
     """
+    if device == "cpu" or (device == "auto" and _without_driver()):
+        return "cpu"
     import torch
 
     if device == "auto":
@@ -24,6 +33,11 @@ def resolve_device(device: str, process: Process = Process()) -> str:
     if index and not (index.isdigit() and int(index) < torch.cuda.device_count()):
         raise ConfigError(f"device: {device}: torch sees {torch.cuda.device_count()} CUDA device(s) here")
     return device
+
+
+def _without_driver() -> bool:
+    """No driver of a GPU is here, so torch, unless it is imported already, need not be asked."""
+    return sys.platform == "linux" and "torch" not in sys.modules and not any(map(Path.exists, map(Path, DRIVERS)))
 
 
 def resolve_dtype(dtype: str, device: str) -> str:

@@ -19,6 +19,10 @@ LONGEST_KEY = 80
 """Characters of a key that a message shows."""
 
 
+BYTES_PER_PIXEL = {"png": 2.0, "jpg": 0.4, "webp": 0.2}
+"""Of a saved picture, a rule of thumb for how much disk many will take."""
+
+
 @contextmanager
 def writing(place: Path) -> Iterator[None]:
     """Turns what a library raises while it writes below `place`, on a full disk for example, into a RunError."""

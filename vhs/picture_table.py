@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from vhs.errors import ImageError, PromptError
 from vhs.files import KeyTwiceError, parse_json
 
@@ -51,6 +49,8 @@ def read_picture_table(file: Path, root: Path | None = None) -> list[ListedPictu
 def require_readable(pictures: Sequence[Path]) -> None:
     """Reads every header, so that a bad picture is known before work begins. Raises ImageError that lists what is
     missing or no picture."""
+    from PIL import Image
+
     bad = []
     for path in pictures:
         try:

@@ -12,8 +12,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from vhs.errors import ImageError
 
 Picture = Image.Image | str | Path
-BYTES_PER_PIXEL = {"png": 2.0, "jpg": 0.4, "webp": 0.2}
-"""Of a saved picture, a rule of thumb for how much disk many will take."""
 PILLOW_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 
 

@@ -17,6 +17,7 @@ from vhs.checkpoints.source import Source
 from vhs.config.run import RunConfig
 from vhs.device import resolve_device, resolve_dtype
 from vhs.errors import ConfigError, PromptError
+from vhs.fitting import fit_micro_batch
 from vhs.generators.spec import GeneratorSpec, resolve_generator
 from vhs.geneval.folders import candidates
 from vhs.judges.base import JudgeSpec
@@ -51,6 +52,8 @@ class ResolvedModels:
     generator: GeneratorSpec | None
     verifier: VerifierSpec
     reranker: VerifierSpec | None = None
+    fits_itself: bool = False
+    """`micro_batch: auto`: it is settled when the models are loaded."""
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -90,7 +93,10 @@ class ResolvedModels:
     def load(self) -> LoadedModels:
         """All three. Raises CheckpointError."""
         verifier = self.load_verifier()
-        return self.load_generator(), verifier, self.load_reranker()
+        generator, reranker = self.load_generator(), self.load_reranker()
+        if self.fits_itself and self.device.startswith("cuda"):
+            fit_micro_batch(generator, verifier, self.device)
+        return generator, verifier, reranker
 
 
 @dataclass(frozen=True)
@@ -201,7 +207,7 @@ def resolve_models(config: RunConfig, process: Process = Process(), fetch: Fetch
     if config.stop_when is not None:
         _require_reachable(verifier, config.stop_when)
     reranker = _reranker(config, offline, fetch) if config.rerank else None
-    return ResolvedModels(device, dtype, config.micro_batch, generator, verifier, reranker)
+    return ResolvedModels(device, dtype, config.at_once, generator, verifier, reranker, config.micro_batch == "auto")
 
 
 def wants_gpu(config: RunConfig, device: str, generator: GeneratorSpec | None) -> str | None:

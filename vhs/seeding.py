@@ -6,8 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     import torch
 
@@ -43,6 +41,8 @@ def seeded_noise(seeds: Sequence[int], steps: int, shape: Sequence[int]) -> torc
 
 def published_seeds(run_seed: int, num_samples: int) -> list[int]:
     """The release's seeds, one generator per candidate: the first n of any longer list."""
+    import numpy as np
+
     return [int(seed) for seed in np.random.default_rng(run_seed).integers(0, 2**32 - 1, size=num_samples)]
 
 
@@ -51,6 +51,8 @@ def published_order(run_seed: int, prompts: int, shard: int = 0, shards: int = 1
 
     A seeded permutation cut into contiguous slices; the first `prompts % shards` processes take one more.
     """
+    import numpy as np
+
     order = np.random.default_rng(run_seed).permutation(prompts)
     size, extra = divmod(prompts, shards)
     start = shard * size + min(shard, extra)

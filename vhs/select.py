@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from vhs.records import Selection
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,16 @@ def random_yes(correct: Sequence[bool], seed: int) -> Selection:
 
     The draw is a function of `seed` alone.
     """
+    import numpy as np
+
     pool = [index for index, yes in enumerate(correct) if yes] or list(range(len(correct)))
     return Selection(pool[int(np.random.default_rng(seed).integers(len(pool)))], tied=len(pool))
 
 
 def ranks(scores: Sequence[float]) -> np.ndarray:
     """(N,) float64 from 0 (worst) to N - 1: how many candidates each one beats, a tie counting half."""
+    import numpy as np
+
     values = np.asarray(scores, dtype=np.float64)
     beaten = (values[:, None] > values[None, :]).sum(axis=1)
     tied = (values[:, None] == values[None, :]).sum(axis=1) - 1
@@ -91,5 +96,7 @@ def ranks(scores: Sequence[float]) -> np.ndarray:
 def ensemble(scores: Sequence[Sequence[float]], mean: str = "ranks") -> np.ndarray:
     """(N,) float64: of several verifiers' scores of the same N candidates, the mean of `ranks`, which needs no common
     scale, or of the scores themselves (`mean="scores"`)."""
+    import numpy as np
+
     table = np.asarray(scores, dtype=np.float64)
     return np.mean([ranks(row) for row in table] if mean == "ranks" else table, axis=0)

@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.test_best_of_n import generator, verifier  # noqa: F401 - fixtures
+from vhs import BestOfN
 from vhs.commands import main
 from vhs.commands.bench_run import milliseconds
 from vhs.errors import ConfigError
+from vhs.measure.profile import profile
 from vhs.measure.write import as_table, flat
+from vhs.records import Prompt
 
 MID_SIZE = Path("configs/bench/mid_size")
 VERIFIERS = ("hidden_1", "latent", "clip")
@@ -73,7 +77,20 @@ def test_every_verifier_and_n_has_a_row_in_all_files(bench, tmp_path, capsys):
     assert hidden["flops_saving"] == pytest.approx(100 * (1 - hidden["tflop"] / clip["tflop"]), abs=0.1)
 
 
-def test_the_stages_of_a_profile_add_up_to_the_whole(bench, tmp_path, capsys):
+def test_a_profile_leaves_two_per_cent_to_no_stage(generator, verifier, tmp_path):  # noqa: F811
+    """Of the wall clock, in the quietest of five: a busy machine may take its time between two stages as well."""
+    method = BestOfN(generator, verifier)
+    method.generator.micro_batch = method.verifier.micro_batch = 8
+    shares = (one["other_ms"] / one["whole_ms"] for one in _profiles(method, tmp_path))
+    assert any(0 <= share <= 0.02 for share in shares)
+
+
+def _profiles(method, tmp_path):
+    for attempt in range(5):
+        yield profile(method, Prompt(0, "a red star"), 8, 1, tmp_path / f"{attempt}.json")
+
+
+def test_a_profile_names_its_stages(bench, tmp_path, capsys):
     assert bench("--profile", str(tmp_path / "traces"), "num_samples=[2]") == 0
     row = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"][0]
     assert sum(row["stages_ms"].values()) + row["other_ms"] == pytest.approx(row["whole_ms"])

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +10,7 @@ from vhs.config.run import RunConfig
 from vhs.errors import ConfigError
 from vhs.measure import budget
 from vhs.measure.latency import Latency
+from vhs.records import Prompt
 from vhs.runs import runner
 
 
@@ -17,6 +19,21 @@ def test_the_largest_number_of_candidates_that_fits(allowed, expected):
     asked = []
     assert budget.largest(lambda n: asked.append(n) or 10 * n, allowed, most=64) == expected
     assert max(asked) <= max(1, 2 * expected), "nothing far above the budget is measured"
+
+
+def test_several_budgets_share_their_measurements(monkeypatch):
+    asked = []
+    monkeypatch.setattr(budget, "latency", lambda work, device, repeats: Latency.of([10.0 * work()]))
+
+    class Method:
+        generator = SimpleNamespace(info=SimpleNamespace(device="cpu"))
+
+        def __call__(self, prompt, num_samples):
+            asked.append(num_samples)
+            return num_samples
+
+    found = budget.fits(Method(), Prompt(0, "x"), [5, 35, 90], repeats=1)
+    assert [one.num_samples for one in found] == [0, 3, 9] and len(asked) == len(set(asked))
 
 
 def test_percentiles_are_interpolated():

@@ -194,5 +194,5 @@ def test_what_cannot_be_ranked_is_one_line_and_nothing_is_written(
 
 
 def test_an_error_is_a_vhs_error(folder) -> None:
-    with pytest.raises(VHSError, match="out of range"):
+    with pytest.raises(VHSError, match="micro_batch: .*a number from 1 on, or auto, is right"):
         vhs.rank([folder / "pictures" / "0.png"], "x", "red", micro_batch=0)

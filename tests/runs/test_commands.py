@@ -35,7 +35,8 @@ def test_a_dry_run_tells_what_would_happen_and_loads_nothing(
     for part in ("generators.spec.GeneratorSpec", "verifiers.load.LlavaSpec", "geneval.spec.GenEvalSpec"):
         monkeypatch.setattr(f"vhs.{part}.load", lambda *arguments: pytest.fail("a model was loaded"))
     file = config_file({**run_keys, **judge_keys})
-    code, out, _ = command("run", "--config", file, "num_samples=6", "--dry-run", "seed=3")
+    code, out, error = command("run", "--config", file, "num_samples=6", "--dry-run", "seed=3")
+    assert code == 0, error
     sections = dict(part.split("\n", 1) for part in out.strip().removeprefix("# ").split("\n\n# "))
     resolved = yaml.safe_load(sections["configuration"])
     assert code == 0 and (resolved["num_samples"], resolved["seed"], resolved["tie"]) == (6, 3, "first")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from vhs.config.run import RunConfig, load_config
 from vhs.config.yamlfile import build
 from vhs.errors import ConfigError, PromptError, VHSError
 from vhs.measure.counted import weights
-from vhs.measure.needs import needs
+from vhs.measure.needs import Method, method_of, needs, shipped
+from vhs.measure.shipped import methods
 from vhs.resolve import ResolvedRun, resolve, wants_gpu
 from vhs.runs import price
 from vhs.runs.estimate import Estimate, estimate
@@ -79,6 +82,42 @@ def test_the_weights_that_are_counted_are_those_that_are_loaded(run_keys) -> Non
     loaded = sum(weights(generator, verifier).values())
     found = needs(resolved, "float32")
     assert found.weights == pytest.approx(loaded, rel=0.01) and 0 < found.tensors < found.peak
+
+
+def test_the_memory_of_the_shipped_configurations_is_known(offline, no_gpu) -> None:
+    assert [name for name, method in methods(["configs"]) if method.key not in shipped()] == []
+
+
+def test_what_was_counted_is_what_is_counted() -> None:
+    method = method_of(resolve(load_config(ROOT / "configs" / "tiny.yaml"), fetch="nothing"), "float32")
+    counted, known = method.count(), shipped()[method.key]
+    assert counted.weights == known.weights
+    assert {name: list(stage) for name, stage in counted.stages.items()} == known.stages
+
+
+def test_a_key_that_changes_memory_is_not_looked_up_but_counted(monkeypatch) -> None:
+    def found(*words: str) -> str:
+        return price.memory(resolve(load_config(ROOT / "configs" / "tiny.yaml", words), fetch="nothing"))
+
+    known = found()
+    assert found("num_samples=100", "seed=3", "name=other") == known
+    monkeypatch.setattr(Method, "count", lambda self: pytest.fail(f"counted: {self.config.max_sequence_length}"))
+    with pytest.raises(pytest.fail.Exception, match="counted: 17"):
+        found("max_sequence_length=17")
+
+
+def test_a_dry_run_and_help_import_no_torch() -> None:
+    """What makes them answer in under a second; on a machine with a GPU torch is asked for it."""
+    script = (
+        "import sys; from vhs import device; from vhs.commands import main; device.DRIVERS = ()\n"
+        "codes = [main(['run', '--dry-run', '--config', f'configs/{name}.yaml']) for name in ('tiny', 'sana_sprint')]\n"
+        "assert codes == [0, 0]\n"
+        "try: main(['run', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print({'torch', 'numpy', 'transformers', 'PIL', 'open_clip'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()", done.stderr
 
 
 @pytest.mark.slow

@@ -20,6 +20,10 @@ def is_hub_id(name: str) -> bool:
 
 def cached_folder(name: str, files: Sequence[str]) -> Path | None:
     """The snapshot of a Hub repository in the cache, or None; no network is used. `files` are patterns."""
+    from huggingface_hub import constants
+
+    if not Path(constants.HF_HUB_CACHE, f"models--{name.replace('/', '--')}").is_dir():
+        return None  # found before the rest of the library, which brings an HTTP client, is imported
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 

@@ -95,11 +95,19 @@ def _budgets(args: argparse.Namespace, config: Any, budgets: Sequence[float]) ->
 def _count(args: argparse.Namespace, config: Any) -> dict[str, Any]:
     from vhs.device import resolve_dtype
     from vhs.measure import paper
+    from vhs.measure.write import as_table
 
-    rows = paper.count(config, _say)
-    facts = {"device": "meta", "dtype": resolve_dtype(config.dtype, "meta"), "micro_batch": config.micro_batch}
-    title = f"FLOPs and memory of one prompt: {config.name}"
-    return _written(args, config, f"{config.name}_flops", title, facts, rows, paper.markdown(rows))
+    facts = {"device": "meta", "dtype": resolve_dtype(config.dtype, "meta")}
+    if config.part:
+        from vhs.measure.parts import count_part
+
+        rows, title = count_part(config, _say), f"FLOPs and memory of one model: {config.name}"
+        text = as_table(rows, _shown(rows))
+    else:
+        rows, title = paper.count(config, _say), f"FLOPs and memory of one prompt: {config.name}"
+        facts["micro_batch"] = config.at_once
+        text = paper.markdown(rows)
+    return _written(args, config, f"{config.name}_flops", title, facts, rows, text)
 
 
 def _profile(args: argparse.Namespace, config: Any) -> dict[str, Any]:
@@ -131,11 +139,12 @@ def _written(
 
 
 def _command(args: argparse.Namespace) -> str:
-    """What to type for the same page."""
+    """What to type for the same figures, wherever they are written."""
     flags = [f"--{name.replace('_', '-')}" for name in ("random_weights", "flops") if getattr(args, name)]
     flags += ["--budget", *args.budget] if args.budget else []
     flags += ["--profile", args.profile] if args.profile else []
-    return " ".join(["vhs benchmark run --config", args.config, *flags, *args.overrides])
+    keys = [word for word in args.overrides if not word.startswith("output_path=")]
+    return " ".join(["vhs benchmark run --config", args.config, *flags, *keys])
 
 
 def _shown(rows: Sequence[dict[str, Any]]) -> dict[str, str]:

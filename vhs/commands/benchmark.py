@@ -25,6 +25,7 @@ def benchmark(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     vhs benchmark judge --random-weights --device cuda
     vhs benchmark judge --random-weights --detectors mmdet transformers    (in .venv-mmdet)
     vhs benchmark memory --candidates 32
+    vhs benchmark stop --run outputs/tiny --out outputs/benchmarks    (a run in dev)
     """
     stages = parser.add_subparsers(required=True, metavar="stage")
     one = stages.add_parser("run", help="best-of-N per verifier and N: latency, FLOPs, memory, utilisation")
@@ -46,6 +47,10 @@ def benchmark(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     one.add_argument("--candidates", type=int, default=32, help="N of best-of-N (default: %(default)s)")
     one.add_argument("--micro-batch", type=int, default=8, help="candidates at once (default: %(default)s)")
     one.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
+    one = stages.add_parser("stop", help="stop_when: quality against average cost, from a finished run in dev")
+    one.set_defaults(measure=_stop)
+    one.add_argument("--run", required=True, metavar="FOLDER", help="a run whose candidates are all scored and judged")
+    one.add_argument("--out", metavar="FOLDER", help="where stop_when.md and stop_when.png are written")
     arguments, rest = parser.parse_known_args(words)
     bench_run.collect_overrides(parser, arguments, rest)
     import torch
@@ -86,3 +91,33 @@ def _memory(args: argparse.Namespace) -> dict[str, Any]:
         print(f"{name:10}{row['tensors']:10.2f}{row['none']:16.2f}{row['model']:16.2f}", file=sys.stderr)
     settings = {"candidates": args.candidates, "micro_batch": args.micro_batch, "dtype": args.dtype}
     return {"stage": "memory", **settings, **figures}
+
+
+def _stop(args: argparse.Namespace) -> dict[str, Any]:
+    """What an adaptive number of candidates buys, by threshold, and the same budget spread over prompts."""
+    from vhs.errors import RunError
+    from vhs.files import write_bytes
+    from vhs.measure import stopping
+    from vhs.runs.report.analysis import judged
+    from vhs.runs.report.data import read_run
+
+    found = read_run(args.run)
+    table = judged(found.table)
+    if not len(table.scores) or table.scores.shape[1] < 2:
+        raise RunError(
+            f"{args.run}: has no prompt with several candidates that are all scored and judged; run it in dev"
+        )
+    rows = stopping.costs(table)
+    text = stopping.markdown(rows)
+    print(text)
+    if args.out:
+        from vhs.measure.write import page
+        from vhs.runs.report.figures import quality_over_cost_figure, save_figure
+
+        facts = {"prompts": len(table.scores), "candidates": table.scores.shape[1], "orders": stopping.ORDERS}
+        body = f"{text}\n\n![Right picks over the candidates spent](stop_when.png)"
+        command = f"vhs benchmark stop --run {args.run}"
+        write_bytes(Path(args.out, "stop_when.md"), page("Adaptive N", command, facts, body).encode())
+        figure = quality_over_cost_figure(stopping.lines(rows), "candidates of a prompt, on average")
+        save_figure(figure, Path(args.out, "stop_when"))
+    return {"stage": "stop", "run": found.name, "rows": rows}

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from vhs.config import selection
 from vhs.config.conflicts import conflicts
@@ -136,16 +137,33 @@ class JudgeKeys(Keys):
     """open_clip architecture (with OpenAI's weights), or `local-dir:<folder>`."""
 
 
+def _micro_batch(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise PydanticCustomError("micro_batch", "a number from 1 on, or auto, is right")
+
+
+MicroBatchKey = Annotated[int | Literal["auto"], BeforeValidator(_micro_batch)]
+WITHOUT_GPU = 8
+"""`micro_batch: auto` on a CPU, and until the models are loaded."""
+
+
 class DeviceKeys(DeviceKey):
     """Device and memory."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = key("auto")
     """Precision; `auto` is `float32` on the CPU and `bfloat16` elsewhere."""
-    micro_batch: int = key(8, ge=1, unit="candidates", results=False)
+    micro_batch: MicroBatchKey = key(8, unit="candidates", results=False)
     """Candidates in one forward pass. Bounds memory, changes results by rounding only; halved, with a warning, when
-    memory runs out."""
+    memory runs out. `auto`: what half of the GPU's free memory takes once the models are there, at most 64; 8 without
+    a GPU, where more gain nothing."""
     offload: Literal["none", "model"] = key("none", results=False)
     """`model`: text encoder and autoencoder wait in main memory while they are not needed."""
+
+    @property
+    def at_once(self) -> int:
+        """`micro_batch` as a number."""
+        return WITHOUT_GPU if self.micro_batch == "auto" else self.micro_batch
 
 
 class RunConfig(TimeoutKey, DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):

@@ -38,7 +38,10 @@ class GeneratorSettings:
     def of(cls, keys: GeneratorKeys, device: str, dtype: str) -> GeneratorSettings:
         """The settings that a configuration gives, on a device that is there."""
         named = {field.name for field in fields(cls)} & set(type(keys).model_fields)
-        return cls(**{**{name: getattr(keys, name) for name in named}, "device": device, "dtype": dtype})
+        values = {name: getattr(keys, name) for name in named}
+        if "micro_batch" in values:
+            values["micro_batch"] = keys.at_once
+        return cls(**{**values, "device": device, "dtype": dtype})
 
     @property
     def step(self) -> int:

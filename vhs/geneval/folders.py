@@ -14,7 +14,6 @@ from vhs.errors import ConfigError, ImageError, PromptError, VHSError
 from vhs.geneval.metadata import read_metadata
 from vhs.geneval.prompt_parser import PromptParser
 from vhs.picture_table import read_picture_table, require_readable
-from vhs.pictures import open_picture
 from vhs.records import Prompt
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -141,6 +140,8 @@ def export(root: Path, target: Path) -> tuple[int, int]:
     Returns (prompts laid out, prompts left out because GenEval cannot judge them). Raises ConfigError where `target`
     holds something already.
     """
+    from vhs.pictures import open_picture
+
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target}: is not empty; give --to a new folder")
     found = find_pictures(root, lambda metadata, where: None)

@@ -12,7 +12,6 @@ from vhs.geneval.metadata import read_names
 from vhs.geneval.mmdet_names import PUBLISHED
 from vhs.geneval.rules import Thresholds
 from vhs.paths import find
-from vhs.pictures import open_picture
 
 if TYPE_CHECKING:
     from vhs.geneval.evaluate import GenEval
@@ -61,6 +60,8 @@ def check_answers(judge: GenEval) -> int:
     claims = known_answers(judge.names)
     if not claims:
         return 0
+    from vhs.pictures import open_picture
+
     pictures = [open_picture(find(FOLDER) / claim["image"]) for claim in claims]
     verdicts = judge.judge_batch(pictures, [claim["metadata"] for claim in claims])
     for claim, verdict in zip(claims, verdicts, strict=True):

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from vhs.geneval.evaluate import GenEval
 
 LOCAL_DIR = "local-dir:"
+OPENAI = {"ViT-L-14": "timm/vit_large_patch14_clip_224.openai"}
+"""Where open_clip has OpenAI's weights of GenEval's classifier from; others are looked up in open_clip."""
 
 
 class JudgeConfig(TimeoutKey, DeviceKey, JudgeKeys):
@@ -96,12 +98,7 @@ class GenEvalSpec:
         """The repository of OpenAI's weights, which open_clip fetches when it loads them."""
         if isinstance(self.colors, Source):
             return ()
-        import open_clip
-
-        from vhs.geneval.colors import openai_options
-
-        openai_options(self.colors)
-        repository = open_clip.get_pretrained_cfg(self.colors, "openai")["hf_hub"].strip("/")
+        repository = OPENAI.get(self.colors) or _openai_repository(self.colors)
         return (Source("color_classifier", self.colors, None, repository, ("open_clip_model.safetensors",)),)
 
     def describe(self) -> dict[str, Any]:
@@ -126,6 +123,16 @@ class GenEvalSpec:
             if self_check:
                 check_answers(judge)
         return judge
+
+
+def _openai_repository(architecture: str) -> str:
+    """As open_clip has it. Raises CheckpointError for an architecture that OpenAI published no weights of."""
+    import open_clip
+
+    from vhs.geneval.colors import openai_options
+
+    openai_options(architecture)
+    return open_clip.get_pretrained_cfg(architecture, "openai")["hf_hub"].strip("/")
 
 
 def resolve_judge(keys: JudgeKeys, device: str) -> GenEvalSpec:

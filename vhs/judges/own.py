@@ -97,7 +97,7 @@ def resolve_class(entry: Entry, config: RunConfig, device: str, dtype: str) -> O
     found = load_class(reference, entry.file.parent, entry.where, _check_class)
     check_arguments(found, kwargs, entry.where)
     file = Source(f"judge {entry.name}", reference, Path(inspect.getfile(found)))
-    run = dict(zip(RUN_KEYS, (device, dtype, config.micro_batch), strict=True))
+    run = dict(zip(RUN_KEYS, (device, dtype, config.at_once), strict=True))
     return OwnJudgeSpec(entry.name, found, reference, kwargs, file, run)
 
 

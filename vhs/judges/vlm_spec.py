@@ -99,4 +99,4 @@ def _spec(
     key = "judge_model" if config.judge_model else f"judge {entry.name}"
     source = find_model(key, model, VLM_FILES)
     question = values.get("question", QUESTION)
-    return VlmJudgeSpec(entry.name, method, source, question, device, dtype, config.micro_batch)
+    return VlmJudgeSpec(entry.name, method, source, question, device, dtype, config.at_once)

@@ -11,7 +11,7 @@ import torch
 
 from vhs.best_of_n import BestOfN
 from vhs.device import resolve_device, resolve_dtype
-from vhs.measure.budget import fit
+from vhs.measure.budget import fits
 from vhs.measure.ceiling import matmul_flops_per_second
 from vhs.measure.config import BenchConfig
 from vhs.measure.latency import latency
@@ -49,7 +49,7 @@ def _loaded(config: BenchConfig, label: str, generator: Generator | None) -> tup
         device = resolve_device(config.device)
         generator = generator or random_generator(run, device, resolve_dtype(config.dtype, device))
         return generator, random_verifier(
-            label, values["architecture"], values.get("tower"), generator.info, config.micro_batch
+            label, values["architecture"], values.get("tower"), generator.info, config.at_once
         )
     models = resolve_models(run)
     return generator or models.load_generator(), models.load_verifier()
@@ -144,6 +144,6 @@ def spent(config: BenchConfig, budgets: Sequence[float]) -> list[Row]:
     costs."""
     rows = []
     for label, method in methods(config):
-        found = [fit(method, Prompt(0, config.prompt), budget, config.repeats) for budget in budgets]
+        found = fits(method, Prompt(0, config.prompt), budgets, config.repeats)
         rows += [{"verifier": label, **asdict(one), "ms_per_candidate": one.ms_per_candidate} for one in found]
     return rows

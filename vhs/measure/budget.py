@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -39,14 +39,19 @@ def fit(method: BestOfN, prompt: Prompt, budget_ms: float, repeats: int = REPEAT
 
     `method` is in prod: only the winner is finished and decoded.
     """
+    return fits(method, prompt, [budget_ms], repeats)[0]
+
+
+def fits(method: BestOfN, prompt: Prompt, budgets: Sequence[float], repeats: int = REPEATS) -> list[Fit]:
+    """`fit` of several budgets; a number of candidates is measured once for all of them."""
     device = method.generator.info.device
 
     @cache
     def milliseconds(count: int) -> float:
         return latency(lambda: method(prompt, num_samples=count), device, repeats).median
 
-    found = largest(milliseconds, budget_ms)
-    return Fit(budget_ms, found, milliseconds(max(found, 1)), milliseconds(1))
+    found = [(budget, largest(milliseconds, budget)) for budget in budgets]
+    return [Fit(budget, count, milliseconds(max(count, 1)), milliseconds(1)) for budget, count in found]
 
 
 def largest(milliseconds: Callable[[int], float], budget: float, most: int = MOST) -> int:

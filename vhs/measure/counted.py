@@ -66,16 +66,15 @@ def count_prompt(generator: SanaSprint, verifier: LlavaVerifier, candidates: int
     The order of work is `BestOfN`'s, without what needs numbers: choosing, and pictures made of pixels. Whole
     micro-batches cost the same, so one of them is counted, beside the state that is kept of those before it.
     """
-    at_once = min(candidates, verifier.micro_batch or candidates)
-    whole, left = divmod(candidates, at_once)
     with LiveMemory() as memory:
         counted = Counting(verifier, memory)
         with counted.stage("text", "text_encoder"):
             text = _text(generator)
         state = None
-        for size_of, times in ((at_once, 1), (at_once, whole - 1), (left, 1)):
-            if size_of and times:
-                state = _candidates(counted, generator, verifier, text, size_of, times)
+        (first, more), *rest = _pieces(candidates, verifier.micro_batch or candidates)
+        for count, times in ((first, 1), (first, more - 1), *rest):
+            if times:
+                state = _candidates(counted, generator, verifier, text, count, times)
         if verifier.reads == "hidden":
             with counted.stage("suffix"):
                 state = generator.finish(state)
@@ -83,6 +82,12 @@ def count_prompt(generator: SanaSprint, verifier: LlavaVerifier, candidates: int
             with counted.stage("decode", "autoencoder"):
                 _decode(generator, state)
     return list(counted.stages.values())
+
+
+def _pieces(count: int, most: int) -> list[tuple[int, int]]:
+    """`count` in pieces of at most `most`: (size, how many of that size)."""
+    whole, left = divmod(count, min(count, most))
+    return [(min(count, most), whole), *([(left, 1)] if left else [])]
 
 
 def _candidates(
@@ -97,8 +102,9 @@ def _candidates(
         with counted.stage("blocks", times=times):
             states = read = generator.generate(noise, text)
     if verifier.reads == "image":
-        with counted.stage("decode", "autoencoder", times=times):
-            _decode(generator, states)
+        for pictures, repeats in _pieces(count, _decoded_at_once(generator)):
+            with counted.stage("decode", "autoencoder", times=times * repeats):
+                _decode(generator, states[:pictures])
     with counted.stage("score", rest="LLM", times=times):
         _score(verifier, read)
     return states[[0]]
@@ -144,8 +150,11 @@ def _read(verifier: LlavaVerifier, piece: torch.Tensor) -> torch.Tensor:
     return verifier.reader.tower(torch.empty(len(piece), 3, side, side, device="meta"))
 
 
-def _decode(generator: SanaSprint, latents: torch.Tensor) -> None:
+def _decoded_at_once(generator: SanaSprint) -> int:
     height, width = generator.info.image_size
     at_once = max(1, DECODED_PIXELS // (height * width))
-    for piece in latents.split(min(at_once, generator.micro_batch or at_once)):
-        generator.pipeline.vae.decode(piece.to(generator.pipeline.vae.dtype), return_dict=False)
+    return min(at_once, generator.micro_batch or at_once)
+
+
+def _decode(generator: SanaSprint, latents: torch.Tensor) -> None:
+    generator.pipeline.vae.decode(latents.to(generator.pipeline.vae.dtype), return_dict=False)

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from vhs.config.run import load_config
+from vhs.measure.needs import resident
 
 if TYPE_CHECKING:
     from vhs.measure.counted import CountedStage
@@ -32,7 +33,7 @@ class LiveMemory(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self._held: dict[int, tuple[StorageWeakRef, int]] = {}
-        self._foreign: set[int] = set()
+        self._foreign: dict[int, StorageWeakRef] = {}  # a weak reference also keeps an address from being used again
         self.peak = 0
 
     @property
@@ -46,7 +47,9 @@ class LiveMemory(TorchDispatchMode):
         self.peak = self.live
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        self._foreign |= {storage._cdata for storage in _storages((args, kwargs))} - self._held.keys()
+        for storage in _storages((args, kwargs)):
+            if storage._cdata not in self._held and storage._cdata not in self._foreign:
+                self._foreign[storage._cdata] = StorageWeakRef(storage)
         out = func(*args, **(kwargs or {}))
         for storage in _storages(out):
             if storage._cdata not in self._foreign:
@@ -87,13 +90,6 @@ def published_run(candidates: int, micro_batch: int | None, dtype: str) -> tuple
     return weights(generator, verifier), count_prompt(generator, verifier, candidates)
 
 
-def resident(weights: dict[str, int], stage: CountedStage, offload: str) -> int:
-    """Bytes of weights on the device during a stage: all, or with `offload: model` transformer, verifier and what the
-    stage needs."""
-    waiting = {"text_encoder", "autoencoder"} - {stage.needs}
-    return sum(count for name, count in weights.items() if offload == "none" or name not in waiting)
-
-
 def report(candidates: int, micro_batch: int | None, dtype: str) -> dict[str, Any]:
     """GiB per model, and per stage: tensors, and the sum with the weights for each `offload`; `peak` is the largest."""
     weights, stages = published_run(candidates, micro_batch, dtype)
@@ -104,7 +100,10 @@ def report(candidates: int, micro_batch: int | None, dtype: str) -> dict[str, An
     rows = {
         stage.name: {
             "tensors": in_gib(stage.tensors),
-            **{offload: in_gib(resident(weights, stage, offload) + stage.tensors) for offload in ("none", "model")},
+            **{
+                offload: in_gib(resident(weights, stage.needs, offload) + stage.tensors)
+                for offload in ("none", "model")
+            },
         }
         for stage in stages
     }

@@ -15,7 +15,7 @@ from vhs.measure.ceiling import matmul_flops_per_second
 from vhs.measure.config import BenchConfig
 from vhs.measure.counted import QUESTION_TOKENS, counted_question, text_tokens
 from vhs.measure.latency import latency
-from vhs.measure.memory import peak_bytes, size
+from vhs.measure.memory import LiveMemory, peak_bytes, size
 from vhs.measure.random_models import random_generator, random_verifier
 from vhs.measure.stages import flop_counter
 from vhs.paths import find
@@ -49,6 +49,27 @@ def measure_part(config: BenchConfig, say: Callable[[str], None]) -> list[dict[s
             }
         )
         say(f"{config.part}, batch of {batch}: {time.median:.1f} ms")
+    return rows
+
+
+@torch.no_grad()
+def count_part(config: BenchConfig, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """The same without times, on the meta device: nothing runs, in the precision of a GPU."""
+    forward, weights = PARTS[config.part](config, "meta", resolve_dtype(config.dtype, "meta"))
+    rows = []
+    for batch in config.num_samples:
+        with LiveMemory() as memory, flop_counter() as counter:
+            forward(batch)
+        flops = counter.get_total_flops()
+        rows.append(
+            {
+                "part": config.part,
+                "batch_size": batch,
+                "tflop": round(flops / 1e12, 6),
+                "peak_bytes": memory.peak + weights,
+            }
+        )
+        say(f"{config.part}, batch of {batch}: {flops / 1e12:.2f} TFLOP")
     return rows
 
 

@@ -5,14 +5,12 @@ On the meta device they have no weights at all, for shapes, FLOPs and bytes.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from vhs.checkpoints.boundary import quiet
-from vhs.checkpoints.bounds import read_config
 from vhs.config.run import RunConfig
 from vhs.errors import ConfigError
 from vhs.generators.architecture import SHIPPED, read_generator_info, shipped_architecture
@@ -21,6 +19,7 @@ from vhs.generators.halves import require_compiler
 from vhs.generators.loading import random_pipeline
 from vhs.generators.sana_sprint import SanaSprint
 from vhs.generators.settings import GeneratorSettings
+from vhs.measure.needs import read_architecture
 from vhs.paths import PROJECT, find
 from vhs.verifiers.clip import ClipReader, ClipTower, Preprocessing
 from vhs.verifiers.connector import build_connector
@@ -66,7 +65,7 @@ def random_verifier(
 
     `architecture` and `tower` are names of vhs/verifiers/architectures or config.json files.
     """
-    raw, device, dtype = _read(architecture), torch.device(info.device), getattr(torch, info.dtype)
+    raw, device, dtype = read_architecture(architecture), torch.device(info.device), getattr(torch, info.dtype)
     torch.manual_seed(1)
     reader = _reader(reads, tower, info, device, dtype)
     with torch.device("meta"):
@@ -77,13 +76,6 @@ def random_verifier(
     tokenizer = load_tokenizer(TOKENIZERS / "verifier_hidden_7")
     tokenizer.model_max_length = llm.config.max_position_embeddings
     return LlavaVerifier(llm, filled(connector, device, dtype), tokenizer, reader, False, micro_batch)
-
-
-def _read(name: str) -> dict[str, Any]:
-    from vhs.verifiers import architectures
-
-    shipped = Path(architectures.__file__).parent / f"{name}.json"
-    return read_config(shipped if shipped.is_file() else find(name))
 
 
 def _reader(reads: str, tower: str | None, info: GeneratorInfo, device: torch.device, dtype: torch.dtype) -> Reader:
@@ -97,7 +89,7 @@ def _reader(reads: str, tower: str | None, info: GeneratorInfo, device: torch.de
         return HiddenReader(info.width * len(blocks), blocks, statistics)
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
-    config = CLIPVisionConfig(**_read(tower))
+    config = CLIPVisionConfig(**read_architecture(tower))
     with torch.device("meta"):
         model = CLIPVisionModel(config)
     side = config.image_size

@@ -118,7 +118,7 @@ def load_verifier(name: str, **keys: Any) -> Verifier:
 def load_spec(spec: VerifierSpec, config: RankConfig) -> Verifier:
     """The verifier of `resolve_named`, on its device."""
     device = resolve_device(config.device)
-    return spec.load(device, resolve_dtype(config.dtype, device), config.micro_batch)
+    return spec.load(device, resolve_dtype(config.dtype, device), config.at_once)
 
 
 def parse_keys(pairs: Sequence[str]) -> dict[str, Any]:

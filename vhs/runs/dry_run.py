@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import yaml
 
 from vhs.checkpoints.download import readable
@@ -20,15 +18,16 @@ EVERY, ONE = "every candidate", "the winner"
 
 
 def describe(config: RunConfig) -> str:
-    """The text of `--dry-run`; no tensor is read, nothing fetched. Raises what the run would before it loads a model.
+    """The text of `--dry-run`; nothing is fetched, and of checkpoints JSON files alone are read.
+
+    Raises what is wrong in the configuration, the prompts and between the models; whether checkpoints are whole is
+    looked at when a run or an estimate begins.
 
     Checkpoints that have yet to be downloaded are no error here: the text says so.
     """
     run = resolve(config, fetch="nothing")
     missing = [source for source in run.sources if source.path is None]
-    if not missing:  # on the device that was found: a dry run on a machine without a GPU says what one would need
-        run = resolve(config.model_copy(update={"device": run.models.device}))
-    note = f"\nnot checked, since not all of it is here; to fetch it: {DOWNLOAD}" if missing else ""
+    note = f"\nnot all of it is here; to fetch it: {DOWNLOAD}" if missing else ""
     settled = config.model_dump(mode="json") | {"device": run.models.device, "dtype": run.models.dtype}
     candidates = len(run.prompts) * config.num_samples * len(config.seeds or [0])
     each = f"{config.num_samples} per prompt{f', {len(config.seeds)} seeds' if config.seeds else ''}"
@@ -39,7 +38,7 @@ def describe(config: RunConfig) -> str:
         "loaded from": "\n".join(_line(source) for source in run.sources) + note,
         "counts": f"prompts: {len(run.prompts)}\ncandidates: {candidates} ({each})\njudged prompts: {judged}"
         + (f"\nGenEval does not run: {run.judge_skipped}" if run.judge_skipped else ""),
-        "costs": "\n".join(price.of_run(replace(run, config=config))),
+        "costs": "\n".join(price.of_run(run)),
         "written to": "\n".join(str(RunFolder(one).root) for one in seeds.runs_of(config)),
     }
     return "\n\n".join(f"# {title}\n{text}" for title, text in sections.items())

@@ -10,8 +10,8 @@ from vhs.checkpoints.download import readable
 from vhs.checkpoints.sizes import total
 from vhs.checkpoints.source import Source
 from vhs.config.run import RunConfig
+from vhs.files import BYTES_PER_PIXEL
 from vhs.paths import expanded
-from vhs.pictures import BYTES_PER_PIXEL
 from vhs.resolve import ResolvedRun, wants_gpu
 
 GIB = 2**30
@@ -54,7 +54,7 @@ def of_run(run: ResolvedRun) -> list[str]:
 
 
 def memory(run: ResolvedRun) -> str:
-    """The device's memory at a prompt's peak, counted on the meta device."""
+    """The device's memory at a prompt's peak, counted on the meta device; of what is not shipped, in some seconds."""
     if run.models.generator is None:
         return "not counted: nothing generates"
     from vhs.measure.needs import needs

@@ -68,7 +68,7 @@ def score_run(
     dtype = resolve_dtype(config.dtype, device)
     files = []
     for name, spec in specs.items():
-        verifier = spec.load(device, dtype, config.micro_batch)
+        verifier = spec.load(device, dtype, config.at_once)
         seconds: list[float] = []
         rows = list(_rows(data, verifier, features_of(data, config, spec, loaded), name, seconds))
         files.append(score_file(Path(root), name))

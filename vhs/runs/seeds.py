@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vhs.config.run import RunConfig
 from vhs.errors import RunError
@@ -21,8 +21,9 @@ from vhs.paths import expanded
 from vhs.resolve import ResolvedRun, slices
 from vhs.runs.folder import RunFolder
 from vhs.runs.forms import Sized
-from vhs.runs.report.data import read_run
-from vhs.runs.report.paired import OverSeeds, System, over_seeds
+
+if TYPE_CHECKING:
+    from vhs.runs.report.paired import OverSeeds, System
 
 
 def folder(config: RunConfig) -> Path:
@@ -62,6 +63,9 @@ def require_own_folder(config: RunConfig) -> None:
 
 def close(config: RunConfig) -> str:
     """Writes summary.json over the finished runs of every seed; returns the table and its path."""
+    from vhs.runs.report.data import read_run
+    from vhs.runs.report.paired import System, over_seeds
+
     system = System(config.name, [read_run(folder(one)) for one in runs_of(config)])
     rates = over_seeds(system)
     file = folder(config) / "summary.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 PATTERN = r"hidden_\d+(\+\d+)*"
 
@@ -44,3 +45,8 @@ def statistics_keys(blocks: Sequence[int]) -> list[str]:
     if len(blocks) < 2:
         return keys
     return [f"{key} of block {block}" for block in blocks for key in keys]
+
+
+def statistics_files(folder: str | Path, blocks: Iterable[int]) -> list[Path]:
+    """Mean and variance of each block in turn, by the release's names for them in a folder."""
+    return [Path(folder) / f"block_{block}_{name}_bf16.pt" for block in blocks for name in ("mean", "variance")]

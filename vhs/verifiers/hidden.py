@@ -4,7 +4,7 @@ statistics of each."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,11 +58,6 @@ def load_statistics(mean_path: str | Path, variance_path: str | Path, block: int
     """
     with loading("file of statistics", mean_path):
         return _checked(mean_path, variance_path, block)
-
-
-def statistics_files(folder: str | Path, blocks: Iterable[int]) -> list[Path]:
-    """Mean and variance of each block in turn, by the release's names for them in a folder."""
-    return [Path(folder) / f"block_{block}_{name}_bf16.pt" for block in blocks for name in ("mean", "variance")]
 
 
 def load_all_statistics(files: Sequence[str | Path], blocks: Sequence[int]) -> tuple[Statistics, ...]:

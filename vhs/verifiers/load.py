@@ -26,7 +26,7 @@ from vhs.verifiers.checkpoint import (
     read_verifier_config,
     warn_of_sampling,
 )
-from vhs.verifiers.feature_names import hidden, statistics_keys
+from vhs.verifiers.feature_names import hidden, statistics_files, statistics_keys
 from vhs.verifiers.registry import Entry
 from vhs.verifiers.spec import require_fields
 
@@ -292,8 +292,6 @@ def _statistics_files(
     variance: str | Path | None,
 ) -> tuple[Source, ...]:
     """The files of mean and variance of each block in turn, as the configuration names them."""
-    from vhs.verifiers.hidden import statistics_files
-
     if (mean is None) != (variance is None):
         present, absent = ("mean", "variance") if mean is not None else ("variance", "mean")
         raise ConfigError(f"normalization_{absent}_path: missing, but normalization_{present}_path is given; give both")

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vhs.errors import RunError
-from vhs.pictures import BYTES_PER_PIXEL, encode
+from vhs.files import BYTES_PER_PIXEL
+from vhs.pictures import encode
 from vhs.processes import Process
 from vhs.records import Prefix, Prompt
 from vhs.training.data.features import SCALE, bytes_of, finite_rows, stored

@@ -17,8 +17,7 @@ from vhs.config.keys import StatisticsKeys
 from vhs.errors import ConfigError
 from vhs.files import write_bytes
 from vhs.paths import expanded, find
-from vhs.verifiers.feature_names import blocks_in
-from vhs.verifiers.hidden import statistics_files
+from vhs.verifiers.feature_names import blocks_in, statistics_files
 
 Per = Literal["channel", "token", "all"]
 _KEPT = {"channel": 2, "token": 1, "all": None}
