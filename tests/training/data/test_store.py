@@ -260,6 +260,12 @@ def test_a_folder_without_an_index_or_with_another_file_of_that_name(tmp_path: P
             + '\n{"id": 1, "prompt": "a", "metadata": null}' * 4,
             rf"line 1: id is a number and prompt a text; got '{'9' * 40}' and \"\['{'p' * 38}\"; collect the set",
         ),
+        (
+            '{"id": 9223372036854775808, "prompt": "a", "metadata": null}\n' * 5,
+            "line 1: id is a number and prompt a text",
+        ),
+        ('{"id": 1, "prompt": "a \\ud800", "metadata": null}\n' * 5, "line 1: id is a number and prompt a text"),
+        ('{"id": 1, "prompt": "a", "metadata": []}\n' * 5, "line 1: metadata is no object; collect the set again"),
     ],
 )
 def test_prompts_that_cannot_be_read_name_file_and_line(folder: Path, lines: str, message: str) -> None:
@@ -322,9 +328,7 @@ def test_a_shard_is_read_once_and_only_when_it_is_asked_for(folder: Path) -> Non
     first = data.gather("hidden_7", [1])
     shard_path(folder, 0).unlink()
     assert torch.equal(data.gather("hidden_7", [1]), first)
-    with pytest.raises(
-        ConfigError, match=r"shard_00002.safetensors: truncated or corrupt \(.+\); remove it and run coll"
-    ):
+    with pytest.raises(ConfigError, match=r"shard_00002.safetensors: truncated or corrupt \(.*[Ee]rror.*\); remove it"):
         data.gather("hidden_7", [8])
 
 
