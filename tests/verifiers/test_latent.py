@@ -49,5 +49,10 @@ def test_statistics_with_a_latent_verifier_are_a_mistake(checkpoint, tmp_path, s
         load_verifier(latent_verifier(checkpoint, tmp_path, "mlp2x_gelu"), "latent", **statistics)
 
 
+def test_a_generators_folder_of_statistics_may_stay_where_a_latent_is_read(checkpoint, tmp_path):
+    folder = latent_verifier(checkpoint, tmp_path, "mlp2x_gelu")
+    assert load_verifier(folder, "latent", normalization=tmp_path / "statistics").reads == "latent"
+
+
 def test_a_grid_stays_a_grid():
     assert LatentReader(4, as_grid=True)(torch.zeros(2, 4, 8, 8)).shape == (2, 4, 8, 8)

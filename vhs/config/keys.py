@@ -89,7 +89,7 @@ class StatisticsKeys(Keys):
 
     normalization: str | None = key(None, path="folder")
     """Folder of the statistics of each block that is read, `block_<l>_mean_bf16.pt` and
-    `block_<l>_variance_bf16.pt`."""
+    `block_<l>_variance_bf16.pt`. A verifier of anything else leaves it alone."""
     normalization_mean_path: str | None = key(None, path="file")
     """Mean of the hidden state instead: one tensor of shape (1,), (tokens,) or (1, width)."""
     normalization_variance_path: str | None = key(None, path="file")

@@ -298,8 +298,9 @@ def _statistics_files(
     if mean is None and folder is None:
         return ()
     if config is not None and config.reads != "hidden":
-        key = "normalization" if mean is None else "normalization_mean_path"
-        raise ConfigError(f"{key}: {config.folder} reads {config.reads} features; leave it out")
+        if mean is None:  # the folder holds what a generator's blocks are normalised by, whoever reads them
+            return ()
+        raise ConfigError(f"normalization_mean_path: {config.folder} reads {config.reads} features; leave it out")
     blocks = config.blocks if config is not None else parse_tower(vision_tower)[1] if vision_tower else ()
     if mean is not None:
         if len(blocks) > 1:
