@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 .PHONY: help demo tables tinyworld test test-all test-mmdet lint mutate install clean
 help:
 	@echo "make demo      the tiny world end to end: best-of-8 in dev, the same in prod, and what the early exit saved;"
-	@echo "               WORLD=pixart: in the second one, once its recipe has run"
+	@echo "               WORLD=pixart: in the second tiny world"
 	@echo "make tables    the paper's tables on the tiny world, into docs/results/tiny.md; goes on where it stopped"
 	@echo "make tinyworld  the tiny world's weights from nothing (hours; goes on where it stopped)"
 	@echo "make test      every test that is not marked slow"

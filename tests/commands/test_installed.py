@@ -87,4 +87,4 @@ def test_the_installed_command_runs_the_tiny_world_in_hostile_surroundings(insta
     judged = vhs(installed, here, "geneval", "--images", "the outputs/mine", **HOSTILE)
     assert judged.returncode == 0 and (folder / "results.jsonl").is_file(), judged.stderr
     compared = vhs(installed, here, "compare", "the outputs/mine", "the outputs/mine", **HOSTILE)
-    assert "winners: the same for 1 of 1 prompts" in compared.stdout
+    assert "1 prompts in common, 1 judged in every run" in compared.stdout

@@ -60,7 +60,7 @@ def test_one_verifier_or_several(tmp_path):
         file.write_text(f"data: [a]\noutput: b.json\n{keys}")
         with pytest.raises(ConfigError, match="verifiers"):
             load(EvaluateConfig, file, [])
-    file.write_text("data: [a]\noutput: b.json\nverifiers: {hidden_7: a, latent: b}\nstatistics: s\n")
+    file.write_text("data: [a]\noutput: b.json\nverifiers: {hidden_7: a, latent: b}\nnormalization: s\n")
     each = load(EvaluateConfig, file, []).each()
-    assert each["hidden_7"].normalization_mean_path == "s/block_7_mean_bf16.pt"
-    assert (each["latent"].verifier, each["latent"].normalization_mean_path) == ("b", None)
+    assert (each["hidden_7"].verifier, each["hidden_7"].normalization) == ("a", "s")
+    assert (each["latent"].verifier, each["latent"].normalization) == ("b", None)

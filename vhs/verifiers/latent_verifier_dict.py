@@ -10,6 +10,15 @@ LATENT_VERIFIER = {
         "latent_verifier_path": "ckpts/tiny/verifier_hidden_7",
         "vision_tower": "hidden_7",
     },
+    "tiny_pixart_hidden_5": {
+        "latent_verifier_path": "ckpts/tiny/pixart_verifier_hidden_5",
+        "vision_tower": "hidden_5",
+    },
+    "tiny_pixart_ae": {"latent_verifier_path": "ckpts/tiny/pixart_verifier_latent", "vision_tower": "latent"},
+    "tiny_pixart_clip": {
+        "latent_verifier_path": "ckpts/tiny/pixart_verifier_clip",
+        "vision_tower": "ckpts/tiny/clip_vision",
+    },
     "sana_hidden-7-Qwen2.5-0.5B-mlp-train-val-best-CEfocal-loss-alpha-0.37-gamma-0.0": {
         "latent_verifier_path": "aimagelab/vhs-hidden-verifier",
         "vision_tower": "hidden_7",
