@@ -235,7 +235,7 @@ def load_label_config(path: str | Path, overrides: Iterable[str] = ()) -> LabelT
     """The task in a YAML file, by its key `task`. Raises ConfigError in one line."""
     values, origins = read_values(path, overrides)
     task = values.get("task")
-    if task not in TASKS:
+    if not isinstance(task, str) or task not in TASKS:
         where = origins.get("task", str(path))
         raise ConfigError(
             f"{where}: task: {task!r} is not a choice; one of {', '.join(TASKS)}{nearest(str(task), TASKS)}"

@@ -160,7 +160,10 @@
     const button = byId("original");
     button.hidden = Boolean(tile.gone) || !tile.file;
     if (original && !button.hidden) loadOriginal(tile, picture);
-    if (!dialog.open) dialog.showModal();
+    if (!dialog.open) {
+      dialog.showModal();
+      byId("next").focus();  // not autofocus: Chromium logs an error where something else already has the focus
+    }
   }
 
   function facts(tile) {
