@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vhs.checkpoints.boundary import loading
+
 
 def checkpoint_hash(path: str | Path) -> dict[str, Any]:
     """`{"path", "revision"}` of a Hub snapshot, `{"path", "sha256"}` of a folder's files or a file."""
@@ -42,8 +44,8 @@ def _is_loop(folder: str, inside: str) -> bool:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as stream:
+    """SHA-256 of a file. Raises CheckpointError where it cannot be read."""
+    with loading("file", path), path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -53,11 +55,12 @@ SAMPLED_FROM, SAMPLES, SAMPLE = 2**26, 16, 2**20
 def sampled_hash(path: Path) -> str:
     """SHA-256 of a file of data, such as a shard of features; from 64 MiB on, of its size and 16 places of 1 MiB, the
     first and the last among them: a set of a terabyte is not read through before a training begins."""
-    size = path.stat().st_size
+    with loading("file", path):
+        size = path.stat().st_size
     if size < SAMPLED_FROM:
         return file_hash(path)
     digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as stream:
+    with loading("file", path), path.open("rb") as stream:
         for number in range(SAMPLES):
             stream.seek(number * (size - SAMPLE) // (SAMPLES - 1))
             digest.update(stream.read(SAMPLE))

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from vhs.checkpoints.boundary import loading
 from vhs.checkpoints.bounds import read_config
 from vhs.config.run import RunConfig
 from vhs.files import read_json
@@ -112,7 +113,10 @@ def needs(run: ResolvedRun, dtype: str) -> Needs | None:
     method = method_of(run, dtype)
     if method is None:
         return None
-    counted = shipped().get(method.key) or method.count()
+    counted = shipped().get(method.key)
+    if counted is None:
+        with loading("architecture", run.config.ckpt):
+            counted = method.count()
     rows = [
         Needs(name, resident(counted.weights, model, run.config.offload), tensors)
         for name, (model, tensors) in counted.stages.items()

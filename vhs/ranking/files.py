@@ -24,6 +24,8 @@ from vhs.verifiers.base import ask
 from vhs.verifiers.score_file import PictureScores, picture_hash, write_score_file
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from vhs.verifiers.base import Verifier
 
 SHEET_TILES = 16
@@ -59,7 +61,8 @@ def run_ranking(job: RankJob, say: Callable[[str], None] = print) -> Path:
         verifier = PictureScores(spec.sources[0].path, [path for group in groups for path in group.pictures], root)
     else:
         verifier = load_spec(spec, config)
-    places = [rank(group.pictures, group.prompt, verifier, job.top, job.tournament) for group in _progress(groups)]
+    with _progress(groups) as bar:
+        places = [rank(group.pictures, group.prompt, verifier, job.top, job.tournament) for group in bar]
     out = job.out or Path("outputs") / "rank" / (job.images or job.table).resolve().stem
     write_bytes(out / "ranking.csv", _csv(groups, places).encode())
     sheets = _save_sheets(out, groups, places)
@@ -81,7 +84,8 @@ def score_pictures(
     files = []
     for name, (spec, config) in resolved.items():
         verifier = load_spec(spec, config)
-        rows = [row for group in _progress(groups) for row in _score_rows(group, verifier)]
+        with _progress(groups) as bar:
+            rows = [row for group in bar for row in _score_rows(group, verifier)]
         files.append(out / f"{name.replace('/', '_')}.jsonl")
         write_score_file(files[-1], rows)
         say(f"{files[-1]}: {len(rows)} pictures of {len(groups)} prompts")
@@ -101,7 +105,7 @@ def _score_rows(group: Group, verifier: Verifier) -> list[dict[str, Any]]:
     ]
 
 
-def _progress(groups: Sequence[Group]) -> Sequence[Group]:
+def _progress(groups: Sequence[Group]) -> tqdm[Group]:
     from tqdm import tqdm
 
     return tqdm(groups, unit="prompt", disable=len(groups) == 1, dynamic_ncols=True)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vhs.config.run import RunConfig
 from vhs.errors import ConfigError
@@ -25,6 +25,9 @@ from vhs.runs.opening import adopt, close_folder, decide, open_folder, recover
 from vhs.runs.ray_workers import ray_workers, require_ray
 from vhs.runs.work import Made, Worker
 from vhs.stages import StageTimes, total
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 Say = Callable[[str], None]
 Work = Callable[[Sequence[Prompt]], Iterable[Made]]
@@ -97,11 +100,12 @@ def _run(run: ResolvedRun, folder: RunFolder, models: LoadedModels | None, say: 
     target = folder.draft if opening == "judge again" else folder
     timings: dict[str, Any] = {}
     try:
-        for made in _progress(run, target, work, bar):
-            saving = StageTimes()
-            with saving.stage("save", 0):
-                target.write_prompt(made.prompt, made.winner, made.files, made.rows, made.objects)
-            timings[f"{made.prompt.id:05d}"] = total([made.stages, saving.as_dict()])
+        with _progress(run, target, work, bar) as prompts:
+            for made in prompts:
+                saving = StageTimes()
+                with saving.stage("save", 0):
+                    target.write_prompt(made.prompt, made.winner, made.files, made.rows, made.objects)
+                timings[f"{made.prompt.id:05d}"] = total([made.stages, saving.as_dict()])
     finally:
         if opening != "judge again":  # what it took to make the candidates stays
             _keep_timings(folder, process.index, timings)
@@ -120,7 +124,7 @@ def _finished(run: ResolvedRun, folder: RunFolder) -> str:
     return closing
 
 
-def _progress(run: ResolvedRun, folder: RunFolder, work: Work, bar: bool) -> Iterable[Made]:
+def _progress(run: ResolvedRun, folder: RunFolder, work: Work, bar: bool) -> tqdm[Made]:
     """What is made of this process's prompts that are not done yet, under a progress bar."""
     from tqdm import tqdm
 

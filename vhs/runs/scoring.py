@@ -184,11 +184,12 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     from tqdm import tqdm
 
-    for prompt in tqdm(data.table.prompts, desc=name, unit="prompt", dynamic_ncols=True):
-        read = features(prompt)
-        start = time.perf_counter()
-        score = ask(verifier, prompt, read)
-        seconds.append((time.perf_counter() - start) / data.table.num_samples)
-        require_finite(prompt, score)
-        for index in range(data.table.num_samples):
-            yield _Line(prompt, index, score, data.picture(prompt.id, index), data.root).as_dict()
+    with tqdm(data.table.prompts, desc=name, unit="prompt", dynamic_ncols=True) as prompts:
+        for prompt in prompts:
+            read = features(prompt)
+            start = time.perf_counter()
+            score = ask(verifier, prompt, read)
+            seconds.append((time.perf_counter() - start) / data.table.num_samples)
+            require_finite(prompt, score)
+            for index in range(data.table.num_samples):
+                yield _Line(prompt, index, score, data.picture(prompt.id, index), data.root).as_dict()

@@ -300,9 +300,10 @@ def _pairs(config: ClipScoreTask, sets: Sequence[CollectedSet]) -> dict[str, lis
 
 def _clip_scores(scorer: ClipScorer, pairs: Sequence[Pair], kind: str, batch: int) -> list[float]:
     scores: list[float] = []
-    for start in tqdm(range(0, len(pairs), batch), desc=f"{kind}, batches"):
-        part = pairs[start : start + batch]
-        scores += scorer([picture() for picture, _ in part], [text for _, text in part])
+    with tqdm(range(0, len(pairs), batch), desc=f"{kind}, batches") as starts:
+        for start in starts:
+            part = pairs[start : start + batch]
+            scores += scorer([picture() for picture, _ in part], [text for _, text in part])
     return scores
 
 
