@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.training.curves import curve
 from vhs.config.yamlfile import load
 from vhs.errors import ConfigError
 from vhs.training.config import Generated, TrainConfig
@@ -13,7 +14,6 @@ from vhs.training.data.commands import run_collect
 from vhs.training.data.generated import open_source
 from vhs.training.data.store import CollectedSet
 from vhs.training.data.tasks import CollectConfig
-from vhs.training.trainer import Trainer
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
 
@@ -44,15 +44,6 @@ def made(tmp_path_factory) -> dict:
 
 def named(made: dict, **files: str) -> dict:
     return {"generate": str(CONFIGS / "collect_tiny.yaml"), "overrides": made["keys"], **files}
-
-
-def curve(config: TrainConfig) -> list[float]:
-    trainer = Trainer(config)
-    losses = []
-    for step in range(trainer.steps):
-        losses.append(float(trainer.accumulate(step)))
-        trainer.update(step)
-    return losses
 
 
 @pytest.mark.parametrize("stage", ["align", "finetune"])

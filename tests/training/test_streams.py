@@ -7,6 +7,7 @@ import fsspec
 import pytest
 import torch
 
+from tests.training.curves import curve
 from vhs.errors import ConfigError, RunError
 from vhs.training.data import store
 from vhs.training.data.commands import run_normalize
@@ -47,15 +48,6 @@ def test_a_buffer_moves_samples_no_further_than_its_size():
         assert apart.abs().max() <= 20 and apart.abs().float().mean() > 3
     assert torch.equal(order, streamed_order(shards, 40, 2, 8, epoch=1, seed=3))
     assert not torch.equal(order, streamed_order(shards, 40, 2, 8, epoch=2, seed=3))
-
-
-def curve(config) -> list[float]:
-    trainer = Trainer(config)
-    losses = []
-    for step in range(trainer.steps):
-        losses.append(float(trainer.accumulate(step)))
-        trainer.update(step)
-    return losses
 
 
 @pytest.mark.parametrize("streams", [None, 2])

@@ -32,6 +32,7 @@ from vhs.resolve import resolve
 from vhs.seeding import candidate_seed
 from vhs.tinyworld.scenes import sample_prompts
 from vhs.verifiers.base import Verifier
+from vhs.verifiers.feature_names import blocks_in
 
 RUN = "configs/tiny_teacher.yaml"
 SEED = 9100
@@ -147,12 +148,20 @@ def table(found: dict[str, Any], candidates: int) -> str:
     return "\n".join(lines)
 
 
+def pair(text: str) -> tuple[str, str]:
+    """A feature and its verifier's folder, from `feature=folder`."""
+    feature, equals, folder = text.partition("=")
+    if not (equals and blocks_in(feature) and folder):
+        raise argparse.ArgumentTypeError(f"{text}: give hidden_<block>=<folder of its verifier>")
+    return feature, folder
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m vhs.tinyworld.early_exit", description=__doc__.splitlines()[0])
     parser.add_argument("--prompts", type=int, default=120, help="prompts that no stage trained on (%(default)s)")
     parser.add_argument("--candidates", type=int, default=8, help="N (%(default)s)")
     parser.add_argument("--steps", type=int, default=8, help="denoising steps (%(default)s)")
-    parser.add_argument("--verifiers", nargs="+", default=[], metavar="FEATURE=CHECKPOINT",
+    parser.add_argument("--verifiers", nargs="+", type=pair, default=[], metavar="FEATURE=CHECKPOINT",
                         help="of which blocks, instead of the run's own")  # fmt: skip
     parser.add_argument("--statistics", default="", help="folder of their blocks' statistics")
     parser.add_argument("--threads", type=int, default=1)
@@ -160,9 +169,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     records = sample_prompts(args.prompts, seed=2027, split="test")
     asked = [Prompt(i, record["prompt"], record) for i, record in enumerate(records)]
-    found = measure(
-        asked, args.candidates, args.steps, dict(pair.split("=", 1) for pair in args.verifiers), args.statistics
-    )
+    found = measure(asked, args.candidates, args.steps, dict(args.verifiers), args.statistics)
     print(table(found, args.candidates))
     print(json.dumps({"prompts": args.prompts, "candidates": args.candidates, "steps": args.steps}))
 
