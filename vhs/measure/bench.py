@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vhs.best_of_n import BestOfN
+from vhs.compiled import eagerly
 from vhs.device import resolve_device, resolve_dtype
 from vhs.measure.budget import fits
 from vhs.measure.ceiling import matmul_flops_per_second
@@ -48,9 +49,10 @@ def _loaded(config: BenchConfig, label: str, generator: Generator | None) -> tup
 
         device = resolve_device(config.device)
         generator = generator or random_generator(run, device, resolve_dtype(config.dtype, device))
-        return generator, random_verifier(
-            label, values["architecture"], values.get("tower"), generator.info, config.at_once
-        )
+        verifier = random_verifier(label, values["architecture"], values.get("tower"), generator.info, config.at_once)
+        if config.compile:
+            verifier.compile()
+        return generator, verifier
     models = resolve_models(run)
     return generator or models.load_generator(), models.load_verifier()
 
@@ -95,7 +97,8 @@ def _flops(method: BestOfN, work: Callable[[], None]) -> dict[str, int]:
     """FLOPs of `work`, which calls `method`, by the names of a cost table."""
     before, method.times = method.times, StageFlops(method.verifier)
     try:
-        work()
+        with eagerly():
+            work()
         flops = method.times.flops
     finally:
         method.times = before
