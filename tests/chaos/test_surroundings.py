@@ -63,10 +63,10 @@ def test_ctrl_c_twice_ends_in_one_line(world: World, tmp_path: Path, name: str) 
         lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's background jobs ignore it
     )
     time.sleep(0.3)
-    os.kill(child, signal.SIGINT)
+    os.kill(child.process, signal.SIGINT)
     time.sleep(0.05)
-    os.kill(child, signal.SIGINT)
-    ended = end(child, tmp_path / "here", LIMIT)
+    os.kill(child.process, signal.SIGINT)
+    ended = end(child, LIMIT)
     assert quiet(ended, 0, 130), ended
     assert ended.code == 0 or ended.said.splitlines()[-1].startswith("interrupted; "), ended
 
