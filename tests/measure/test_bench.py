@@ -110,6 +110,8 @@ def test_mistakes_are_one_line(bench, tmp_path, capsys):
     assert "'block_7' is not a choice; hidden_<block>, latent or clip is" in capsys.readouterr().err
     assert bench("random_weights=false", "part=decoder") == 2
     assert "part: is measured with random weights" in capsys.readouterr().err
+    assert bench("random_weights=false") == 2
+    assert "no keys that name a verifier" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import torch
 from vhs.best_of_n import BestOfN
 from vhs.checkpoints.boundary import loading
 from vhs.device import resolve_device, resolve_dtype
+from vhs.errors import ConfigError
 from vhs.measure.budget import fits
 from vhs.measure.ceiling import matmul_flops_per_second
 from vhs.measure.config import BenchConfig
@@ -58,6 +59,9 @@ def _loaded(config: BenchConfig, label: str, generator: Generator | None) -> tup
             label, values["architecture"], values.get("tower"), generator.info, config.at_once
         )
     models = resolve_models(run)
+    if models.verifier.kind == "none":
+        keys = "latent_verifier_path or latent_verifier_name"
+        raise ConfigError(f"verifiers: {label}: no keys that name a verifier; give {keys}, or random_weights: true")
     return generator or models.load_generator(), models.load_verifier()
 
 
