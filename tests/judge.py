@@ -57,3 +57,27 @@ def write_judge(folder: Path) -> dict[str, Any]:
         "detector_size": [64, 64],
         "color_classifier": f"local-dir:{clip}",
     }
+
+
+def write_clip(folder: Path) -> None:
+    """Writes a CLIP model with its tokenizer and preprocessor, small and random, as transformers has them on the
+    Hub."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerFast
+
+    letters = [*"abcdefghijklmnopqrstuvwxyz", "<|endoftext|>", "<|startoftext|>"]
+    inner = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="<|endoftext|>", pad_token="<|endoftext|>"
+    ).save_pretrained(folder)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = CLIPConfig(
+        text_config={**shape, "vocab_size": 28, "max_position_embeddings": 16, "eos_token_id": 26},
+        vision_config={**shape, "image_size": 32, "patch_size": 8},
+        projection_dim=24,
+    )
+    torch.manual_seed(0)
+    CLIPModel(config).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)

@@ -9,12 +9,14 @@ import re
 import resource
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from vhs.commands import main as vhs
 
@@ -62,15 +64,24 @@ def own_bars() -> None:
     tqdm.set_lock(threading.RLock())
 
 
-def start(words: Sequence[str], here: Path, change: Callable[[], None] = lambda: None) -> int:
-    """Starts the command in the working folder `here`, with no other home; its process. `change` is called there
-    before it begins."""
+@dataclass(frozen=True)
+class Child:
+    """A command at work: its process, and the file of what it says, which has no name that it could reach."""
+
+    process: int
+    said: IO[bytes]
+
+
+def start(words: Sequence[str], here: Path, change: Callable[[], None] = lambda: None) -> Child:
+    """Starts the command in the working folder `here`, with no other home. `change` is called there before it
+    begins."""
+    said = tempfile.TemporaryFile()  # noqa: SIM115
     child = os.fork()
     if child == 0:
         try:
             os.setsid()
             own_bars()
-            _surround(here, _said(here), change)
+            _surround(here, said.fileno(), change)
             code = vhs(words)
             if os.environ.get(IMPORTED):
                 Path(os.environ[IMPORTED]).write_text("\n".join(sys.modules))
@@ -78,22 +89,22 @@ def start(words: Sequence[str], here: Path, change: Callable[[], None] = lambda:
         except BaseException:
             traceback.print_exc()
             sys.stderr.flush()
+        finally:  # whatever cannot be said: nothing of the parent goes on in the child
             os._exit(1)
-    return child
+    return Child(child, said)
 
 
-def end(child: int, here: Path, limit: float) -> Ended:
-    """How a command that was started in `here` ends; it is killed after `limit` seconds."""
-    return Ended(_wait(child, limit), _said(here).read_text(encoding="utf-8", errors="replace"))
+def end(child: Child, limit: float) -> Ended:
+    """How a command ends; it is killed after `limit` seconds."""
+    with child.said:
+        code = _wait(child.process, limit)
+        child.said.seek(0)
+        return Ended(code, child.said.read().decode("utf-8", errors="replace"))
 
 
 def call(words: Sequence[str], here: Path, limit: float, change: Callable[[], None] = lambda: None) -> Ended:
     """`start` and `end`."""
-    return end(start(words, here, change), here, limit)
-
-
-def _said(here: Path) -> Path:
-    return here.with_name(f"{here.name}.said")
+    return end(start(words, here, change), limit)
 
 
 def warm(words: Sequence[str], here: Path, limit: float) -> Ended:
@@ -111,14 +122,15 @@ def warm(words: Sequence[str], here: Path, limit: float) -> Ended:
     return ended
 
 
-def _surround(here: Path, said: Path, change: Callable[[], None]) -> None:
+def _surround(here: Path, said: int, change: Callable[[], None]) -> None:
     os.chdir(here)
     os.environ["HOME"] = str(here)
-    files = os.open(os.devnull, os.O_RDWR), os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    for stream, file in enumerate((files[0], files[0], files[1])):
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream, file in enumerate((nowhere, nowhere, said)):
         os.dup2(file, stream)
     change()
-    sys.stdout, sys.stderr = (open(stream, "w", encoding="utf-8", closefd=False) for stream in (1, 2))  # noqa: SIM115
+    for stream, name, errors in ((1, "stdout", "strict"), (2, "stderr", "backslashreplace")):  # as Python opens them
+        setattr(sys, name, open(stream, "w", encoding="utf-8", errors=errors, closefd=False))  # noqa: SIM115
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
 

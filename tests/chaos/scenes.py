@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 from tests.chaos.children import warm
-from tests.judge import write_judge
+from tests.judge import write_clip, write_judge
 from vhs.records import TAGS
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "goldens" / "D"
+MID_SIZE = ROOT / "configs" / "bench" / "mid_size"
+TINY = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "image_size": 28}
+"""Sizes of architectures, which are otherwise as there."""
 SMALL = 100_000
 """Bytes of a file that is copied for each case; larger ones, which no command writes, are linked."""
 LONGEST = 300.0
@@ -28,9 +33,15 @@ SIX = [{"tag": tag, "include": [{"class": "star", "count": 1}], "prompt": f"a ph
 """A prompt of every tag."""
 REGISTRY = """LATENT_VERIFIER = {
     "clip": {"kind": "clip_score", "latent_verifier_path": "judge/clip"},
+    "pick": {"kind": "pick_score", "latent_verifier_path": "clip", "processor": "clip"},
+    "aesthetic": {"kind": "aesthetic", "latent_verifier_path": "clip", "head": "head.pth"},
     "read": {"kind": "scores", "scores": "out/case/scores/clip.jsonl"},
 }
 """
+
+NAMED = ("latent_verifier_path", "vision_tower", "normalization_mean_path", "normalization_variance_path",
+         "resize_vocabulary")  # fmt: skip
+"""Keys of the verifier in the run's configuration, which another one has not."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,7 @@ class Scene:
     needs: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     weight: int = 2
+    before: Callable[[], None] = lambda: None
 
 
 def inputs(folder: Path) -> dict[str, Any]:
@@ -95,7 +107,24 @@ def configurations() -> dict[str, dict[str, Any]]:
         {"name": "align", "command": "train", "config": "align.yaml", "set": ["output_path=piped"]},
         {"name": "evaluate", "command": "evaluate", "config": "evaluate.yaml"},
     ]
+    architectures = {"latent": {"architecture": "verifier.json"}, "hidden_7": {"architecture": "verifier.json"},
+                     "clip": {"architecture": "verifier.json", "tower": "tower.json"}}  # fmt: skip
+    bench = {"name": "bench", "run": "run.yaml", "num_samples": [2], "repeats": 1, "output_path": "measured",
+             "device": "cpu", "dtype": "float32"}  # fmt: skip
+    own = {"latent_verifier_path": "verifier", "vision_tower": "hidden_7", "resize_vocabulary": True}
+    row = train | {"output_path": "outputs/paper", "normalization": None, **statistics}
     return {
+        "bench": {**bench, "verifiers": {"hidden_7": own}},
+        "bench random": {**bench, "verifiers": architectures, "random_weights": True},
+        "configs/tiny_ablations/align": {**row, "stage": "align", "name": "align", "captions": "made.jsonl"},
+        "configs/tiny_ablations/finetune": {**row, "stage": "finetune", "name": "finetune", "labels": "known.jsonl",
+                                            "init": "outputs/paper/align/checkpoint"},
+        "configs/tiny_ablations/evaluate": {**evaluate, "labels": "known.jsonl", "best_of": [1, 2], "resamples": 100,
+                                            "output": "outputs/paper/finetune.json"},
+        "configs/tiny_ablations/evaluate_shipped": {**evaluate, "labels": "known.jsonl", "best_of": [1, 2],
+                                                    "resamples": 100, "output": "outputs/paper/shipped.json"},
+        "clip_score": {"task": "clip_score", **data, "captions": "made.jsonl", "pairs": "pairs.json",
+                       "pairs_pictures": ".", "model": "clip", "output": "clip_score.json", "device": "cpu"},
         "run": keys() | {"generation_mode": "dev"},
         "collect": {"run": "run.yaml", "annotation": "prompts.json", "output": "set", "candidates": 2, "latent": True,
                     "prompts_per_shard": 1, "pictures": "png", "reserve_gib": 0, "dtype": "float32"},
@@ -125,14 +154,13 @@ def scenes() -> dict[str, Scene]:
     statistics = ("statistics/*.pt",)
     run = ("out/case/run.json", "out/case/gen_eval_case/*/samples/*", "out/case/gen_eval_case/*.json")
     pictures = ("--pictures", "pictures.csv", "registry=registry.py")
+    chosen = ("registry=registry.py", *(f"{key}=null" for key in NAMED))
     return {
         "run": Scene(of("run"), (*model, *judge, "verifier/*", "*.pt", "prompts.json", "run.yaml"), weight=12),
         "dry": Scene(of("run", None, "--dry-run"), ("run.yaml", "prompts.json", *model, "verifier/*.json"), weight=1),
         "again": Scene(of("run", None, "cont=true", "re_eval=true", "detector_size=[96,64]"),
                        (*run, "out/case/*.json"), ("run",)),
-        "read": Scene(of("run", None, "latent_verifier_name=read", "latent_verifier_path=null", "vision_tower=null",
-                         "normalization_mean_path=null", "normalization_variance_path=null", "registry=registry.py",
-                         "resize_vocabulary=null", "name=read"),
+        "read": Scene(of("run", None, *chosen, "latent_verifier_name=read", "name=read"),
                       ("out/case/scores/clip.jsonl",), ("run", "score run"), weight=1),
         "collect": Scene(of("collect"), ("collect.yaml", "run.yaml", "prompts.json", *model), weight=3),
         "collect on": Scene(of("collect"), ("set/index.json", "set/prompts.jsonl"), ("collect",),
@@ -180,6 +208,35 @@ def scenes() -> dict[str, Scene]:
                          "output_path=outputs", "annotation=six.json"),
                         ("outputs/main_200_single/*/run.json", "outputs/main_200_single/*/summary.json",
                          "outputs/main_200_single/*/gen_eval*/*/samples/*_metadata.json"), ("tables",), weight=1),
+        "bench": Scene(("benchmark", "run", "--config", "bench.yaml"),
+                       ("bench.yaml", "run.yaml", "verifier/*", "*.pt", *model), ("bench",), weight=1),
+        "bench random": Scene(("benchmark", "run", "--config", "bench random.yaml"),
+                              ("bench random.yaml", "verifier.json", "tower.json", "run.yaml", "generator/*/*.json"),
+                              ("bench random",), weight=1),
+        "bench flops": Scene(("benchmark", "run", "--config", "bench random.yaml", "--flops"),
+                             ("bench random.yaml", "verifier.json", "tower.json", "generator/*/*.json"),
+                             ("bench flops",), weight=1),
+        "bench judge": Scene(("benchmark", "judge", "--config", "run.yaml", "--pictures", "2", "--repeats", "1",
+                              "--device", "cpu"), ("run.yaml", *judge), weight=1),
+        "bench stop": Scene(("benchmark", "stop", "--run", "out/case", "--out", "stopped"),
+                            (*run, "out/case/*.json"), ("run",), weight=1),
+        "ablations": Scene(("ablations", "finetune"), ("configs/tiny_ablations/*.yaml", "verifier/*", *statistics),
+                           ("collect", "normalize", "ablations"), ("outputs/paper/finetune.json",)),
+        "ablations shipped": Scene(("ablations", "shipped"), ("configs/tiny_ablations/evaluate*.yaml",
+                                                              "set/known.jsonl", "verifier/*", *sets),
+                                   ("collect", "normalize")),
+        "ablations table": Scene(("ablations", "--table"), ("outputs/paper/*.json",),
+                                 ("collect", "normalize", "ablations"), weight=1),
+        "demo": Scene(("demo", "--config", "run.yaml"), ("run.yaml", "verifier/*", "*.pt", *model), weight=2,
+                      before=_without_gradio),
+        "clip score": Scene(of("label", "clip_score"),
+                            ("clip_score.yaml", "clip/*", "set/made.jsonl", "pairs.json", "*.png", *sets),
+                            ("collect", "run"), weight=3),
+        "clip run": Scene(of("run", None, *chosen, "latent_verifier_name=clip"),
+                          ("run.yaml", "prompts.json", "judge/clip/*")),
+        "pick": Scene(("rank", *pictures, "--verifier", "pick", "--out", "ranked"), ("clip/*",), ("run",), weight=1),
+        "aesthetic": Scene(("rank", *pictures, "--verifier", "aesthetic", "--out", "ranked"),
+                           ("clip/*", "head.pth"), ("run",), weight=1),
         "download": Scene(of("download", "run"), ("run.yaml", "prompts.json", *model), weight=1),
     }  # fmt: skip
 
@@ -197,6 +254,12 @@ class World:
             {"id": str(i), "image": "a.png", "conversations": [{"from": "human", "value": "Say.\n<image>"},
                                                                {"from": "gpt", "value": f"a picture of {i} cats"}]}
             for i in range(3)]))  # fmt: skip
+        write_clip(folder / "clip")
+        _head(folder)
+        for name in ("verifier", "tower"):
+            values = json.loads((MID_SIZE / f"{name}.json").read_text())
+            (folder / f"{name}.json").write_text(json.dumps(values | {k: v for k, v in TINY.items() if k in values}))
+        (folder / "configs" / "tiny_ablations").mkdir(parents=True)
         for name, values in configurations().items():
             (folder / f"{name}.yaml").write_text(json.dumps(values), encoding="utf-8")  # YAML too
         self.layers = {"": sorted(folder.rglob("*"))}
@@ -244,6 +307,11 @@ def _take(file: Path, to: Path) -> None:
         shutil.copyfile(file, to)
 
 
+def _without_gradio() -> None:
+    """The demo's page comes after what the tests of it need no gradio for."""
+    sys.modules["gradio"] = MagicMock()
+
+
 def _known(folder: Path) -> None:
     """Verdicts of both kinds and captions of the collected pictures, in files that no command here writes."""
     rows = [{"prompt_id": i // 2, "candidate": i % 2, "correct": i % 2 == 0, "caption": "a star"} for i in range(4)]
@@ -259,6 +327,9 @@ def _pictures(folder: Path) -> None:
         shutil.copyfile(file, folder / f"{number}.png")
         lines.append(f"{number}.png,{PROMPTS[number // 2]['prompt']}")
     (folder / "pictures.csv").write_text("\n".join(lines))
+    (folder / "pairs.json").write_text(json.dumps([
+        {"id": "0", "image": "0.png", "conversations": [{"from": "human", "value": "Say.\n<image>"},
+                                                        {"from": "gpt", "value": "a star"}]}]))  # fmt: skip
 
 
 def _unfinished(folder: Path) -> None:
@@ -267,6 +338,13 @@ def _unfinished(folder: Path) -> None:
     record = json.loads((place / "train.json").read_text())
     (place / "train.json").write_text(json.dumps({key: record[key] for key in ("config", "reads")}))
     shutil.rmtree(place / "checkpoint")
+
+
+def _head(folder: Path) -> None:
+    """The aesthetic predictor's linear layer, for embeddings of the small CLIP model."""
+    import torch
+
+    torch.save(torch.nn.Linear(24, 1).state_dict(), folder / "head.pth")
 
 
 def _other(folder: Path) -> None:

@@ -7,18 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.chaos.children import Ended, call, end, start
+from tests.chaos.children import Child, Ended, end, start
 from tests.chaos.conftest import ACCENT
 from tests.chaos.scenes import World
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("run", "collect", "normalize", "verdicts", "captions", "metadata", "align", "evaluate", "pipeline",
-            "geneval", "geneval folder", "rank", "score", "score run", "compare", "report")  # fmt: skip
+            "geneval", "geneval folder", "rank", "score", "score run", "compare", "report", "bench stop", "ablations",
+            "demo", "download", "clip score", "tables")  # fmt: skip
 LIMIT = 120.0
 
 
@@ -32,41 +34,52 @@ def no_home() -> None:
     del os.environ["HOME"]
 
 
+def started(world: World, name: str, here: Path, change: Callable[[], None] = lambda: None) -> Child:
+    """A command at work on whole files of its own in `here`."""
+    scene = world.case(name, here)
+
+    def begin() -> None:
+        scene.before()
+        change()
+
+    return start(scene.words, here, begin)
+
+
 def quiet(ended: Ended, *codes: int) -> bool:
     return ended.code in codes and "Traceback" not in ended.said
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_blanks_in_paths_and_another_working_folder(world: World, tmp_path: Path, name: str) -> None:
-    scene = world.case(name, tmp_path / f"her{ACCENT}" / "a b")
-    ended = call(scene.words, tmp_path / f"her{ACCENT}" / "a b", LIMIT)
+    ended = end(started(world, name, tmp_path / f"her{ACCENT}" / "a b"), LIMIT)
     assert quiet(ended, 0), ended
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_output_that_nobody_reads_ends_quietly(world: World, tmp_path: Path, name: str) -> None:
-    ended = call(world.case(name, tmp_path / "here").words, tmp_path / "here", LIMIT, no_reader)
+    ended = end(started(world, name, tmp_path / "here", no_reader), LIMIT)
     assert quiet(ended, 0, 141), ended
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_no_home_is_no_mistake(world: World, tmp_path: Path, name: str) -> None:
-    ended = call(world.case(name, tmp_path / "here").words, tmp_path / "here", LIMIT, no_home)
+    ended = end(started(world, name, tmp_path / "here", no_home), LIMIT)
     assert quiet(ended, 0), ended
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_ctrl_c_twice_ends_in_one_line(world: World, tmp_path: Path, name: str) -> None:
-    child = start(
-        world.case(name, tmp_path / "here").words,
+    child = started(
+        world,
+        name,
         tmp_path / "here",
         lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's background jobs ignore it
     )
     time.sleep(0.3)
-    os.kill(child, signal.SIGINT)
+    os.kill(child.process, signal.SIGINT)
     time.sleep(0.05)
-    os.kill(child, signal.SIGINT)
-    ended = end(child, tmp_path / "here", LIMIT)
+    os.kill(child.process, signal.SIGINT)
+    ended = end(child, LIMIT)
     assert quiet(ended, 0, 130), ended
     assert ended.code == 0 or ended.said.splitlines()[-1].startswith("interrupted; "), ended
 

@@ -55,6 +55,7 @@ def raising(error: BaseException):
         (RunError("a.json: is\nnot valid"), "error: a.json: is not valid\n"),
         (OSError(errno.ENOSPC, "No space left on device", "out/a"), "error: out/a: No space left on device\n"),
         (PermissionError(errno.EACCES, "Permission denied", "b"), "error: b: Permission denied\n"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "0" * 5000), f"error: {'0' * 200}: File name too long\n"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(error, line, capsys) -> None:

@@ -110,6 +110,25 @@ def test_mistakes_are_one_line(bench, tmp_path, capsys):
     assert "'block_7' is not a choice; hidden_<block>, latent or clip is" in capsys.readouterr().err
     assert bench("random_weights=false", "part=decoder") == 2
     assert "part: is measured with random weights" in capsys.readouterr().err
+    assert bench("random_weights=false") == 2
+    assert "no keys that name a verifier" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "file", "change"),
+    [
+        ((), "verifier.json", {"num_attention_heads": 3}),
+        (("part=tower",), "tower.json", {"patch_size": 0.5}),
+        (("--flops",), "verifier.json", {"hidden_act": "none such"}),
+        (("--flops", "part=language_model"), "verifier.json", {"num_attention_heads": 3}),
+    ],
+)
+def test_sizes_of_which_there_is_no_model_are_one_line(bench, tmp_path, capsys, words, file, change):
+    values = json.loads((tmp_path / file).read_text())
+    (tmp_path / file).write_text(json.dumps(values | change))
+    assert bench(*words, "num_samples=[1]") == 2
+    said = capsys.readouterr().err
+    assert said.count("error: ") == 1 and "not a usable architecture (" in said and file in said
 
 
 def test_times_are_read_in_milliseconds():

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from tests.runs.browser import chromium
+from vhs.commands import main
 from vhs.config.run import load_config
-from vhs.errors import ConfigError
 from vhs.runs.demo import Session, answers, page
 
 
@@ -47,10 +47,14 @@ def test_what_the_page_says_as_things_come_in(session: Session) -> None:
     assert "no verifier 'rndom'" in list(answer("a star", "rndom", 2, 0))[-1][0]
 
 
-def test_without_gradio_one_line_says_what_to_install(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gradio_one_line_says_what_to_install_before_a_model_loads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(ConfigError, match=r"gradio is not installed; .* see requirements-demo.txt"):
-        page(session)
+    monkeypatch.setattr("vhs.runs.demo.Session", lambda config: pytest.fail("models are loaded"))
+    assert main(["demo", "--config", "configs/tiny.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert "gradio is not installed; " in said and "see requirements-demo.txt" in said
 
 
 def test_the_page_in_a_browser(session: Session) -> None:

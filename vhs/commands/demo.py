@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 
 
@@ -19,9 +18,9 @@ def demo(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration keys that replace the file's")
     arguments = parser.parse_intermixed_args(words)
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
     from vhs.config.run import load_config
-    from vhs.runs.demo import Session, page
+    from vhs.runs.demo import Session, page, require_gradio
 
+    require_gradio()  # before models are loaded
     session = Session(load_config(arguments.config, arguments.overrides))
     page(session).queue().launch(server_name=arguments.host, server_port=arguments.port)

@@ -14,8 +14,9 @@ from typing import NoReturn
 from vhs import processes
 from vhs.errors import VHSError, first_line, is_memory
 
-SURROUNDINGS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
-"""What a full disk, a quota or a read-only folder answers, whoever wrote there."""
+SURROUNDINGS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG)
+"""What a full disk, a quota, a read-only folder, or a name that no file can have answers, whoever looked there."""
+LONGEST_NAME = 200
 
 
 class Terminated(KeyboardInterrupt):
@@ -67,7 +68,7 @@ def _exit_code(call: Callable[[], None], interrupted: str) -> int:
     except OSError as error:
         if error.errno not in SURROUNDINGS:
             raise
-        return _say(f"error: {error.filename or 'output'}: {error.strerror}", 2)
+        return _say(f"error: {str(error.filename or 'output')[:LONGEST_NAME]}: {error.strerror}", 2)
     except (MemoryError, RuntimeError) as error:
         if not is_memory(error):
             raise

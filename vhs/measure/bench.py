@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vhs.best_of_n import BestOfN
+from vhs.checkpoints.boundary import loading
 from vhs.compiled import eagerly
 from vhs.device import resolve_device, resolve_dtype
+from vhs.errors import ConfigError
 from vhs.measure.budget import fits
 from vhs.measure.ceiling import matmul_flops_per_second
 from vhs.measure.config import BenchConfig
 from vhs.measure.latency import latency
 from vhs.measure.memory import peak_bytes, size
+from vhs.measure.random_models import places
 from vhs.measure.stages import ORDER, StageFlops
 from vhs.records import Prompt
 from vhs.resolve import resolve_models
@@ -37,9 +40,13 @@ def methods(config: BenchConfig) -> Iterator[tuple[str, BestOfN]]:
     Raises a VHSError for what is wrong in the run's configuration or not here.
     """
     generator = None
-    for label in config.verifiers:
+    for label, values in config.verifiers.items():
         generator, verifier = _loaded(config, label, generator)
-        yield label, BestOfN(generator, verifier, seed=config.of_run().seed, mode="prod")
+        method = BestOfN(generator, verifier, seed=config.of_run().seed, mode="prod")
+        if config.random_weights:  # sizes that do not go together show in a pass, and no file of weights has said so
+            with loading("architecture", places(values)):
+                method(Prompt(0, config.prompt), num_samples=1)
+        yield label, method
 
 
 def _loaded(config: BenchConfig, label: str, generator: Generator | None) -> tuple[Generator, Verifier]:
@@ -54,6 +61,9 @@ def _loaded(config: BenchConfig, label: str, generator: Generator | None) -> tup
             verifier.compile()
         return generator, verifier
     models = resolve_models(run)
+    if models.verifier.kind == "none":
+        keys = "latent_verifier_path or latent_verifier_name"
+        raise ConfigError(f"verifiers: {label}: no keys that name a verifier; give {keys}, or random_weights: true")
     return generator or models.load_generator(), models.load_verifier()
 
 

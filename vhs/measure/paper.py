@@ -8,13 +8,14 @@ from typing import Any
 
 import yaml
 
+from vhs.checkpoints.boundary import loading
 from vhs.device import resolve_dtype
 from vhs.errors import ConfigError
 from vhs.measure.config import BenchConfig
 from vhs.measure.counted import count_prompt, weights
 from vhs.measure.memory import GIB
 from vhs.measure.needs import resident
-from vhs.measure.random_models import random_generator, random_verifier
+from vhs.measure.random_models import places, random_generator, random_verifier
 from vhs.measure.stages import ORDER
 from vhs.paths import PROJECT
 
@@ -40,7 +41,8 @@ def count(config: BenchConfig, say: Callable[[str], None]) -> list[Row]:
         verifier = random_verifier(label, values["architecture"], values.get("tower"), generator.info, config.at_once)
         held = weights(generator, verifier)
         for candidates in config.num_samples:
-            stages = count_prompt(generator, verifier, candidates)
+            with loading("architecture", places(values)):
+                stages = count_prompt(generator, verifier, candidates)
             flops: Counter[str] = sum((stage.flops for stage in stages), Counter())
             peak = max(resident(held, stage.needs, "none") + stage.tensors for stage in stages)
             rows.append(

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from vhs.checkpoints.boundary import loading
 from vhs.device import resolve_device, resolve_dtype
 from vhs.generators.architecture import read_generator_info, shipped_architecture
 from vhs.generators.base import GeneratorInfo
@@ -16,7 +17,7 @@ from vhs.measure.config import BenchConfig
 from vhs.measure.counted import QUESTION_TOKENS, counted_question, text_tokens
 from vhs.measure.latency import latency
 from vhs.measure.memory import LiveMemory, peak_bytes, size
-from vhs.measure.random_models import random_generator, random_verifier
+from vhs.measure.random_models import places, random_generator, random_verifier
 from vhs.measure.stages import flop_counter
 from vhs.paths import find
 from vhs.verifiers.llava import next_token_logits
@@ -29,7 +30,7 @@ def measure_part(config: BenchConfig, say: Callable[[str], None]) -> list[dict[s
     """One row per batch size of `config.num_samples`."""
     device = resolve_device(config.device)
     dtype = resolve_dtype(config.dtype, device)
-    forward, weights = PARTS[config.part](config, device, dtype)
+    forward, weights = _tried(config, device, dtype)
     rows = []
     for batch in config.num_samples:
         time = latency(lambda batch=batch: forward(batch), device, config.repeats, config.warmup)
@@ -55,7 +56,7 @@ def measure_part(config: BenchConfig, say: Callable[[str], None]) -> list[dict[s
 @torch.no_grad()
 def count_part(config: BenchConfig, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """The same without times, on the meta device: nothing runs, in the precision of a GPU."""
-    forward, weights = PARTS[config.part](config, "meta", resolve_dtype(config.dtype, "meta"))
+    forward, weights = _tried(config, "meta", resolve_dtype(config.dtype, "meta"))
     rows = []
     for batch in config.num_samples:
         with LiveMemory() as memory, flop_counter() as counter:
@@ -71,6 +72,14 @@ def count_part(config: BenchConfig, say: Callable[[str], None]) -> list[dict[str
         )
         say(f"{config.part}, batch of {batch}: {flops / 1e12:.2f} TFLOP")
     return rows
+
+
+def _tried(config: BenchConfig, device: str, dtype: str) -> tuple[Pass, int]:
+    """A forward pass of the part at a batch size, and its bytes; what its sizes make of the first is one line."""
+    forward, weights = PARTS[config.part](config, device, dtype)
+    with loading("architecture", ", ".join([config.run, *map(places, config.verifiers.values())])):
+        forward(1)
+    return forward, weights
 
 
 def _text_encoder(config: BenchConfig, device: str, dtype: str) -> tuple[Pass, int]:

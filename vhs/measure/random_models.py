@@ -5,12 +5,13 @@ On the meta device they have no weights at all, for shapes, FLOPs and bytes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from vhs.checkpoints.boundary import quiet
+from vhs.checkpoints.boundary import loading, quiet
 from vhs.compiled import require_compiler
 from vhs.config.run import RunConfig
 from vhs.errors import ConfigError
@@ -19,6 +20,7 @@ from vhs.generators.base import GeneratorInfo
 from vhs.generators.loading import random_pipeline
 from vhs.generators.sana_sprint import SanaSprint
 from vhs.generators.settings import GeneratorSettings
+from vhs.measure.config import OWN
 from vhs.measure.needs import read_architecture
 from vhs.paths import PROJECT, find
 from vhs.verifiers.clip import ClipReader, ClipTower, Preprocessing
@@ -37,7 +39,8 @@ TOKENIZERS = PROJECT / "ckpts" / "tiny"
 
 
 def random_generator(config: RunConfig, device: str, dtype: str) -> SanaSprint:
-    """SANA-Sprint of the sizes in `config.ckpt`. Raises ConfigError for another generator, or unknown sizes."""
+    """SANA-Sprint of the sizes in `config.ckpt`. Raises ConfigError for another generator, or unknown sizes, and
+    CheckpointError for sizes of which there is no model."""
     from transformers import AutoTokenizer
 
     folder = shipped_architecture(config.ckpt) or find(config.ckpt)
@@ -54,7 +57,7 @@ def random_generator(config: RunConfig, device: str, dtype: str) -> SanaSprint:
         str(TOKENIZERS / "sana_sprint" / "tokenizer"), local_files_only=True, trust_remote_code=False
     )
     torch.manual_seed(0)
-    with quiet():
+    with loading("architecture", folder), quiet():
         return SanaSprint(random_pipeline(folder, device, dtype, tokenizer), info, settings)
 
 
@@ -63,19 +66,26 @@ def random_verifier(
 ) -> LlavaVerifier:
     """A verifier that reads `hidden_<block>`, `hidden_5+7`, `latent` or `clip` of the generator `info`, on its device.
 
-    `architecture` and `tower` are names of vhs/verifiers/architectures or config.json files.
+    `architecture` and `tower` are names of vhs/verifiers/architectures or config.json files. Raises ConfigError or
+    CheckpointError.
     """
     raw, device, dtype = read_architecture(architecture), torch.device(info.device), getattr(torch, info.dtype)
     torch.manual_seed(1)
     reader = _reader(reads, tower, info, device, dtype)
-    with torch.device("meta"):
-        connector = build_connector(raw["mm_projector_type"], reader.width, raw["hidden_size"])
-    llm = filled(build_llm(raw), device, dtype)
-    if device.type != "meta":
-        restore_rotary(llm)
+    with loading("architecture", architecture):
+        with torch.device("meta"):
+            connector = build_connector(raw["mm_projector_type"], reader.width, raw["hidden_size"])
+        llm = filled(build_llm(raw), device, dtype)
+        if device.type != "meta":
+            restore_rotary(llm)
     tokenizer = load_tokenizer(TOKENIZERS / "verifier_hidden_7")
     tokenizer.model_max_length = llm.config.max_position_embeddings
     return LlavaVerifier(llm, filled(connector, device, dtype), tokenizer, reader, False, micro_batch)
+
+
+def places(values: Mapping[str, Any]) -> str:
+    """What a verifier of a benchmark's configuration is made from, in messages."""
+    return ", ".join(str(values[name]) for name in OWN if name in values)
 
 
 def _reader(reads: str, tower: str | None, info: GeneratorInfo, device: torch.device, dtype: torch.dtype) -> Reader:
@@ -89,12 +99,14 @@ def _reader(reads: str, tower: str | None, info: GeneratorInfo, device: torch.de
         return HiddenReader(info.width * len(blocks), blocks, statistics)
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
-    config = CLIPVisionConfig(**read_architecture(tower))
-    with torch.device("meta"):
-        model = CLIPVisionModel(config)
-    side = config.image_size
-    preprocessing = Preprocessing(side, (side, side), (0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
-    return ClipReader(ClipTower(filled(model, device, dtype)), preprocessing)
+    raw = read_architecture(tower)
+    with loading("architecture", tower):
+        config = CLIPVisionConfig(**raw)
+        with torch.device("meta"):
+            model = CLIPVisionModel(config)
+        side = config.image_size
+        preprocessing = Preprocessing(side, (side, side), (0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
+        return ClipReader(ClipTower(filled(model, device, dtype)), preprocessing)
 
 
 def filled(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

@@ -88,15 +88,22 @@ class Session:
         return [word for word in words if len(tokenizer.tokenize(f"a {word}")) > len(tokenizer.tokenize("a")) + 1]
 
 
-def page(session: Session) -> gradio.Blocks:
-    """The page of a session. Raises ConfigError where gradio is not installed."""
+def require_gradio() -> None:
+    """Raises ConfigError where gradio is not installed."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
     try:
-        import gradio
+        import gradio  # noqa: F401
     except ImportError:
         raise ConfigError(
             "demo: gradio is not installed; it wants an environment of its own: see requirements-demo.txt"
         ) from None
+
+
+def page(session: Session) -> gradio.Blocks:
+    """The page of a session. Raises ConfigError where gradio is not installed."""
+    require_gradio()
+    import gradio
+
     names = session.verifiers
     with gradio.Blocks(title=f"VHS: best of N with {session.config.name}", analytics_enabled=False) as blocks:
         gradio.Markdown(f"## Best of N\ngenerator `{session.config.ckpt}`, configuration `{session.config.name}`")

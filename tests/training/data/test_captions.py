@@ -6,13 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
-from vhs.errors import ConfigError, RunError
+from tests.judge import write_clip
+from vhs.errors import CheckpointError, ConfigError, RunError
 from vhs.pictures import encode
 from vhs.records import Detection, Prompt, Verdict
 from vhs.training.data.captions import detector_captioner, sentence, write_captions
 from vhs.training.data.label_commands import VerdictCounts, run_label
 from vhs.training.data.labels import line_of, read_captions, read_labels, write_labels, write_rows
-from vhs.training.data.language import ClipScorer
+from vhs.training.data.language import ClipScorer, load_clip_scorer
 from vhs.training.data.layout import Layout
 from vhs.training.data.store import CollectedSet, begin, write_shard
 from vhs.training.data.tasks import VerdictTask
@@ -199,3 +200,31 @@ def test_an_image_text_model_answers(language_model, tmp_path):
     both = model(pictures, "Describe the image.")
     assert len(both) == 2 and both == [model([picture], "Describe the image.")[0] for picture in pictures]
     assert all("\n" not in text for text in both)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("tokenizer.json", lambda data: b"[" * 100_000, r"not a usable model \("),
+        ("tokenizer_config.json", lambda data: data.replace(b'"pad_token"', b'"other"'), "padding token"),
+        (
+            "config.json",
+            lambda data: data.replace(b'"num_hidden_layers": 2', b'"num_hidden_layers": 9999999'),
+            "9,999,999",
+        ),
+        (
+            "config.json",
+            lambda data: data.replace(b'"num_hidden_layers": 2', b'"num_hidden_layers": 3'),
+            "tensors missing",
+        ),
+        ("model.safetensors", lambda data: data[:-1], "not a usable model"),
+    ],
+)
+def test_whatever_is_wrong_with_a_clip_model_is_one_line_before_any_pair(tmp_path, name, damage, said):
+    write_clip(tmp_path / "clip")
+    assert len(load_clip_scorer(str(tmp_path / "clip"))([Image.new("RGB", (8, 8))], ["a star " * 50])) == 1
+    file = tmp_path / "clip" / name
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(CheckpointError, match=said) as found:
+        load_clip_scorer(str(tmp_path / "clip"))
+    assert "clip" in str(found.value) and len(str(found.value).splitlines()) == 1

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vhs.errors import CheckpointError, first_line
+from vhs.checkpoints.boundary import loading, quiet
+from vhs.checkpoints.bounds import check_tokenizer_sizes, read_config
+from vhs.errors import CheckpointError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -91,8 +95,14 @@ class ClipScorer:
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[Image], captions: Sequence[str]) -> list[float]:
+        longest = self.model.config.text_config.max_position_embeddings
         inputs = self.processor(
-            text=list(captions), images=list(pictures), return_tensors="pt", padding=True, truncation=True
+            text=list(captions),
+            images=list(pictures),
+            return_tensors="pt",
+            padding=True,
+            truncation=True,
+            max_length=longest,
         )
         found = self.model(**inputs.to(self.model.device))
         cosine = torch.nn.functional.cosine_similarity(found.image_embeds.float(), found.text_embeds.float())
@@ -106,31 +116,55 @@ def load_text_model(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model, tokenizer = _load(name, device, dtype, AutoModelForCausalLM, AutoTokenizer)
-    if not getattr(tokenizer, "chat_template", None):
-        raise CheckpointError(f"model: {name} has no chat template; an instruction model is needed")
+    _require_chat_template(name, tokenizer)
+    with _usable(name):
+        TextModel(model, tokenizer, max_tokens=1)(["a"])
     return TextModel(model, tokenizer, max_tokens, batch)
 
 
 def load_picture_model(name: str, device: str = "cpu", dtype: str = "float32", max_tokens: int = 96) -> PictureModel:
     """Any image-text-to-text model of transformers with a chat template. Raises CheckpointError."""
+    from PIL import Image
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     model, processor = _load(name, device, dtype, AutoModelForImageTextToText, AutoProcessor)
-    if not getattr(processor, "chat_template", None):
-        raise CheckpointError(f"model: {name} has no chat template; an instruction model is needed")
+    _require_chat_template(name, processor)
+    with _usable(name):
+        PictureModel(model, processor, max_tokens=1)([Image.new("RGB", (64, 64))], "a")
     return PictureModel(model, processor, max_tokens)
 
 
 def load_clip_scorer(name: str, device: str = "cpu") -> ClipScorer:
     """A CLIP model with both towers. Raises CheckpointError."""
+    from PIL import Image
     from transformers import CLIPModel, CLIPProcessor
 
-    return ClipScorer(*_load(name, device, "float32", CLIPModel, CLIPProcessor))
+    scorer = ClipScorer(*_load(name, device, "float32", CLIPModel, CLIPProcessor))
+    with _usable(name):
+        scorer([Image.new("RGB", (64, 64))], ["a"])
+    return scorer
 
 
 def _load(name: str, device: str, dtype: str, model_class: Any, processor_class: Any) -> tuple[Any, Any]:
-    try:
-        model = model_class.from_pretrained(name, dtype=getattr(torch, dtype), trust_remote_code=False).to(device)
-        return model, processor_class.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"model: {name}: cannot be loaded ({first_line(error)})") from None
+    for file in ("config.json", "preprocessor_config.json"):
+        if Path(name, file).is_file():
+            read_config(Path(name, file))
+    check_tokenizer_sizes(Path(name))
+    with _usable(name), quiet():
+        model, info = model_class.from_pretrained(
+            name, dtype=getattr(torch, dtype), output_loading_info=True, trust_remote_code=False
+        )
+        processor = processor_class.from_pretrained(name, trust_remote_code=False)
+    if info["missing_keys"]:
+        raise CheckpointError(f"model: {name}: tensors missing: {', '.join(sorted(info['missing_keys'])[:3])}")
+    return model.to(device), processor
+
+
+def _require_chat_template(name: str, processor: Any) -> None:
+    if not getattr(processor, "chat_template", None):
+        raise CheckpointError(f"model: {name} has no chat template; an instruction model is needed")
+
+
+def _usable(name: str) -> AbstractContextManager[None]:
+    """Whatever a model's files make of its loading, or of a first answer, is one line about the model."""
+    return loading("model", f"model: {name}")
