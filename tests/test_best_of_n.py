@@ -16,7 +16,7 @@ from vhs.config.run import RunConfig
 from vhs.errors import ConfigError, RunError
 from vhs.generators.sana_sprint import SanaSprint
 from vhs.records import Prompt, Score
-from vhs.seeding import PublishedNoise
+from vhs.seeding import PublishedNoise, candidate_seed
 from vhs.verifiers import RandomVerifier, load_verifier
 
 GOLDEN_D = Path(__file__).parent / "goldens" / "D"
@@ -149,6 +149,17 @@ def test_seed_prompt_and_number_of_candidates_decide_the_noise(generator, verifi
     first = best(TEXT).scores
     assert best(TEXT).scores == first and best(TEXT, num_samples=3).scores[:2] == pytest.approx(first, abs=1e-5)
     assert best(TEXT, seed=1).scores != first and best(Prompt(1, TEXT)).scores != first
+
+
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_a_candidate_s_noise_is_that_of_its_own_number(generator, verifier, micro_batch, monkeypatch) -> None:
+    """Candidates 0, 1, ...: whoever has the seed and the prompt's number can make any of them again."""
+    for model in (generator, verifier):
+        monkeypatch.setattr(model, "micro_batch", micro_batch)
+    drawn, draw = [], generator.noise
+    monkeypatch.setattr(generator, "noise", lambda seeds: drawn.extend(seeds) or draw(seeds))
+    BestOfN(generator, verifier, num_samples=3, seed=5)(Prompt(7, TEXT))
+    assert drawn == [candidate_seed(5, 7, number) for number in range(3)]
 
 
 def test_without_a_verifier_the_first_candidate_wins(generator) -> None:
