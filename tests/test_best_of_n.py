@@ -151,15 +151,22 @@ def test_seed_prompt_and_number_of_candidates_decide_the_noise(generator, verifi
     assert best(TEXT, seed=1).scores != first and best(Prompt(1, TEXT)).scores != first
 
 
-@pytest.mark.parametrize("micro_batch", [None, 2])
-def test_a_candidate_s_noise_is_that_of_its_own_number(generator, verifier, micro_batch, monkeypatch) -> None:
-    """Candidates 0, 1, ...: whoever has the seed and the prompt's number can make any of them again."""
-    for model in (generator, verifier):
-        monkeypatch.setattr(model, "micro_batch", micro_batch)
-    drawn, draw = [], generator.noise
-    monkeypatch.setattr(generator, "noise", lambda seeds: drawn.extend(seeds) or draw(seeds))
-    BestOfN(generator, verifier, num_samples=3, seed=5)(Prompt(7, TEXT))
-    assert drawn == [candidate_seed(5, 7, number) for number in range(3)]
+@pytest.fixture(scope="module")
+def alone(generator) -> list[np.ndarray]:
+    """Pictures of prompt 7's candidates 0 to 2 under seed 5, each made by itself and whole."""
+    [text] = generator.encode([TEXT])
+    latents = [generator.generate(generator.noise([candidate_seed(5, 7, number)]), text) for number in range(3)]
+    return [np.asarray(generator.decode(one)[0], dtype=int) for one in latents]
+
+
+@pytest.mark.parametrize("mode", ["prod", "dev"])
+@pytest.mark.parametrize("reads", ["hidden", "latent", "image", "nothing"])
+def test_a_candidate_s_picture_is_that_of_its_own_noise(generator, verifier, alone, reads: str, mode: str) -> None:
+    judge = {"hidden": verifier, "nothing": RandomVerifier(1)}.get(reads) or Brightness(reads)
+    result = BestOfN(generator, judge, num_samples=3, seed=5, mode=mode, selection={"top_k": 2})(Prompt(7, TEXT))
+    assert len(result.images) == (2 if mode == "prod" else 3)
+    for number, picture in result.images.items():
+        assert np.abs(np.asarray(picture, dtype=int) - alone[number]).max() <= 1, number
 
 
 def test_without_a_verifier_the_first_candidate_wins(generator) -> None:
