@@ -278,9 +278,9 @@ def test_prompts_that_cannot_be_read_name_file_and_line(folder: Path, lines: str
 
 
 def test_a_line_separator_inside_a_prompt_is_no_new_line(tmp_path: Path) -> None:
-    prompts = [Prompt(0, "a\u2028b\x85c", None)]
+    prompts = [Prompt(2**63 - 1, "a\u2028b\x85c", None)]
     begin(tmp_path, Layout({"hidden_7": (1, 1)}, "float32", 1, 1, 1), prompts)
-    text = json.dumps({"id": 0, "prompt": prompts[0].text, "metadata": None}, ensure_ascii=False)
+    text = json.dumps({"id": prompts[0].id, "prompt": prompts[0].text, "metadata": None}, ensure_ascii=False)
     (tmp_path / "prompts.jsonl").write_bytes(text.encode())
     write_shard(tmp_path, 0, {"hidden_7": torch.zeros(1, 1, 1)})
     assert CollectedSet(tmp_path).prompts == prompts
