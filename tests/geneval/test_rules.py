@@ -121,6 +121,8 @@ def test_a_relation_to_an_object_that_is_not_there_is_named():
         ((-30, -30, -20, -20), ("above", "left of")),
         ((1, 0, 11, 10), ()),  # centres closer than a tenth of both widths
         ((0, 0, 10, 10), ()),
+        ((5, 0, 15, 10), ("right of",)),  # 5, less a margin of 2: more than half of it
+        ((3, 0, 13, 10), ()),  # 3, less a margin of 2: less than half of it
         ((-20, -9, -10, 1), ("left of",)),
         ((-20, -16, -10, -6), ("above", "left of")),  # offset (-20, -16) less (2, 2), of 25.6: (-0.70, -0.55)
         ((-20, -14, -10, -4), ("left of",)),  # (-18, -12) of 24.4: (-0.74, -0.49)
