@@ -111,14 +111,15 @@ def test_balanced_weights():
 
 
 def test_ranking_is_bradley_terry_over_the_pairs_of_a_group():
-    margins = torch.tensor([1.0, -0.5, 2.0, 0.0, 3.0])
-    labels = torch.tensor([True, False, False, True, False])
-    groups = torch.tensor([0, 0, 0, 1, 1])
+    margins = torch.tensor([1.0, -0.5, 2.0, 0.0, 3.0, 0.5])
+    labels = torch.tensor([True, False, False, True, False, True])
+    groups = torch.tensor([0, 0, 0, 1, 1, 2])
     expected = [
         float(-logsigmoid(torch.tensor([1.5, -1.0])).sum()),
         0,
         0,
         float(-logsigmoid(torch.tensor(-3.0))),
+        0,
         0,
     ]
     assert ranking(margins, labels, groups).tolist() == pytest.approx(expected)

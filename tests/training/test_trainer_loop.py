@@ -376,7 +376,10 @@ def test_a_run_logs_evaluates_and_saves_when_it_should(config, monkeypatch) -> N
 
 def test_an_epoch_is_when_to_evaluate_and_save_where_nothing_is_said(config, monkeypatch) -> None:
     run = Run(monkeypatch, config(batch_size=16, epochs=2, log_every=100), [0.5, 0.4])
+    begun, file = [], run.trainer.config.folder / "train.json"
+    run.trainer.accumulate = lambda step: begun.append(json.loads(file.read_text())) or torch.tensor(1.0)
     result = run()
+    assert begun == [run.trainer.manifest] * 8, "it says what is being trained before the first step"
     assert [(row["step"], "loss" in row) for row in run.log] == [(4, True), (4, False), (8, True), (8, False)]
     assert run.saved == [4, 8] and len(run.kept) == 2 and (result.best_step, result.best) == (8, {"eval_loss": 0.4})
 
@@ -496,3 +499,7 @@ def test_a_training_that_is_done_is_told_as_it_ended(config) -> None:
     (settings.folder / ".replaces").write_text("nothing")
     assert train(settings, say=said.append) == ended and not (settings.folder / ".replaces").exists()
     assert said == [f"{settings.folder}: already done; overwrite=true makes it again"]
+    file = settings.folder / "train.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "best_step": "the last"}))
+    with pytest.raises(RunError, match="train.json: best_step: .*; overwrite=true makes it again$"):
+        train(settings)
