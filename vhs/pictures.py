@@ -39,7 +39,8 @@ def from_pixels(pixels: torch.Tensor) -> list[Image.Image]:
     to the values that diffusers' `VaeImageProcessor.postprocess` gives: a GPU then sends a quarter of the bytes, or
     half."""
     levels = (255 * (pixels * 0.5 + 0.5).clamp(0, 1).float()).round()
-    return [Image.fromarray(picture) for picture in levels.byte().permute(0, 2, 3, 1).cpu().numpy()]
+    rows = levels.byte().permute(0, 2, 3, 1).contiguous()  # as a picture has them, before they leave the device
+    return [Image.fromarray(picture) for picture in rows.cpu().numpy()]
 
 
 def open_picture(path: str | Path) -> Image.Image:
