@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,28 +19,22 @@ from vhs.checkpoints.hashes import content_hash, file_hash
 from vhs.config.keys import Keys
 from vhs.device import resolve_device, resolve_dtype
 from vhs.errors import ConfigError, PromptError
-from vhs.files import as_json, read_form
+from vhs.files import as_json
 from vhs.paths import expanded, find
-from vhs.pictures import open_picture
 from vhs.processes import current_process
-from vhs.training.data.labels import tidy
-from vhs.training.data.shards import is_remote
+from vhs.training.data.clip_score import run_clip_score
+from vhs.training.data.labels import labelled_sets, tidy
 from vhs.training.data.store import CollectedSet
 from vhs.training.data.tagger import paper_prompt
 from vhs.training.data.tasks import CaptionTask, ClipScoreTask, LabelTask, MetadataTask, PromptsTask, VerdictTask
-from vhs.training.made import REMEDY, Made, say_done, sets_hashes
+from vhs.training.made import Made, say_done, sets_hashes
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from vhs.geneval.spec import GenEvalSpec
     from vhs.processes import Process
     from vhs.training.data.captions import Captioner
-    from vhs.training.data.language import ClipScorer
 
 Say = Callable[[str], None]
-Pair = tuple[Callable[[], "Image"], str]
-"""How a picture is read, and its text."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +57,6 @@ class CaptionFiles:
 
     def line(self) -> str:
         return ", ".join(map(str, self.paths))
-
-
-@dataclass(frozen=True)
-class ClipScores:
-    """Mean CLIP-Score and number of pairs: of the original pairs, of new pictures with prompts and with captions."""
-
-    model: str
-    scores: Mapping[str, tuple[float, int]]
-
-    def line(self) -> str:
-        parts = (f"{kind} {mean:.1f} ({pairs} pairs)" for kind, (mean, pairs) in self.scores.items())
-        return f"CLIP-Score with {self.model}: {', '.join(parts)}"
 
 
 @dataclass(frozen=True)
@@ -117,7 +99,7 @@ def run_verdicts(config: VerdictTask, say: Say) -> VerdictCounts | None:
     """GenEval's verdict on every picture of the sets; None on other processes than the first."""
     from vhs.training.data.labels import count_labels, write_labels
 
-    process, sets = current_process(config.timeout), _sets(config.data)
+    process, sets = current_process(config.timeout), labelled_sets(config.data)
     for data in sets:
         if not any(prompt.judged for prompt in data.prompts):
             raise ConfigError(
@@ -144,7 +126,7 @@ def run_captions(config: CaptionTask, say: Say) -> CaptionFiles | PromptFile:
     process = current_process(config.timeout)
     if config.annotation is not None:
         return _refine(config, process, say if process.first else None)
-    sets = _sets(config.data)
+    sets = labelled_sets(config.data)
     load, reads = _captioner(config, process)
 
     def write(data: CollectedSet, options: Mapping[str, Any]) -> None:
@@ -254,59 +236,6 @@ def _model_hash(name: str) -> dict[str, str]:
     return {"model": content_hash(name)} if Path(name).is_dir() else {}
 
 
-def run_clip_score(config: ClipScoreTask, say: Say) -> ClipScores:
-    """Mean CLIP-Score of the original pairs where they are given, and of the collected pictures with their prompts
-    and, where there are any, with their captions: `captions` against `original` is the paper's 73.5 against 70.5."""
-    if config.output is None:
-        return ClipScores(config.model, _mean_scores(config, _sets(config.data)))
-    sets = _sets(config.data)
-    made = Made.of(config, [expanded(config.output)], sets_hashes(sets, {"captions": config.captions}))
-    with made.lock():
-        if made.done():
-            say_done(made, say)
-            scores = read_form(made.files[0], dict[str, list[float]], ConfigError, REMEDY)
-        else:
-            scores = _mean_scores(config, sets)
-            made.write({made.files[0]: as_json(scores)})
-    return ClipScores(config.model, scores)
-
-
-def _mean_scores(config: ClipScoreTask, sets: Sequence[CollectedSet]) -> dict[str, tuple[float, int]]:
-    from vhs.training.data.language import load_clip_scorer
-
-    pairs = _pairs(config, sets)
-    scorer = load_clip_scorer(config.model, resolve_device(config.device))
-    scores = {kind: _clip_scores(scorer, found, kind, config.batch) for kind, found in pairs.items()}
-    return {kind: (sum(found) / len(found), len(found)) for kind, found in scores.items()}
-
-
-def _pairs(config: ClipScoreTask, sets: Sequence[CollectedSet]) -> dict[str, list[Pair]]:
-    """What each mean is over: how a picture is read, and its text."""
-    from vhs.training.data.labels import read_captions
-    from vhs.training.data.prompt_sets import read_llava_pairs
-
-    found: dict[str, list[Pair]] = {}
-    if config.pairs is not None:
-        original = read_llava_pairs(find(config.pairs), find(config.pairs_pictures), config.limit)
-        found["original"] = [(partial(open_picture, path), caption) for path, caption in original]
-    files = {"prompts": None} if config.captions is None else {"prompts": None, "captions": config.captions}
-    for kind, file in files.items():
-        found[kind] = []
-        for data in sets:
-            said = read_captions(data, file)
-            found[kind] += [(partial(data.picture, index), said[index]) for index in sorted(said)[: config.limit]]
-    return found
-
-
-def _clip_scores(scorer: ClipScorer, pairs: Sequence[Pair], kind: str, batch: int) -> list[float]:
-    scores: list[float] = []
-    with tqdm(range(0, len(pairs), batch), desc=f"{kind}, batches") as starts:
-        for start in starts:
-            part = pairs[start : start + batch]
-            scores += scorer([picture() for picture, _ in part], [text for _, text in part])
-    return scores
-
-
 class Counts(TypedDict):
     """How many records came from where."""
 
@@ -389,15 +318,6 @@ def run_prompts(config: PromptsTask, say: Say) -> PromptFile:
         else:
             made.write({out: _record_list([item if isinstance(item, dict) else {"prompt": item} for item in items])})
     return PromptFile(out, len(items))
-
-
-def _sets(folders: Iterable[str]) -> list[CollectedSet]:
-    sets = [CollectedSet(folder) for folder in folders]
-    for data in sets:
-        if is_remote(data.folder):
-            raise ConfigError(f"{data.folder}: files are written beside a set; label it in a folder here, then copy it")
-        data.picture(0)  # raises where none were kept
-    return sets
 
 
 def _judge_spec(path: str, process: Process) -> GenEvalSpec:

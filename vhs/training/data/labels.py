@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from vhs.checkpoints.boundary import loading
 from vhs.errors import ConfigError, RunError
 from vhs.files import KeyTwiceError, parse_json, write_bytes
 from vhs.processes import Process
+from vhs.training.data.shards import is_remote
 from vhs.training.data.store import CollectedSet
 from vhs.training.made import Made
 
@@ -231,3 +232,13 @@ def line_of(data: CollectedSet, index: int, **values: Any) -> str:
     """One line of a labels or captions file."""
     candidate = index % data.layout.candidates
     return json.dumps({"prompt_id": data.prompt(index).id, "candidate": candidate, **values}, ensure_ascii=False) + "\n"
+
+
+def labelled_sets(folders: Iterable[str]) -> list[CollectedSet]:
+    """Sets with pictures, beside which files are written. Raises ConfigError for one that is not in a folder here."""
+    sets = [CollectedSet(folder) for folder in folders]
+    for data in sets:
+        if is_remote(data.folder):
+            raise ConfigError(f"{data.folder}: files are written beside a set; label it in a folder here, then copy it")
+        data.picture(0)  # raises where none were kept
+    return sets
