@@ -105,7 +105,7 @@ def overrides(candidates: int, steps: int) -> list[str]:
 
 def cost(generator: DiffusersPipeline, text: PipelineText, block: int, step: int) -> int:
     """FLOPs of one candidate until the block of this step."""
-    settings = replace(generator.settings, hidden_step=step)
+    settings = replace(generator.settings, hidden_step=step, block=None)  # which would win over the argument
     stopped = DiffusersPipeline(generator.pipeline, generator.description, settings)
     return counted(lambda: stopped.prefix(generator.noise([0]), text, block))
 
