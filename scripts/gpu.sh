@@ -3,7 +3,7 @@
 #
 #     bash scripts/gpu.sh [folder for the pages, default docs/benchmarks]
 #
-# The limits in seconds below add up to 890. Every page is written as soon as it is measured, so an interrupted run keeps what it has. PYTHON names the interpreter.
+# The limits in seconds below add up to 860. Every page is written as soon as it is measured, so an interrupted run keeps what it has. PYTHON names the interpreter.
 set -u
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python}
@@ -30,13 +30,15 @@ page() {
     fi
 }
 
-# 1 and 3: utilisation, and hidden states against CLIP in latency, FLOPs and memory. 2: best-of-4 and best-of-32.
-page latency 200 $bench "num_samples=[1,4,32]"
-page compiled 180 $bench "num_samples=[4,32]" compile=true "verifiers={hidden_7: {architecture: hidden_7_qwen2.5-0.5b}}"
-# 4: memory at N = 2,048 against N = 32.
-page memory 90 $bench "num_samples=[32,2048]" repeats=1 warmup=1 "verifiers={hidden_7: {architecture: hidden_7_qwen2.5-0.5b}}"
+hidden='verifiers={hidden_7: {architecture: hidden_7_qwen2.5-0.5b}}'
+# Utilisation, best of 4 and of 32; the first calls compile for about a minute.
+page compiled 200 $bench micro_batch=32 "num_samples=[4,32]" compile=true "$hidden"
+# Hidden states against CLIP in latency, FLOPs and memory, at equal batches.
+page latency 120 $bench "num_samples=[9]" repeats=5 warmup=1
+# Memory at N = 2,048 against N = 32.
+page memory 200 $bench "num_samples=[32,2048]" repeats=1 warmup=1 "$hidden"
 page budget 180 $bench --budget 550ms 1100ms 1650ms repeats=1
-page profile 40 $bench --profile "$drafts/traces" "num_samples=[32]" "verifiers={hidden_7: {architecture: hidden_7_qwen2.5-0.5b}}"
+page profile 60 $bench --profile "$drafts/traces" "num_samples=[32]" "$hidden"
 
 # Tests that need CUDA, and a run in several processes over NCCL where there are several GPUs.
 timeout 100 $python -m pytest -q -m cuda tests || echo "tests marked cuda: see above" >&2

@@ -16,7 +16,7 @@ from vhs.config.run import RunConfig
 from vhs.errors import ConfigError, RunError
 from vhs.generators.sana_sprint import SanaSprint
 from vhs.records import Prompt, Score
-from vhs.seeding import PublishedNoise
+from vhs.seeding import PublishedNoise, candidate_seed
 from vhs.verifiers import RandomVerifier, load_verifier
 
 GOLDEN_D = Path(__file__).parent / "goldens" / "D"
@@ -149,6 +149,24 @@ def test_seed_prompt_and_number_of_candidates_decide_the_noise(generator, verifi
     first = best(TEXT).scores
     assert best(TEXT).scores == first and best(TEXT, num_samples=3).scores[:2] == pytest.approx(first, abs=1e-5)
     assert best(TEXT, seed=1).scores != first and best(Prompt(1, TEXT)).scores != first
+
+
+@pytest.fixture(scope="module")
+def alone(generator) -> list[np.ndarray]:
+    """Pictures of prompt 7's candidates 0 to 2 under seed 5, each made by itself and whole."""
+    [text] = generator.encode([TEXT])
+    latents = [generator.generate(generator.noise([candidate_seed(5, 7, number)]), text) for number in range(3)]
+    return [np.asarray(generator.decode(one)[0], dtype=int) for one in latents]
+
+
+@pytest.mark.parametrize("mode", ["prod", "dev"])
+@pytest.mark.parametrize("reads", ["hidden", "latent", "image", "nothing"])
+def test_a_candidate_s_picture_is_that_of_its_own_noise(generator, verifier, alone, reads: str, mode: str) -> None:
+    judge = {"hidden": verifier, "nothing": RandomVerifier(1)}.get(reads) or Brightness(reads)
+    result = BestOfN(generator, judge, num_samples=3, seed=5, mode=mode, selection={"top_k": 2})(Prompt(7, TEXT))
+    assert len(result.images) == (2 if mode == "prod" else 3)
+    for number, picture in result.images.items():
+        assert np.abs(np.asarray(picture, dtype=int) - alone[number]).max() <= 1, number
 
 
 def test_without_a_verifier_the_first_candidate_wins(generator) -> None:

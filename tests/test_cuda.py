@@ -36,3 +36,17 @@ def test_micro_batch_auto_is_settled_on_the_gpu(run_keys) -> None:
     fitted = method("a photo of a red ring", num_samples=5)
     generator.micro_batch = verifier.micro_batch = 2
     assert method("a photo of a red ring", num_samples=5).scores == pytest.approx(fitted.scores, abs=1e-3)
+
+
+def test_graphs_of_compiled_layers_choose_what_the_others_do(run_keys) -> None:
+    """Two prompts, whose questions differ in length, twice each: a graph is recorded, and replayed."""
+    prompts = ["a photo of a red ring", "a photo of a red ring left of a blue star and a green cross"] * 2
+    scores = []
+    for compile in (False, True):
+        keys = {**run_keys, "device": "cuda", "dtype": "float32", "micro_batch": 2, "compile": compile}
+        config = RunConfig(**keys)
+        method = BestOfN.of(config, *resolve_models(config).load()[:2])
+        scores.append([method(prompt, num_samples=4).scores for prompt in prompts])
+    assert scores[1][:2] == pytest.approx(scores[1][2:], abs=1e-6)
+    for plain, compiled in zip(*scores, strict=True):
+        assert compiled == pytest.approx(plain, abs=1e-3)

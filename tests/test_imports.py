@@ -22,6 +22,7 @@ LAYERS = (
         "vhs.pictures",
         "vhs.device",
         "vhs.batching",
+        "vhs.compiled",
         "vhs.bootstrap",
         "vhs.metrics",
     },

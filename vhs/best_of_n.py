@@ -268,19 +268,25 @@ class BestOfN:
         """Scores, picks, and the states of the picks, from micro-batches of candidates one after the other."""
         rule = self._first_rule(count)
         best = Best(rule.k, self.tie, self.stop)
-        done, ended = 0, False
-        while done < count and not ended:
-            sizes = (self.generator.micro_batch, self.verifier.micro_batch)
-            which = list(range(done, min(count, done + (count if None in sizes else max(sizes)))))
-            features, states = self._made(prompt, which, draw, text)
+        which, ended = self._next(0, count), False
+        noise = draw(which)
+        while which and not ended:
+            features, states = self._made(prompt, which, lambda _, noise=noise: noise, text)
+            following = self._next(which[-1] + 1, count)
+            noise = draw(following) if following else None  # while the device is busy with these
             with self.times.stage("score", len(which)):
                 score = ask(self.verifier, prompt, features)
-                require_finite(prompt, score, done)
+                require_finite(prompt, score, which[0])
                 ended = best.add(score, states)
-            done += len(which)
+            which = following
             del features, states
         score = best.score
         return score, choose(prompt, score, rule, self.tie, candidate_seed(seed, prompt.id, -1)), best.states
+
+    def _next(self, first: int, count: int) -> list[int]:
+        """The candidates from `first` on that stream through together."""
+        sizes = (self.generator.micro_batch, self.verifier.micro_batch)
+        return list(range(first, min(count, first + (count if None in sizes else max(sizes)))))
 
     def _at_once(
         self, prompt: Prompt, count: int, seed: int, draw: Draw, text: TextEmbedding

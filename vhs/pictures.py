@@ -5,11 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vhs.errors import ImageError
+
+if TYPE_CHECKING:
+    import torch
 
 Picture = Image.Image | str | Path
 PILLOW_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
@@ -28,6 +32,15 @@ def decode(data: bytes, name: str) -> Image.Image:
         return to_rgb(Image.open(io.BytesIO(data)))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"{name}: damaged or truncated picture ({error}); make it again") from None
+
+
+def from_pixels(pixels: torch.Tensor) -> list[Image.Image]:
+    """Pictures of a decoder's pixels (N, 3, H, W) in [-1, 1], which are cut to that. Rounded to 8 bits on their device,
+    to the values that diffusers' `VaeImageProcessor.postprocess` gives: a GPU then sends a quarter of the bytes, or
+    half."""
+    levels = (255 * (pixels * 0.5 + 0.5).clamp(0, 1).float()).round()
+    rows = levels.byte().permute(0, 2, 3, 1).contiguous()  # as a picture has them, before they leave the device
+    return [Image.fromarray(picture) for picture in rows.cpu().numpy()]
 
 
 def open_picture(path: str | Path) -> Image.Image:

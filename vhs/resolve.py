@@ -56,6 +56,11 @@ class ResolvedModels:
     """`micro_batch: auto`: it is settled when the models are loaded."""
 
     @property
+    def compiles(self) -> bool:
+        """`compile: true`."""
+        return getattr(getattr(self.generator, "settings", None), "compile", False)
+
+    @property
     def sources(self) -> tuple[Source, ...]:
         """Every file and folder that they read."""
         second = self.reranker.sources if self.reranker else ()
@@ -84,7 +89,10 @@ class ResolvedModels:
     def load_verifier(self) -> Verifier | None:
         """The verifier, on the device; None: candidate 0 wins. Raises CheckpointError."""
         _hide_loading_bars()
-        return self.verifier.load(self.device, self.dtype, self.micro_batch)
+        verifier = self.verifier.load(self.device, self.dtype, self.micro_batch)
+        if self.compiles and hasattr(verifier, "compile"):
+            verifier.compile()
+        return verifier
 
     def load_reranker(self) -> Verifier | None:
         """The second verifier of a cascade, None without one. Raises CheckpointError."""

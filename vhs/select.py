@@ -87,7 +87,7 @@ def ranks(scores: Sequence[float]) -> np.ndarray:
     """(N,) float64 from 0 (worst) to N - 1: how many candidates each one beats, a tie counting half."""
     import numpy as np
 
-    values = np.asarray(scores, dtype=np.float64)
+    values = np.asarray(scores)
     beaten = (values[:, None] > values[None, :]).sum(axis=1)
     tied = (values[:, None] == values[None, :]).sum(axis=1) - 1
     return beaten + tied / 2
@@ -98,5 +98,4 @@ def ensemble(scores: Sequence[Sequence[float]], mean: str = "ranks") -> np.ndarr
     scale, or of the scores themselves (`mean="scores"`)."""
     import numpy as np
 
-    table = np.asarray(scores, dtype=np.float64)
-    return np.mean([ranks(row) for row in table] if mean == "ranks" else table, axis=0)
+    return np.mean([ranks(row) for row in scores] if mean == "ranks" else scores, axis=0)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.chaos.damage import Bomb
 from tests.generators.pipelines import save
 from vhs.errors import CheckpointError, ConfigError
 from vhs.generators import families
@@ -197,9 +198,10 @@ def test_a_network_from_another_folder_may_be_a_bin_file(folder: Callable[[str],
     joined = DiffusersPipeline.from_pretrained(rest, network_ckpt=network, **SIZE)
     [text], noise = own.encode(["a red star"]), own.noise([1])
     assert torch.equal(joined.generate(noise, text), own.generate(noise, text))
-    torch.save({"x": print}, weights.with_suffix(".bin"))
+    torch.save({"x": Bomb(tmp_path / "ran")}, weights.with_suffix(".bin"))
     with pytest.raises(CheckpointError, match="diffusion_pytorch_model.bin: not a usable file of the weights"):
         DiffusersPipeline.from_pretrained(rest, network_ckpt=network, **SIZE)
+    assert not (tmp_path / "ran").exists(), "what a pickle holds is not run"
     with pytest.raises(CheckpointError, match="network_ckpt is a SanaPipeline, ckpt is a PixArtAlphaPipeline"):
         DiffusersPipeline.from_pretrained(rest, network_ckpt=folder("sana"), **SIZE)
 

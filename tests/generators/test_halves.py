@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from tests.conftest import GOLDEN_D
+from vhs.compiled import require_compiler
 from vhs.errors import ConfigError
-from vhs.generators.halves import Halves, require_compiler
+from vhs.generators.halves import Halves
 from vhs.generators.sana_sprint import SanaSprint
 
 

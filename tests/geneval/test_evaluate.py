@@ -12,6 +12,7 @@ from vhs.geneval.colors import ColorQuery
 from vhs.geneval.evaluate import GenEval
 from vhs.geneval.spec import resolve_judge
 from vhs.pictures import to_rgb
+from vhs.records import Detection
 
 TAG = {"tag": "colors", "prompt": "p"}
 
@@ -63,6 +64,33 @@ def test_a_verdict_is_detector_colours_and_rules_put_together(judge, seen):
     assert (verdict.correct, verdict.reason, verdict.colors) == (expected.correct, expected.reason, expected.colors)
     assert [(o.label, o.box) for o in verdict.objects] == [(o.label, o.box) for o in expected.objects]
     assert all(o.score > 0.3 and o.mask is not None for o in verdict.objects)
+
+
+def test_the_detector_leaves_out_no_object_that_can_matter(judge, seen):
+    images, metadatas = zip(*seen, strict=True)
+    verdicts = judge.judge_batch(images, metadatas)
+    everything = judge.judge_detections([to_rgb(image) for image in images], metadatas, judge.detector.detect(images))
+    assert [len(one.objects) for one in verdicts] == [len(one.objects) for one in everything]
+    least = min(found.score for one in verdicts for found in one.objects)
+    assert judge.thresholds.confidence < least < judge.thresholds.counting, "where only the lower threshold counts"
+
+
+class Blank:
+    """Names a plain picture's colour, whatever is on it."""
+
+    def classify(self, queries):
+        return [{(255, 0, 0): "red", (0, 0, 255): "blue"}[query.image.getpixel((0, 0))] for query in queries]
+
+
+def test_an_object_has_the_colour_that_was_named_for_it(detector):
+    pictures = [Image.new("RGB", (20, 20), color) for color in ("red", "blue", "red")]
+    found = [[Detection("circle", 0.9, (0, 0, 9, 9))] for _ in pictures]
+    found[1].append(Detection("star", 0.8, (0, 0, 9, 9)))
+    metadatas = [wants("circle"), wants("circle"), wants("star")]
+    metadatas[1]["include"] += wants("star", "blue")["include"]
+    verdicts = GenEval(detector, Blank()).judge_detections(pictures, metadatas, found)
+    assert [one.colors for one in verdicts] == [{0: "red"}, {0: "blue", 1: "blue"}, {}]
+    assert [one.correct for one in verdicts] == [True, False, False]
 
 
 def test_a_batch_is_one_pass_of_the_detector_and_one_of_clip(detector, colors, seen, monkeypatch):

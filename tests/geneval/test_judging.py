@@ -313,3 +313,11 @@ def test_candidates_are_found_in_every_layout(run_folder, folder, tmp_path) -> N
     export(run_folder, tmp_path / "exported")
     assert [path.name for path in candidates(tmp_path / "exported", 2)] == ["0000.png"]
     assert candidates(folder, 99) == []
+
+
+def test_pictures_are_counted_by_their_number_not_by_their_name(tmp_path):
+    samples = tmp_path / "00000" / "samples"
+    samples.mkdir(parents=True)
+    for number in (10, 9, 0):
+        Image.new("RGB", (4, 4)).save(samples / f"{number}.png")
+    assert [path.name for path in candidates(tmp_path, 0)] == ["0.png", "9.png", "10.png"]

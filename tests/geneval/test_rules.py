@@ -121,6 +121,11 @@ def test_a_relation_to_an_object_that_is_not_there_is_named():
         ((-30, -30, -20, -20), ("above", "left of")),
         ((1, 0, 11, 10), ()),  # centres closer than a tenth of both widths
         ((0, 0, 10, 10), ()),
+        ((5, 0, 15, 10), ("right of",)),  # 5, less a margin of 2: more than half of it
+        ((4, 0, 14, 10), ()),  # 4, less a margin of 2: half of it, which is not enough
+        ((-4, 0, 6, 10), ()),
+        ((0, 4, 10, 14), ()),
+        ((0, -4, 10, 6), ()),
         ((-20, -9, -10, 1), ("left of",)),
         ((-20, -16, -10, -6), ("above", "left of")),  # offset (-20, -16) less (2, 2), of 25.6: (-0.70, -0.55)
         ((-20, -14, -10, -4), ("left of",)),  # (-18, -12) of 24.4: (-0.74, -0.49)
@@ -135,6 +140,7 @@ def test_relations_hold_beyond_a_margin_and_half_of_the_distance(box, expected):
 def test_a_margin_is_of_the_sides_along_its_own_axis():
     assert relations((15, 0, 115, 10), (0, 0, 100, 10)) == (), "15 to the right; a tenth of both widths is 20"
     assert relations((0, 15, 100, 25), (0, 0, 100, 10)) == ("below",)
+    assert relations((1, 0, 3, 2), (0, 0, 2, 2)) == ("right of",), "however small the objects are"
 
 
 def test_objects_of_the_right_colour_are_counted_in_the_reason():

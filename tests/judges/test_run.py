@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests import vlms
 from tests.judges.test_vlm import RECORDS
@@ -80,6 +82,10 @@ def test_other_judges_add_their_own_fields_and_leave_genevals_rows(keys, tmp_pat
     fresh = file.read_text().replace(str(tmp_path / "fresh"), keys["output_path"])
     assert json.dumps(rows) == json.dumps(json.loads(fresh))
     assert all(set(one["geometry"]) == {"correct", "reason"} and 0 < one["red"]["score"] < 0.5 for one in others)
+    reds = [np.asarray(Image.open(row["filename"]))[..., 0].mean() / 510 for row in rows]
+    assert [one["red"]["score"] for one in others] == pytest.approx(reds) and len(set(reds)) == 6, (
+        "each its own picture"
+    )
     found = summary(again)
     assert set(found["judges"]) == {"geometry", "red"} and "judges" not in summary(tmp_path / "fresh" / keys["name"])
     table = found["judges"]["red"]["score"]

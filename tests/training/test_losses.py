@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from torch.nn.functional import logsigmoid
 
 from vhs.errors import ConfigError
-from vhs.training.losses import Loss, balanced_weights, focal_factor
+from vhs.training.losses import Loss, balanced_weights, focal_factor, ranked_pairs, ranking
 from vhs.training.trainer import build_loss
 
 YES, NO = 2, 0
@@ -40,6 +41,7 @@ def test_weights_and_divisor_by_hand():
         assert loss.weights(labels).tolist() == weights and loss.weights(labels).dtype == torch.float32
         assert loss.divisor(labels) == sum(weights) and Loss(kind, 0.25, 0.5).divisor(labels) == 3
         assert loss.weights(labels.to("meta")).device.type == "meta"
+    assert Loss("weighted_cross_entropy", 2, 1).weights(labels).dtype == torch.float32, "also of whole numbers"
 
 
 def test_weighted_loss_is_torchs():
@@ -106,6 +108,22 @@ def test_balanced_weights():
     for answer, label in (("yes", True), ("no", False)):
         with pytest.raises(ConfigError, match=f"labels: {answer} for all 3 samples; a verifier can only be trained on"):
             balanced_weights(torch.full((3,), label))
+
+
+def test_ranking_is_bradley_terry_over_the_pairs_of_a_group():
+    margins = torch.tensor([1.0, -0.5, 2.0, 0.0, 3.0, 0.5])
+    labels = torch.tensor([True, False, False, True, False, True])
+    groups = torch.tensor([0, 0, 0, 1, 1, 2])
+    expected = [
+        float(-logsigmoid(torch.tensor([1.5, -1.0])).sum()),
+        0,
+        0,
+        float(-logsigmoid(torch.tensor(-3.0))),
+        0,
+        0,
+    ]
+    assert ranking(margins, labels, groups).tolist() == pytest.approx(expected)
+    assert ranked_pairs(labels, groups) == 3
 
 
 def test_a_training_gets_the_loss_that_its_keys_say(config):

@@ -5,31 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
 from vhs.config.yamlfile import build
 from vhs.errors import ConfigError
 from vhs.metrics import calibration, fit_temperature
 from vhs.training.config import TrainConfig
-from vhs.training.losses import ranked_pairs, ranking
 from vhs.training.orders import blocked_order
 from vhs.training.trainer import Trainer, train
 from vhs.verifiers.load import load_verifier
-
-
-def test_ranking_is_bradley_terry_over_the_pairs_of_a_group():
-    margins = torch.tensor([1.0, -0.5, 2.0, 0.0, 3.0])
-    labels = torch.tensor([True, False, False, True, False])
-    groups = torch.tensor([0, 0, 0, 1, 1])
-    expected = [
-        float(-F.logsigmoid(torch.tensor([1.5, -1.0])).sum()),
-        0,
-        0,
-        float(-F.logsigmoid(torch.tensor(-3.0))),
-        0,
-    ]
-    assert ranking(margins, labels, groups).tolist() == pytest.approx(expected)
-    assert ranked_pairs(labels, groups) == 3
 
 
 def test_an_epoch_has_every_sample_once_and_blocks_of_one_prompt():

@@ -242,9 +242,7 @@ def test_latents_and_normalisation_are_read_as_the_verifier_reads_them(config, t
     from vhs.training.data.normalization import Moments, save_statistics
 
     data = CollectedSet(config().data[0])
-    moments = Moments()
-    for batch in data.batches("hidden_7"):
-        moments.update(batch)
+    moments = Moments().update(data.gather("hidden_7", range(len(data))))
     mean, variance = save_statistics(moments, tmp_path, "hidden_7")
     paths = {"normalization_mean_path": str(mean), "normalization_variance_path": str(variance)}
     for name, changes in (("normalised", paths), ("latent", {"feature": "latent"})):

@@ -21,12 +21,15 @@ from vhs.folders import locked
 from vhs.processes import Process
 from vhs.training import state
 from vhs.training import trainer as module
-from vhs.training.dataset import TrainingData, order
+from vhs.training.dataset import Batch, TrainingData, load_data, order
 from vhs.training.decontaminate import Overlap
 from vhs.training.folder import describe
-from vhs.training.losses import ranking
+from vhs.training.losses import balanced_weights, ranking
 from vhs.training.trainer import Result, Trainer, learning_rate, train
+from vhs.verifiers.load import load_tokenizer
 from vhs.verifiers.score import margins, score_logits
+
+from .conftest import VERIFIER
 
 
 class Placed:
@@ -96,8 +99,17 @@ def test_a_trainer_is_what_its_configuration_says(config) -> None:
     }
     assert trainer.optimizer.optimizer.defaults["betas"] == (0.9, 0.999)
     assert trainer.loss.weights(trainer.train_data.labels[:0]).shape == (0,) and trainer.loss.weight_yes == 0.37
-    short = Trainer(config(feature="latent", max_steps=3), {"manifest": "known"})
+    balanced = {"loss": "weighted_cross_entropy", "weights": "data"}
+    short = Trainer(config(feature="latent", max_steps=3, **balanced), {"manifest": "known"})
     assert (short.width, short.steps, short.manifest) == (48, 3, {"manifest": "known"})
+    assert (short.loss.weight_yes, short.loss.weight_no) == balanced_weights(short.train_data.labels)
+
+
+def test_runs_of_other_seeds_are_evaluated_on_the_same_prompts(config) -> None:
+    one, other = (load_data(config(seed=seed), load_tokenizer(VERIFIER)) for seed in (0, 1))
+    for first, second in zip(one, other, strict=True):
+        assert first.samples == second.samples
+    assert one[0].order(0, 0).tolist() != other[0].order(0, 1).tolist()
 
 
 @pytest.mark.parametrize(("shape", "tokens"), [((4, 48), 4), ((48, 2, 3), 6)])
@@ -287,6 +299,17 @@ def test_a_loss_that_is_not_finite_names_its_sample_and_what_is_kept(config) -> 
     name = trainer.train_data.name(7)
     kept = "the state of step 4 and the checkpoint are kept"
     assert str(stopped.value) == f"step 4: the loss of {name} is not finite; {kept}"
+    losses = trainer._losses
+
+    def broken(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        values, logits = losses(batch)
+        return values.index_fill(0, torch.tensor([3]), float("nan")), logits
+
+    trainer._losses = broken
+    with pytest.raises(RunError) as stopped:
+        trainer.accumulate(2)
+    name = trainer.train_data.name(trainer.positions(2)[3])
+    assert str(stopped.value) == f"step 2: the loss of {name} is not finite; {kept}"
 
 
 # --------------------------------------------------------------------------------------------------------- evaluation
@@ -376,7 +399,10 @@ def test_a_run_logs_evaluates_and_saves_when_it_should(config, monkeypatch) -> N
 
 def test_an_epoch_is_when_to_evaluate_and_save_where_nothing_is_said(config, monkeypatch) -> None:
     run = Run(monkeypatch, config(batch_size=16, epochs=2, log_every=100), [0.5, 0.4])
+    begun, file = [], run.trainer.config.folder / "train.json"
+    run.trainer.accumulate = lambda step: begun.append(json.loads(file.read_text())) or torch.tensor(1.0)
     result = run()
+    assert begun == [run.trainer.manifest] * 8, "it says what is being trained before the first step"
     assert [(row["step"], "loss" in row) for row in run.log] == [(4, True), (4, False), (8, True), (8, False)]
     assert run.saved == [4, 8] and len(run.kept) == 2 and (result.best_step, result.best) == (8, {"eval_loss": 0.4})
 
@@ -496,3 +522,7 @@ def test_a_training_that_is_done_is_told_as_it_ended(config) -> None:
     (settings.folder / ".replaces").write_text("nothing")
     assert train(settings, say=said.append) == ended and not (settings.folder / ".replaces").exists()
     assert said == [f"{settings.folder}: already done; overwrite=true makes it again"]
+    file = settings.folder / "train.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "best_step": "the last"}))
+    with pytest.raises(RunError, match="train.json: best_step: .*; overwrite=true makes it again$"):
+        train(settings)

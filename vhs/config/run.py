@@ -65,8 +65,8 @@ class GeneratorKeys(Keys):
     text_softcapping: bool = key(False)
     """`false`: Gemma-2 without attention soft-capping, as the release ran it; `true`: as its configuration says."""
     compile: bool = key(False, results=False)
-    """`Sana-Sprint`: `true`: the blocks up to the verifier's and those after it are compiled by `torch.compile`, which
-    takes minutes at the first prompt and changes results by rounding."""
+    """`Sana-Sprint`: `true`: text encoder, blocks, language model and decoder are compiled by `torch.compile` and, on a
+    GPU, replayed as CUDA graphs, which takes minutes at the first prompt and changes results by rounding."""
     sana_lora_weights: str | None = key(None, path="hub")
     """LoRA adapter of the generator: a folder, a file, or a Hub id."""
     hidden_step: int | None = key(None, ge=1, unit="denoising step, from 1")

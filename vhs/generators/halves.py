@@ -1,19 +1,16 @@
-"""SANA's transformer as two functions over its own blocks, up to a block and from there on, which `torch.compile` takes
-whole: the early exit by a hook that raises stops a compiler.
+"""SANA's transformer as two functions over its own blocks, up to a block and from there on, which compilers and CUDA
+graphs take whole: the early exit by a hook that raises stops them.
 
 In eager mode both equal the transformer's own forward, stopped or resumed by a hook, to the last bit.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vhs.errors import ConfigError
+from vhs.compiled import Graphed, compile_layers
 
 if TYPE_CHECKING:
     import torch
@@ -31,21 +28,23 @@ class Call(NamedTuple):
 
 
 class Halves:
-    """The two functions of one transformer, compiled once per block (or blocks) where `compiled`."""
+    """The two functions of one transformer, graphs of compiled blocks where `compiled`."""
 
     def __init__(self, transformer: nn.Module, compiled: bool = True) -> None:
         self.transformer = transformer
-        make = _compiled if compiled else lambda function: function
-        self._before = cache(lambda blocks: make(lambda call: before(transformer, call, blocks)))
-        self._after = cache(lambda block: make(lambda hidden, call: after(transformer, hidden, call, block)))
+        make: Callable[..., Any] = Graphed if compiled else lambda function: function
+        if compiled:
+            compile_layers(transformer.transformer_blocks)
+        self._before = cache(lambda blocks: make(lambda *call: before(transformer, Call(*call), blocks)))
+        self._after = cache(lambda block: make(lambda hidden, *call: after(transformer, hidden, Call(*call), block)))
 
     def before(self, call: Call, blocks: Sequence[int]) -> list[torch.Tensor]:
         """The outputs (N, tokens, width) of `blocks`, ascending; the pass ends at the last."""
-        return self._before(tuple(blocks))(call)
+        return self._before(tuple(blocks))(*call)
 
     def after(self, hidden: torch.Tensor, call: Call, block: int) -> torch.Tensor:
         """The transformer's output (N, C, h, w), from the output of `block`."""
-        return self._after(block)(hidden, call)
+        return self._after(block)(hidden, *call)
 
 
 def before(transformer: nn.Module, call: Call, blocks: Sequence[int]) -> list[torch.Tensor]:
@@ -80,20 +79,3 @@ def _conditioned(transformer: nn.Module, call: Call) -> tuple[torch.Tensor, tupl
     text = transformer.caption_norm(text.view(len(call.seen), -1, text.shape[-1]))
     height, width = (side // transformer.config.patch_size for side in call.seen.shape[-2:])
     return embedded, (None, text, bias, modulation, height, width)
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    import torch
-
-    return torch.compile(function, dynamic=False)
-
-
-def require_compiler(device: str) -> None:
-    """Raises ConfigError where `torch.compile` has no compiler for this device."""
-    if device.startswith("cuda"):
-        found, needed = importlib.util.find_spec("triton") is not None, "triton, which is not installed"
-    else:
-        names = [os.environ.get("CXX"), "g++", "clang++", "c++"]
-        found, needed = any(name and shutil.which(name) for name in names), "a C++ compiler, and none was found"
-    if not found:
-        raise ConfigError(f"compile: true needs {needed}; install it, or set compile: false")

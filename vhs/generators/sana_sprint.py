@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import torch
 
 from vhs.batching import MicroBatched
 from vhs.checkpoints.source import find_model
+from vhs.compiled import Graphed, compile_layers
 from vhs.generators import scm
 from vhs.generators import text as gemma
 from vhs.generators.architecture import read_generator_info
@@ -23,6 +24,7 @@ from vhs.generators.lora import PATTERNS as LORA_FILES
 from vhs.generators.lora import add_lora, lora_file
 from vhs.generators.settings import GeneratorSettings
 from vhs.generators.shared_rows import share_text
+from vhs.pictures import from_pixels
 from vhs.records import Prefix, TextEmbedding
 from vhs.seeding import seeded_noise
 
@@ -60,6 +62,11 @@ class SanaSprint(MicroBatched):
         self._guidance = gemma.pipeline_default("guidance_scale") if guidance is None else guidance
         super().__init__(settings.micro_batch)
         self._halves = Halves(self.transformer) if settings.compile else None
+        self._pixels: Callable[[torch.Tensor], torch.Tensor] = self._decoded
+        if settings.compile and settings.offload == "none":  # what moves between devices is nothing for a graph
+            compile_layers([pipeline.vae.decoder])
+            self._pixels = Graphed(self._decoded)
+            gemma.compile_encoder(pipeline.text_encoder)
         share_text(self.transformer)
         self._place()
 
@@ -162,14 +169,17 @@ class SanaSprint(MicroBatched):
         return pictures
 
     def _decode(self, latents: torch.Tensor) -> list[Image]:
-        vae, processor = self.pipeline.vae, self.pipeline.image_processor
-        scaled = latents.to(self.device, vae.dtype) / vae.config.scaling_factor
-        pixels = vae.decode(scaled, return_dict=False)[0]
+        vae = self.pipeline.vae
+        pixels = self._pixels(latents.to(self.device, vae.dtype) / vae.config.scaling_factor)
         self._require_finite(pixels)
         if self.settings.use_resolution_binning:
             height, width = self.info.image_size
-            pixels = processor.resize_and_crop_tensor(pixels, width, height)
-        return processor.postprocess(pixels, output_type="pil")
+            pixels = self.pipeline.image_processor.resize_and_crop_tensor(pixels, width, height)
+        return from_pixels(pixels)
+
+    def _decoded(self, scaled: torch.Tensor) -> torch.Tensor:
+        """The autoencoder's pixels (N, 3, H, W) of latents in its own scale."""
+        return self.pipeline.vae.decode(scaled, return_dict=False)[0]
 
     @staticmethod
     def _require_finite(pixels: torch.Tensor) -> None:

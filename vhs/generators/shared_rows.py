@@ -5,6 +5,7 @@ SANA's caption projection and the keys and values of its cross-attention depend 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,13 +20,17 @@ def share_text(transformer: nn.Module) -> None:
         modules += [block.attn2.to_k, block.attn2.to_v, block.attn2.norm_k]
     for module in modules:
         if module is not None:
-            module.forward = _once(module.forward)
+            module.__class__ = _sharing(type(module))
 
 
-def _once(forward: Any) -> Any:
-    def shared(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+@cache
+def _sharing(kind: type[nn.Module]) -> type[nn.Module]:
+    """The same module for one row. A class, not a function for each module: code that is compiled for one block then
+    serves them all."""
+
+    def forward(self: nn.Module, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         if len(x) == 1 or x.stride(0) != 0:
-            return forward(x, *args, **kwargs)
-        return forward(x[:1], *args, **kwargs).expand(len(x), *[-1] * (x.ndim - 1))
+            return kind.forward(self, x, *args, **kwargs)
+        return kind.forward(self, x[:1], *args, **kwargs).expand(len(x), *[-1] * (x.ndim - 1))
 
-    return shared
+    return type(f"{kind.__name__}OnOneRow", (kind,), {"forward": forward})

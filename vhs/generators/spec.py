@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from vhs.checkpoints.boundary import loading
 from vhs.checkpoints.hub import download
 from vhs.checkpoints.source import Source, find_model
+from vhs.compiled import require_compiler
 from vhs.config.run import GeneratorKeys
 from vhs.generators.architecture import CONFIG_FILES, read_generator_info, shipped_architecture
 from vhs.generators.base import Generator, GeneratorInfo
 from vhs.generators.files import WEIGHTS, check_weight_files
-from vhs.generators.halves import require_compiler
 from vhs.generators.lora import PATTERNS as LORA_FILES
 from vhs.generators.lora import lora_file
 from vhs.generators.settings import GeneratorSettings

@@ -6,6 +6,7 @@ import inspect
 import logging
 from typing import TYPE_CHECKING, Any
 
+from vhs.compiled import Graphed, compile_layers
 from vhs.generators.settings import GeneratorSettings
 from vhs.records import TextEmbedding
 
@@ -43,6 +44,14 @@ def set_softcapping(text_encoder: nn.Module, enabled: bool) -> None:
     text_encoder.config.attn_logit_softcapping = None
     for layer in text_encoder.layers:
         layer.self_attn.attn_logit_softcapping = None
+
+
+def compile_encoder(text_encoder: nn.Module) -> None:
+    """Has the text encoder run as a graph of compiled layers; its weights must not move afterwards."""
+    compile_layers(text_encoder.layers)
+    forward = text_encoder.forward
+    run = Graphed(lambda ids, mask: forward(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state)
+    text_encoder.forward = lambda ids, attention_mask: (run(ids, attention_mask),)
 
 
 def encode(pipeline: SanaSprintPipeline, prompt: str, settings: GeneratorSettings, device: str) -> TextEmbedding:

@@ -60,7 +60,7 @@ def judge(
     """
     objects = count_objects(detections, thresholds.for_tag(metadata["tag"]), thresholds)
     trial = _Trial(objects, color_of, thresholds)
-    for clause in metadata.get("include", ()):
+    for clause in metadata["include"]:
         trial.groups.append(trial.include(clause))
     for clause in metadata.get("exclude", ()):
         trial.exclude(clause)

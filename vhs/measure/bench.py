@@ -11,6 +11,7 @@ import torch
 
 from vhs.best_of_n import BestOfN
 from vhs.checkpoints.boundary import loading
+from vhs.compiled import eagerly
 from vhs.device import resolve_device, resolve_dtype
 from vhs.errors import ConfigError
 from vhs.measure.budget import fits
@@ -55,9 +56,10 @@ def _loaded(config: BenchConfig, label: str, generator: Generator | None) -> tup
 
         device = resolve_device(config.device)
         generator = generator or random_generator(run, device, resolve_dtype(config.dtype, device))
-        return generator, random_verifier(
-            label, values["architecture"], values.get("tower"), generator.info, config.at_once
-        )
+        verifier = random_verifier(label, values["architecture"], values.get("tower"), generator.info, config.at_once)
+        if config.compile:
+            verifier.compile()
+        return generator, verifier
     models = resolve_models(run)
     if models.verifier.kind == "none":
         keys = "latent_verifier_path or latent_verifier_name"
@@ -105,7 +107,8 @@ def _flops(method: BestOfN, work: Callable[[], None]) -> dict[str, int]:
     """FLOPs of `work`, which calls `method`, by the names of a cost table."""
     before, method.times = method.times, StageFlops(method.verifier)
     try:
-        work()
+        with eagerly():
+            work()
         flops = method.times.flops
     finally:
         method.times = before

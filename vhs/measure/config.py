@@ -34,7 +34,7 @@ class BenchConfig(DeviceKeys):
     random_weights: bool = False
     """Models of the architectures with random weights, made on the device: cost does not depend on weights."""
     compile: bool = False
-    """Compile the generator, as the run's key of the same name."""
+    """Compile the models, as the run's key of the same name."""
     prompt: str = "a photo of a red circle and a blue star"
     """The prompt that is generated."""
     warmup: int = Field(1, ge=1)

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from vhs.generators import replay
 from vhs.generators.call_arguments import PipelineSettings
 from vhs.generators.description import Description, describe
 from vhs.generators.diffusers_pipeline import DiffusersPipeline, PipelineText
 from vhs.generators.loading import quiet
+from vhs.measure.stages import flop_counter
 
 ARCHITECTURES = Path(__file__).parents[1] / "generators" / "architectures"
 TERA = 1e12
@@ -93,7 +93,7 @@ def cost(row: Row) -> Cost:
 
 def counted(work: Callable[[], Any]) -> int:
     """FLOPs of `work()`."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), flop_counter() as counter:
         work()
     return counter.get_total_flops()
 

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from vhs.checkpoints.boundary import loading, quiet
+from vhs.compiled import require_compiler
 from vhs.config.run import RunConfig
 from vhs.errors import ConfigError
 from vhs.generators.architecture import SHIPPED, read_generator_info, shipped_architecture
 from vhs.generators.base import GeneratorInfo
-from vhs.generators.halves import require_compiler
 from vhs.generators.loading import random_pipeline
 from vhs.generators.sana_sprint import SanaSprint
 from vhs.generators.settings import GeneratorSettings

@@ -15,6 +15,9 @@ from vhs.tinyworld.worlds import SANA, WORLDS, World
 COMMON = ("shape_detector", "color_classifier", "language_model", "clip_vision")
 """Stages of the first world that both use, shipped."""
 
+PARTS = 8
+"""Of the training candidates: a half of them is what the ablations take (configs/tiny_ablations)."""
+
 
 def stages(world: World) -> list[list[str]]:
     """Each stage's module and arguments, in their order."""
@@ -26,7 +29,7 @@ def stages(world: World) -> list[list[str]]:
         ["text_encoder", *own],
         *first,
         ["student", *own],
-        ["candidates", *own],
+        *(["candidates", *own, "--part", str(part), "--parts", str(PARTS)] for part in range(PARTS)),
         ["candidates", *own, "--held-out"],
         *(["verifier", *own, "--reads", feature] for feature in (f"hidden_{world.block}", "latent", "clip")),
     ]

@@ -42,6 +42,8 @@ from vhs.training.data.tasks import CollectConfig
 STAGE = "candidates"
 PER_PROMPT = 8
 OTHER_PROMPTS = 2
+PICTURES = 64
+"""Judged together, and made together where the device is no CPU."""
 CLIP = str(recipe.CKPTS / "clip_vision")
 
 
@@ -75,7 +77,7 @@ def speakable(objects: list[tuple[Detection, str]]) -> bool:
     return not any((seen.label, color) in HELD_OUT_PAIRS for seen, color in objects)
 
 
-def judge_and_describe(data: CollectedSet, evaluator: GenEval, batch: int = 64) -> None:
+def judge_and_describe(data: CollectedSet, evaluator: GenEval, batch: int = PICTURES) -> None:
     """Write labels.jsonl, captions.jsonl and more.jsonl beside the set, with one detector pass per picture.
 
     A picture of a held-out (shape, colour) pair gets no caption.
@@ -157,6 +159,7 @@ def main() -> None:
     )
     parser.add_argument("--parts", type=int, default=1)
     parser.add_argument("--held-out", action="store_true", help="held-out prompts instead, to evaluate on")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     world = WORLDS[args.world]
@@ -169,13 +172,14 @@ def main() -> None:
     stage = world.stage(STAGE)
     output = str(recipe.WORK / stage / name)
     collect = CollectConfig(
-        run=world.run, annotation=prompt_file(world, name.removeprefix("set_"), prompts), output=output,
+        run=world.run, run_overrides=[f"device={args.device}"],
+        annotation=prompt_file(world, name.removeprefix("set_"), prompts), output=output,
         candidates=PER_PROMPT, blocks=list(world.blocks), latent=True, clip=CLIP, pictures="png", seed=seed,
-        micro_batch=PER_PROMPT, require_records=True,
+        micro_batch=PER_PROMPT if args.device == "cpu" else PICTURES, require_records=True,
     )  # fmt: skip
     print(run_collect(collect, print).line())
     data = CollectedSet(output)
-    judge_and_describe(data, resolve_judge(load_config(world.run), "cpu").fetched().load())
+    judge_and_describe(data, resolve_judge(load_config(world.run), args.device).fetched().load())
     correct = [json.loads(line)["correct"] for line in (data.folder / "labels.jsonl").open(encoding="utf-8")]
     by_tag = {}
     for index, value in enumerate(correct):

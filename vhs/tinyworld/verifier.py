@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from vhs.config.yamlfile import load
+from vhs.device import resolve_device
 from vhs.tinyworld import candidates, recipe
 from vhs.tinyworld.worlds import SANA, WORLDS, World
 from vhs.training.commands import run_train
@@ -29,13 +30,18 @@ from vhs.verifiers.feature_names import blocks_in
 STAGE = "verifier"
 
 
+def measured(world: World) -> Path:
+    """Where the hidden states' statistics are written, from where those of a shipped verifier are copied."""
+    return recipe.WORK / world.stage(STAGE) / "normalization"
+
+
 def changes(world: World, feature: str) -> list[str]:
     """What differs from the two configurations, which are the first world's for block 7."""
     mean = variance = folder = "null"
     if len(blocks_in(feature)) > 1:
-        folder = str(world.statistics)
+        folder = str(measured(world))
     elif blocks_in(feature):
-        mean, variance = map(str, statistics_paths(world.statistics, feature))
+        mean, variance = map(str, statistics_paths(measured(world), feature))
     keys = [
         f"data={candidates.sets(world)}", f"output_path={recipe.WORK / world.stage(STAGE)}", f"feature={feature}",
         f"normalization_mean_path={mean}", f"normalization_variance_path={variance}", f"normalization={folder}",
@@ -43,7 +49,7 @@ def changes(world: World, feature: str) -> list[str]:
     ]  # fmt: skip
     if feature == "clip":
         keys.append(f"vision_tower={candidates.CLIP}")
-    return keys + ([] if recipe.has_bfloat16("cpu") else ["precision=float32"])
+    return keys + ([] if recipe.has_bfloat16(resolve_device("auto")) else ["precision=float32"])
 
 
 def main() -> None:
@@ -58,7 +64,7 @@ def main() -> None:
     feature = args.reads or f"hidden_{world.block}"
     if blocks_in(feature):
         data = candidates.sets(world)
-        statistics = NormalizeConfig(data=data, output=str(world.statistics), feature=feature)
+        statistics = NormalizeConfig(data=data, output=str(measured(world)), feature=feature)
         print(run_normalize(statistics, print).line())
     init = None
     for stage in ("shipped_align", "shipped"):
@@ -68,6 +74,9 @@ def main() -> None:
         print(result.line())
         init = result.checkpoint
     shutil.copytree(init, world.verifier(feature), dirs_exist_ok=True)
+    for block in blocks_in(feature):
+        for file in statistics_paths(measured(world), f"hidden_{block}"):
+            shutil.copy(file, world.statistics / file.name)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ PIXART = World(
     text_encoder=pixart.text_encoder, text_to_latent=pixart.TextToLatent, make_tokenizer=t5_tokenizer, foretells=False,
     taught=True, batches={"autoencoder": 16, "student": 32},
     steps={"autoencoder": 1500, "student": 2600}, compiles=False, peak=2e-3, shards=40,
-    run="configs/tiny_pixart.yaml", blocks=tuple(range(pixart.BLOCKS)), prompts=1000,
+    run="configs/tiny_pixart.yaml", blocks=tuple(range(pixart.BLOCKS)), prompts=4000,
     held_out_prompts=300, block=5,
     statistics=recipe.CKPTS / "pixart_normalization",
 )  # fmt: skip

@@ -28,6 +28,7 @@ REFERENCE = "finetune"
 STATISTICS = ("normalization", "normalization_mean_path", "normalization_variance_path")
 OWN = ("more_labels=null", "epochs=3")
 UNNORMALISED = tuple(f"{key}=null" for key in STATISTICS)
+SHIPPED_CLIP = ("verifier=ckpts/tiny/verifier_clip", "feature=clip", *UNNORMALISED)
 
 Say = Callable[[str], None]
 
@@ -94,7 +95,7 @@ ABLATIONS = (
           f"normalization={OUTPUTS}/normalization"),
     _both("input_ae", "final latent", "feature=latent", *UNNORMALISED),
     _both("input_clip", "CLIP features of the picture", "feature=clip", "vision_tower=ckpts/tiny/clip_vision",
-          "data=[outputs/paper/clip_train]", *UNNORMALISED, evaluate=("evaluate", "data=[outputs/paper/clip_test]")),
+          *UNNORMALISED),
     _second("loss_cross_entropy", "cross-entropy", "loss=cross_entropy"),
     _second("loss_focal", "focal loss, gamma 2", "loss=focal", "alpha=0.37", "gamma=2.0"),
     _second("loss_ranking", "ranking within a prompt beside the loss", "ranking=1.0"),
@@ -106,8 +107,10 @@ ABLATIONS = (
     _own("own_focal", "focal loss", "loss=focal", "alpha=0.37", "gamma=2.0"),
     _own("own_ranking", "ranking within a prompt", "ranking=1.0"),
     Ablation("data_no_align", "no stage 1", ((REFERENCE, "name=data_no_align", "init=ckpts/tiny/language_model"),)),
-    *(_shipped(f"lora_{part}", f"shipped, generator shifted by a LoRA, {part} %", f"data=[outputs/paper/lora_{part}]")
-      for part in (50, 100)),
+    *(_shipped(f"lora_{part}{suffix}", f"{about}, generator shifted by a LoRA, {part} %",
+               f"data=[outputs/paper/lora_{part}]", *keys)
+      for part in (50, 100)
+      for suffix, about, keys in (("", "shipped", ()), ("_clip", "shipped CLIP verifier", SHIPPED_CLIP))),
 )  # fmt: skip
 
 

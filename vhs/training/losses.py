@@ -36,9 +36,8 @@ class Loss:
 
     def weights(self, labels: torch.Tensor) -> torch.Tensor:
         """Class weight of each sample, float32; `labels` (B,) bool, true for yes."""
-        if self.kind == "cross_entropy":
-            return torch.ones(labels.shape, dtype=torch.float32, device=labels.device)
-        return torch.where(labels, self.weight_yes, self.weight_no).to(torch.float32)
+        yes, no = (1, 1) if self.kind == "cross_entropy" else (self.weight_yes, self.weight_no)
+        return torch.where(labels, yes, no).to(torch.float32)
 
     def divisor(self, labels: torch.Tensor) -> float:
         """What the sum over a whole batch is divided by."""
@@ -63,8 +62,6 @@ def token_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Te
 
 def focal_factor(entropy: torch.Tensor, gamma: float) -> torch.Tensor:
     """(1 - p)^gamma for -log p; 1 - p is -expm1(-entropy), exact and with a finite gradient near p = 1."""
-    if gamma == 0:
-        return torch.ones_like(entropy)
     # the gradient of x ** gamma at x = 0 is infinite for gamma < 1 and would turn into NaN: keep x above 0
     return (-torch.expm1(-entropy)).clamp_min(torch.finfo(entropy.dtype).tiny) ** gamma
 

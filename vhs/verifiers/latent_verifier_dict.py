@@ -10,6 +10,8 @@ LATENT_VERIFIER = {
         "latent_verifier_path": "ckpts/tiny/verifier_hidden_7",
         "vision_tower": "hidden_7",
     },
+    "tiny_ae": {"latent_verifier_path": "ckpts/tiny/verifier_latent", "vision_tower": "latent"},
+    "tiny_clip": {"latent_verifier_path": "ckpts/tiny/verifier_clip", "vision_tower": "ckpts/tiny/clip_vision"},
     "tiny_pixart_hidden_5": {
         "latent_verifier_path": "ckpts/tiny/pixart_verifier_hidden_5",
         "vision_tower": "hidden_5",

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from vhs.batching import MicroBatches
+from vhs.compiled import Graphed, compile_layers
 from vhs.errors import CheckpointError
 from vhs.records import Score
 from vhs.verifiers import shared_text
@@ -29,6 +30,8 @@ from vhs.verifiers.conversation import IMAGE_INDEX, build_inputs, check_length
 from vhs.verifiers.score import answer_ids, answers, as_score, says_yes
 
 VOCABULARY_MULTIPLE = 64
+QUESTION_MULTIPLE = 32
+"""A graph of the language model takes questions of such lengths, filled up behind the answer's place."""
 _PICTURE_KEYS = {"swap", "hidden_dim", "flatten_vae_output", "freeze_mm_mlp_adapter", "image_aspect_ratio", "s2",
                  "s2_scales", "siglip", "tokenizer_model_max_length", "tokenizer_padding_side", "tune_mm_mlp_adapter",
                  "tune_vision_tower", "use_mm_proj", "sanity_check", "vae_image_size", "model_type", "architectures",
@@ -205,6 +208,7 @@ class LlavaVerifier:
         self._batches = MicroBatches(micro_batch, "candidates to score")
         self._yes, self._no = answer_ids(tokenizer)
         self._affirms = says_yes(tokenizer)
+        self._graph: Graphed | None = None
         self.limit = min(tokenizer.model_max_length, llm.config.max_position_embeddings)
 
     @property
@@ -262,10 +266,39 @@ class LlavaVerifier:
         probabilities, tokens = (torch.cat(column) for column in zip(*parts, strict=True))
         return as_score(probabilities, tokens, self._affirms)
 
+    def compile(self) -> None:
+        """From now on the language model runs as a graph of compiled layers; its weights must not move afterwards."""
+        compile_layers(self.llm.model.layers)
+        self._graph = Graphed(self._at_position)
+
+    def _at_position(
+        self, tokens: torch.Tensor, before: torch.Tensor, after: torch.Tensor, position: torch.Tensor
+    ) -> torch.Tensor:
+        """Logits (N, vocabulary) that follow the place `position` (1,) of [before | picture | after], (1, P) and
+        (1, Q) ids; what stands behind it makes no difference to them."""
+        embed, count = self.llm.get_input_embeddings(), len(tokens)
+        before, after = (embed(ids).to(tokens.dtype).expand(count, -1, -1) for ids in (before, after))
+        inputs = {
+            "inputs_embeds": torch.cat([before, tokens, after], dim=1),
+            "attention_mask": _causal_mask(self.llm, None),
+        }
+        hidden = self.llm.model(**inputs, use_cache=False).last_hidden_state
+        return self.llm.lm_head(hidden.index_select(1, position))[:, 0]
+
+    def _graphed_logits(self, llm: nn.Module, tokens: torch.Tensor, ids: list[int]) -> torch.Tensor:
+        """`next_token_logits` of one prompt's `ids` by `_at_position`, for questions of some lengths alone."""
+        place = ids.index(IMAGE_INDEX)
+        after, position = ids[place + 1 :], len(ids) + tokens.shape[1] - 2
+        padded = after + [0] * (-len(after) % QUESTION_MULTIPLE)
+        numbers = torch.tensor([*ids[:place], *padded, position], device=tokens.device)[None]
+        before, after, position = numbers.split([place, len(padded), 1], dim=1)
+        return self._graph(tokens, before, after, position[0]).float()
+
     def _answers(self, prompt: str, ids: list[int], features: Any) -> tuple[torch.Tensor, torch.Tensor]:
         tokens = self.image_features(features)
         check_length(ids, tokens.shape[1], self.limit, prompt)
         forward = shared_text.next_token_logits if shared_text.pays(self.llm) else next_token_logits
+        forward = self._graphed_logits if self._graph else forward
         logits = forward(self.llm, tokens, ids)
         return answers(logits, self._yes, self._no, self.temperature)
 

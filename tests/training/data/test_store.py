@@ -142,8 +142,9 @@ def test_going_on_completes_what_an_interruption_left_and_writes_nothing_twice(f
     assert [name for name in drafts if (folder / name).exists()] == [] and (folder / "shards" / "notes.tmp").exists()
     assert (folder / "index.json").stat().st_mtime_ns == index and CollectedSet(folder).prompts == PROMPTS
     written = (folder / "prompts.jsonl").stat().st_mtime_ns
+    (folder / ".prompts.jsonl.tmp").touch()
     open_set("continue", folder, LAYOUT, PROMPTS)
-    assert (folder / "prompts.jsonl").stat().st_mtime_ns == written
+    assert (folder / "prompts.jsonl").stat().st_mtime_ns == written and not (folder / ".prompts.jsonl.tmp").exists()
 
 
 def test_a_replaced_set_is_kept_until_the_new_one_is_closed(folder: Path) -> None:
@@ -189,6 +190,8 @@ def test_models_are_compared_by_content_where_both_sets_have_a_hash(tmp_path: Pa
     assert decide_set(folder, of(ckpt="a", other="d"), PROMPTS) == decide_set(folder, LAYOUT, PROMPTS) == "done"
     with pytest.raises(RunError, match=r"set \(clip has other content than before; lora has other content than before"):
         begin(folder, of(ckpt="a", lora="x", clip="y"), PROMPTS)
+    changed(folder, "index.json", {"settings": {"seed": 5, "content": "damaged"}})
+    assert decide_set(folder, of(ckpt="x"), PROMPTS) == "done", "there is no hash to compare with"
 
 
 def test_a_set_without_prompts_or_settings_is_compared_by_the_rest(folder: Path) -> None:
@@ -275,9 +278,9 @@ def test_prompts_that_cannot_be_read_name_file_and_line(folder: Path, lines: str
 
 
 def test_a_line_separator_inside_a_prompt_is_no_new_line(tmp_path: Path) -> None:
-    prompts = [Prompt(0, "a\u2028b\x85c", None)]
+    prompts = [Prompt(2**63 - 1, "a\u2028b\x85c", None)]
     begin(tmp_path, Layout({"hidden_7": (1, 1)}, "float32", 1, 1, 1), prompts)
-    text = json.dumps({"id": 0, "prompt": prompts[0].text, "metadata": None}, ensure_ascii=False)
+    text = json.dumps({"id": prompts[0].id, "prompt": prompts[0].text, "metadata": None}, ensure_ascii=False)
     (tmp_path / "prompts.jsonl").write_bytes(text.encode())
     write_shard(tmp_path, 0, {"hidden_7": torch.zeros(1, 1, 1)})
     assert CollectedSet(tmp_path).prompts == prompts
@@ -299,11 +302,12 @@ def test_samples_are_read_in_the_order_that_is_asked_for(folder: Path) -> None:
         data.gather("hidden_9", [0])
 
 
-def test_batches_are_all_samples_in_order(folder: Path) -> None:
-    data = CollectedSet(folder)
-    assert [len(batch) for batch in data.batches("latent", 4)] == [4, 4, 2]
-    assert torch.equal(torch.cat(list(data.batches("latent", 4))), data.gather("latent", range(10)))
-    assert [len(batch) for batch in data.batches("latent")] == [10]
+def test_features_have_their_stored_type(tmp_path: Path) -> None:
+    begin(tmp_path, Layout({"hidden_7": (2, 3)}, "bfloat16", 1, 2, 1), PROMPTS[:1])
+    stored = torch.randn(2, 2, 3).bfloat16()
+    write_shard(tmp_path, 0, {"hidden_7": stored})
+    found = CollectedSet(tmp_path).gather("hidden_7", [1, 0])
+    assert found.dtype == torch.bfloat16 and torch.equal(found, stored.flip(0))
 
 
 def test_a_set_without_features_says_so(tmp_path: Path) -> None:
@@ -322,7 +326,8 @@ def test_missing_shards_are_counted_and_the_first_is_named(folder: Path) -> None
         CollectedSet(folder)
 
 
-def test_a_shard_is_read_once_and_only_when_it_is_asked_for(folder: Path) -> None:
+def test_a_shard_is_read_once_and_only_when_it_is_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "read_whole", lambda path: pytest.fail("not through a memory map"))
     data = CollectedSet(folder)
     shard_path(folder, 2).write_bytes(b"no shard")
     first = data.gather("hidden_7", [1])
@@ -412,6 +417,12 @@ def test_pictures_are_the_files_that_were_given(tmp_path: Path) -> None:
     kept = load_file(path)
     assert kept["picture_offsets"].tolist() == [0, *torch.tensor([len(f) for f in files]).cumsum(0).tolist()]
     assert bytes(kept["picture_bytes"].tolist()) == b"".join(files)
+    for offsets in ({}, {"picture_offsets": kept["picture_offsets"][:-1]}):
+        write_shard(tmp_path, 0, {"latent": kept["latent"]} | offsets)
+        with pytest.raises(ConfigError) as refused:
+            CollectedSet(tmp_path)
+        assert str(refused.value) == f"{path}: 4 pictures are needed; remove it and run collect.py again"
+    write_shard(tmp_path, 0, kept)
     (tmp_path / "index.json").write_text((tmp_path / "index.json").read_text().replace('"png"', "null"))
     with pytest.raises(ConfigError, match=r": no pictures; collect again with pictures: png$"):
         CollectedSet(tmp_path).picture(0)
@@ -445,6 +456,8 @@ def test_a_shard_that_cannot_be_written_leaves_nothing_behind(folder: Path, monk
     monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(RunError, match="cannot be written"):
         write_shard(folder, 1, values_of(1))
+    with pytest.raises(RunError, match="shard_00000.safetensors: cannot be written .*No such file or directory"):
+        write_shard(folder / "gone", 0, values_of(0))
 
 
 def test_the_fingerprint_is_of_index_prompts_and_shards(folder: Path) -> None:

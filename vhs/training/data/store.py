@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -71,7 +71,8 @@ def decide_set(folder: Path, layout: Layout, prompts: Sequence[Prompt], overwrit
         return f"{len(missing)} of {layout.shards} shards are missing" if missing else None
 
     former = _as_json(read_layout(folder)) if (folder / "index.json").exists() else None
-    differences = () if former is None or overwrite else _differences(folder, former, layout, prompts)
+    # a generator: nothing is compared where there is no former set, or it will be replaced
+    differences = _differences(folder, former, layout, prompts)
     return decide(folder, SET, former, differences, left, overwrite=overwrite)
 
 
@@ -111,7 +112,7 @@ def _differences(folder: Path, old: dict, layout: Layout, prompts: Sequence[Prom
     """What a set in the folder has otherwise than this one, as `key: old, now new`."""
     new = _as_json(layout)
     settings = old.pop("settings"), new.pop("settings")
-    contents = [side.pop("content", {}) for side in settings]
+    contents = [side.pop("content", None) for side in settings]
     contents = [side if isinstance(side, dict) else {} for side in contents]
     for was, now in ((old, new), settings):
         for key in sorted(was.keys() | now.keys()):
@@ -135,9 +136,9 @@ def write_shard(folder: Path, shard: int, tensors: Mapping[str, torch.Tensor], p
         tensors[PICTURE] = torch.frombuffer(bytearray(b"".join(pictures)), dtype=torch.uint8)
         tensors[OFFSETS] = torch.tensor([0, *map(len, pictures)]).cumsum(0)
     path = shard_path(folder, shard)
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.tmp")
     try:
+        path.parent.mkdir(exist_ok=True)
         save_file(tensors, draft)
         shutil.copymode(folder / "index.json", draft)  # safetensors writes for its owner alone
         os.replace(draft, path)
@@ -187,7 +188,7 @@ class CollectedSet(CandidateSet):
         several blocks stand side by side. Raises ConfigError, naming the sample, for one that is not finite."""
         out = torch.empty((len(indices), *self.require(feature)), dtype=read_dtype(self.layout.dtype))
         names = single_features(feature)
-        parts = (out,) if len(names) == 1 else out.chunk(len(names), dim=-1)
+        parts = out.chunk(len(names), dim=-1)
         for position, index in enumerate(indices):
             shard, row = self._row(index)
             for name, part in zip(names, parts, strict=True):
@@ -203,11 +204,6 @@ class CollectedSet(CandidateSet):
         tensors = self._map(shard)
         start, end = tensors[OFFSETS][row : row + 2].tolist()
         return decode(tensors[PICTURE][start:end].numpy().tobytes(), self.name(index))
-
-    def batches(self, feature: str, size: int = 256) -> Iterable[torch.Tensor]:
-        """All samples of a feature, in order, at most `size` at a time."""
-        for start in range(0, len(self), size):
-            yield self.gather(feature, range(start, min(start + size, len(self))))
 
     def expect(self, shard: int) -> None:
         """Begins to read a shard that is read whole."""
