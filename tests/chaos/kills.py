@@ -27,7 +27,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from tests.chaos.children import own_bars, prepare, warm
+from tests.chaos.children import Ended, own_bars, prepare, warm
 from tests.chaos.scenes import inputs
 from tests.kills import deadly_from
 from vhs.commands import main as vhs
@@ -84,9 +84,9 @@ def write(file: Path, values: dict[str, Any]) -> None:
     file.write_text(json.dumps(values), encoding="utf-8")  # YAML too
 
 
-def start(words: tuple[str, ...], at: int | None, processes: int, index: int = 0) -> int:
+def start(words: tuple[str, ...], at: int | None, processes: int, index: int = 0, said: int | None = None) -> int:
     """The command in processes of its own, of which number `index` is killed before its `at`-th change of a folder and
-    the others with it; the group's id."""
+    the others with it; the group's id. `said` is an open file that standard error goes to."""
     port = _free_port()
     child = os.fork()
     if child:
@@ -94,7 +94,7 @@ def start(words: tuple[str, ...], at: int | None, processes: int, index: int = 0
     os.setsid()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
+    os.dup2(nowhere if said is None else said, 2)
     if processes == 1:
         _carry_out(words, at)
     _lead(words, at, processes, index, port)
@@ -208,9 +208,13 @@ class Case:
 
     def resumed(self) -> str | None:
         """Goes on; what is wrong then."""
-        code = through(self.work.again if (self.folder / self.work.folder).exists() else self.work.words,
-                       processes=self.processes)  # fmt: skip
-        return f"exit code {code}" if code else wrong(self.expected, content(self.folder / self.work.folder))
+        words = self.work.again if (self.folder / self.work.folder).exists() else self.work.words
+        with tempfile.TemporaryFile() as said:
+            child = start(words, None, self.processes, said=said.fileno())
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            said.seek(0)
+            line = Ended(code, said.read().decode("utf-8", errors="replace")).line
+        return f"exit code {code}: {line}" if code else wrong(self.expected, content(self.folder / self.work.folder))
 
 
 def at_random(case: Case, number: int) -> str | None:

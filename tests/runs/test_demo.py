@@ -32,7 +32,9 @@ def test_words_that_the_tiny_world_never_saw_are_named(session: Session) -> None
 
 
 def test_verifiers_whose_files_are_here_are_offered_and_work(session: Session) -> None:
-    assert session.verifiers == ["tiny_hidden_7", "tiny_pixart_clip", "tiny_clip_score", "random", "none"]
+    assert session.verifiers == [
+        *("tiny_hidden_7", "tiny_ae", "tiny_clip", "tiny_pixart_clip", "tiny_clip_score", "random", "none")
+    ]
     assert next(session.moments("a star", "none", 2, 0)).result.scores == []
 
 

@@ -124,3 +124,13 @@ def test_a_row_with_figures_is_not_run_again(work, monkeypatch):
 def test_an_unknown_row_is_named():
     with pytest.raises(ConfigError, match="block_6: no such ablation; did you mean block_.*; there are shipped, "):
         ablations.choose(["block_6"])
+
+
+@pytest.mark.parametrize(("key", "value"), [("right", None), ("best_of", []), ("within_prompt_auc", {"mean": "x"})])
+def test_figures_of_another_form_are_one_line(work, key, value):
+    result(ablations.REFERENCE, [0.5, 1.0])
+    file = Path(f"outputs/paper/{ablations.REFERENCE}.json")
+    assert "`finetune`" in ablations.table(ablations.choose([]))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(ConfigError, match=rf"{file}: {key}.*; remove it to evaluate the row again"):
+        ablations.table(ablations.choose([]))

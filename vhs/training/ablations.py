@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from vhs.bootstrap import Interval
 from vhs.config.yamlfile import load, nearest
 from vhs.errors import ConfigError
-from vhs.files import read_json
+from vhs.files import read_form
 from vhs.training import choice
 from vhs.training.commands import run_evaluate, run_train
 from vhs.training.config import EvaluateConfig, TrainConfig
@@ -31,6 +33,44 @@ UNNORMALISED = tuple(f"{key}=null" for key in STATISTICS)
 SHIPPED_CLIP = ("verifier=ckpts/tiny/verifier_clip", "feature=clip", *UNNORMALISED)
 
 Say = Callable[[str], None]
+
+
+class Rate(TypedDict):
+    """A mean with its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class BestOf(TypedDict):
+    """Best of one N."""
+
+    verifier: Rate
+    gain: Rate
+
+
+class OfPrompt(TypedDict):
+    """Best of the largest N for a prompt."""
+
+    prompt: str
+    best: float
+
+
+class Output(TypedDict):
+    """The configuration that figures are of."""
+
+    output: str
+
+
+class Figures(TypedDict):
+    """A row's file: what the table is made from."""
+
+    config: Output
+    right: float
+    within_prompt_auc: Rate
+    best_of: Annotated[list[BestOf], Field(min_length=1)]
+    per_prompt: list[OfPrompt]
 
 
 @dataclass(frozen=True)
@@ -179,7 +219,8 @@ def difference(found: dict[str, Any], reference: dict[str, Any]) -> Interval:
 def table(rows: Iterable[Ablation]) -> str:
     """Markdown: rates in percent with 95 % intervals; rows that have not been run are left out."""
     done = {row.name: result_path(row) for row in ABLATIONS if result_path(row).exists()}
-    results = {name: read_json(path, remedy="remove it to evaluate the row again") for name, path in done.items()}
+    remedy = "remove it to evaluate the row again"
+    results = {name: read_form(path, Figures, ConfigError, remedy) for name, path in done.items()}
     less = f"less `{REFERENCE}` or `shipped`"
     names = ("run", "what differs", "candidates right", "best of 8", "gain", less, "AUC within a prompt")
     lines = [_line(names), _line(["---"] * len(names)).replace(" ", "")]
