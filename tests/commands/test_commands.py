@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from vhs.commands import COMMAND, COMMANDS, main, script
+from vhs.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {
@@ -64,6 +66,26 @@ def test_help_imports_no_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_garbage_is_collected_again_once_libraries_are_imported(monkeypatch, capsys) -> None:
+    """Also where a configuration is refused."""
+    seen: list[bool] = []
+
+    def run_each(configs, say):
+        seen.append(gc.isenabled())
+        if configs[0].seed == 3:
+            raise ConfigError("refused")
+        return (f"collected: {gc.isenabled()}" for _ in configs)
+
+    monkeypatch.setattr("vhs.runs.runner.run_each", run_each)
+    try:
+        assert main(["run"]) == 0 and capsys.readouterr().out == "collected: True\n"
+        assert gc.get_freeze_count()
+        assert main(["run", "seed=3"]) == 2 and gc.isenabled()
+        assert seen == [False, False]
+    finally:
+        gc.unfreeze()
 
 
 def test_vhs_alone_lists_the_commands(capsys) -> None:
