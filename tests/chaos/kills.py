@@ -159,7 +159,10 @@ def cut(words: tuple[str, ...], after: float, processes: int) -> bool:
         if os.waitpid(child, os.WNOHANG)[0]:
             return False
         time.sleep(0.01)
-    os.kill(child, signal.SIGKILL if processes == 1 else signal.SIGTERM)
+    try:
+        os.killpg(child, signal.SIGKILL)
+    except ProcessLookupError:  # it has not made its group yet
+        os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return True
 

@@ -42,8 +42,9 @@ def test_every_row_trains_on_one_feature_and_is_evaluated_on_it(ablation, work):
     trained = ablations.trainings(ablation)
     if not trained:
         config = ablations.evaluation(ablation, None)
-        assert config.verifier == "ckpts/tiny/verifier_hidden_7" and Path(config.output).stem == ablation.name
-        assert config.normalization_mean_path == "ckpts/tiny/normalization/block_7_mean_bf16.pt"
+        mean = {"hidden_7": "ckpts/tiny/normalization/block_7_mean_bf16.pt", "clip": None}[config.feature]
+        assert config.verifier == f"ckpts/tiny/verifier_{config.feature}" and config.normalization_mean_path == mean
+        assert Path(config.output).stem == ablation.name
         return
     assert trained[-1].stage == "finetune" and len({config.feature for config in trained}) == 1
     if len(trained) == 2:
