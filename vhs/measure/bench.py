@@ -44,7 +44,7 @@ def methods(config: BenchConfig) -> Iterator[tuple[str, BestOfN]]:
         generator, verifier = _loaded(config, label, generator)
         method = BestOfN(generator, verifier, seed=config.of_run().seed, mode="prod")
         if config.random_weights:  # sizes that do not go together show in a pass, and no file of weights has said so
-            with loading("architecture", places(values)):
+            with loading("architecture", places(values)), eagerly():  # compiled it would take seconds for a size apart
                 method(Prompt(0, config.prompt), num_samples=1)
         yield label, method
 

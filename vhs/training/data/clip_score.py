@@ -44,9 +44,9 @@ class ClipScores:
 def run_clip_score(config: ClipScoreTask, say: Say) -> ClipScores:
     """Mean CLIP-Score of the original pairs where they are given, and of the collected pictures with their prompts
     and, where there are any, with their captions: `captions` against `original` is the paper's 73.5 against 70.5."""
-    if config.output is None:
-        return ClipScores(config.model, _mean_scores(config, labelled_sets(config.data)))
     sets = labelled_sets(config.data)
+    if config.output is None:
+        return ClipScores(config.model, _mean_scores(config, sets))
     made = Made.of(config, [expanded(config.output)], sets_hashes(sets, {"captions": config.captions}))
     with made.lock():
         if made.done():
