@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
 
 from tests.conftest import GOLDEN_D
 from vhs.compiled import compile_layers, eagerly
+from vhs.generators.grouped import GroupedProduct, multiply_groups
 from vhs.generators.sana_sprint import SanaSprint
+from vhs.generators.text import STEP, instruction
 from vhs.pictures import from_pixels
 from vhs.verifiers.conversation import build_inputs
 from vhs.verifiers.load import load_verifier
@@ -63,11 +66,46 @@ def test_compiled_generator_and_verifier_choose_what_the_others_do(monkeypatch):
     )
     prompt, noise = "a photo of a red ring", plain.noise([1, 2])
     texts = [generator.encode([prompt])[0] for generator in (plain, compiled)]
-    assert torch.allclose(texts[0].embeds, texts[1].embeds, atol=1e-5)
+    seen = texts[0].mask.bool()
+    assert torch.allclose(texts[0].embeds[seen], texts[1].embeds[seen], atol=1e-5)
     latents = [generator.generate(noise, text) for generator, text in zip((plain, compiled), texts, strict=True)]
     assert torch.allclose(*latents, atol=1e-4)
     pictures = [generator.decode(latents[0])[1] for generator in (plain, compiled)]
     assert pictures[0].tobytes() == pictures[1].tobytes()
+
+
+def test_padding_does_not_go_through_the_compiled_text_encoder(monkeypatch):
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda layer, dynamic: None)
+    size = {"image_width": 64, "image_height": 64}
+    generator = SanaSprint.from_pretrained(GOLDEN_D / "sana-sprint-tiny", compile=True, **size)
+    lengths = []
+    encoder = generator.pipeline.text_encoder
+    encoder.layers[0].register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
+    text = generator.encode(["a photo of a red ring"])[0]
+    padded = text.embeds[~text.mask.bool()]
+    assert len(lengths) == 1 and lengths[0] % STEP == 0
+    assert 0 <= lengths[0] - _tokens(generator, "a photo of a red ring") < STEP and len(padded) > STEP
+    # what fills up the last step alone may be seen
+    assert (padded == 0).all(dim=1).sum() >= len(padded) - STEP
+
+
+def _tokens(generator: SanaSprint, prompt: str) -> int:
+    """What stands before the padding: the instruction and the prompt."""
+    lines = "\n".join(instruction(None))
+    return len(generator.pipeline.tokenizer(lines + prompt).input_ids)
+
+
+def test_grouped_products_are_the_convolutions():
+    layers = [nn.Conv2d(12, 18, 1, groups=3), nn.Conv2d(12, 12, 1, groups=3, bias=False)]
+    others = [nn.Conv2d(12, 12, 1), nn.Conv2d(12, 12, 1, groups=12), nn.Conv2d(12, 12, 3, padding=1, groups=3)]
+    x = torch.randn(2, 12, 5, 7)
+    expected = [layer(x) for layer in (*layers, *others)]
+    model = nn.ModuleList([*layers, *others])
+    multiply_groups(model)
+    assert [type(layer) is GroupedProduct for layer in model] == [True, True, False, False, False]
+    for layer, wanted in zip(model, expected, strict=True):
+        assert torch.allclose(layer(x), wanted, atol=1e-6)
+        assert torch.allclose(layer(x.to(memory_format=torch.channels_last)), wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -363,12 +363,13 @@ class BestOfN:
         finite: what is decoded of it is a black or grey picture like any other."""
         name = f"prompt {prompt.id} ({prompt.text!r})"
         with self.times.stage("decode", len(latents)):
-            finite = latents.isfinite().flatten(1).all(1).tolist()
-            if not all(finite):
-                raise RunError(
-                    f"{name}: candidate {which[finite.index(False)]} has latents that are not finite; {DAMAGED}"
-                )
+            finite = latents.isfinite().flatten(1).all(1)  # read once the decoder is at work: a GPU does not wait
             try:
-                return dict(zip(which, self.generator.decode(latents), strict=True))
+                pictures, problem = self.generator.decode(latents), ""
             except FloatingPointError as error:
-                raise RunError(f"{name}: {error}; {DAMAGED}") from None
+                pictures, problem = [], str(error)
+            if not finite.all():
+                problem = f"candidate {which[finite.tolist().index(False)]} has latents that are not finite"
+            if problem:
+                raise RunError(f"{name}: {problem}; {DAMAGED}")
+            return dict(zip(which, pictures, strict=True))

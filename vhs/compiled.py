@@ -59,17 +59,18 @@ class _Graph:
 
         self._inputs = [_row(tensor).clone() for tensor in tensors]
         given = [row.expand(tensor.shape) for row, tensor in zip(self._inputs, tensors, strict=True)]
-        side = torch.cuda.Stream()  # what libraries set up at a first call must not be recorded
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(2):
-                function(*given)
-        torch.cuda.current_stream().wait_stream(side)
-        gc.collect()
-        self._graph = torch.cuda.CUDAGraph()
-        # graphs share their memory, since each result is copied before another graph runs
-        with torch.cuda.graph(self._graph, pool=_pool()):
-            self._result = function(*given)
+        with _products_as_precise_as(tensors):
+            side = torch.cuda.Stream()  # what libraries set up at a first call must not be recorded
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(2):
+                    function(*given)
+            torch.cuda.current_stream().wait_stream(side)
+            gc.collect()
+            self._graph = torch.cuda.CUDAGraph()
+            # graphs share their memory, since each result is copied before another graph runs
+            with torch.cuda.graph(self._graph, pool=_pool()):
+                self._result = function(*given)
 
     def __call__(self, tensors: tuple[torch.Tensor, ...]) -> Tensors:
         for own, tensor in zip(self._inputs, tensors, strict=True):
@@ -78,6 +79,21 @@ class _Graph:
         if isinstance(self._result, (list, tuple)):
             return [one.clone() for one in self._result]
         return self._result.clone()
+
+
+@contextmanager
+def _products_as_precise_as(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
+    """Inside the context float32 matrix products take TF32, of 11 bits, where the pass computes in 16-bit numbers of 8
+    or 11 anyway: SANA's linear attention goes through float32, which a GPU multiplies many times slower."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    narrow = any(tensor.dtype in (torch.bfloat16, torch.float16) for tensor in tensors)
+    torch.set_float32_matmul_precision("high" if narrow else before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 _shared_pool = None

@@ -29,6 +29,10 @@ class RunError(VHSError):
     """A run cannot continue: a folder of another run, a full disk, a score that is not finite."""
 
 
+class BusyError(RunError):
+    """Another process writes what was to be written."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an exception's text that says something, or else its type."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vhs.errors import RunError
+from vhs.errors import BusyError, RunError
 from vhs.files import write_bytes
 
 Opening = Literal["start", "continue", "done", "replace"]
@@ -103,8 +103,8 @@ def decide(
 
 @contextmanager
 def locked(root: Path, kind: str = "run") -> Iterator[None]:
-    """Keeps other commands out of a folder or file; an owner that died keeps nobody out. Raises RunError where another
-    is in it, or where nothing can be written."""
+    """Keeps other commands out of a folder or file; an owner that died keeps nobody out. Raises BusyError where
+    another is in it, RunError where nothing can be written."""
     from filelock import FileLock, Timeout
 
     file = root.with_name(f".{root.name}.lock")
@@ -113,7 +113,7 @@ def locked(root: Path, kind: str = "run") -> Iterator[None]:
         lock = FileLock(file)
         lock.acquire(timeout=0)
     except Timeout:
-        raise RunError(f"{root}: another {kind} is being written there; wait for it, or choose another name") from None
+        raise BusyError(f"{root}: another {kind} is being written there; wait for it, or choose another name") from None
     except OSError as error:
         raise RunError(f"{root}: cannot be written ({error.strerror}); check output_path") from None
     try:

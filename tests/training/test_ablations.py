@@ -8,6 +8,7 @@ import yaml
 
 from vhs.config.yamlfile import build
 from vhs.errors import ConfigError
+from vhs.folders import locked
 from vhs.training import ablations
 from vhs.training.config import EvaluateConfig, TrainConfig
 
@@ -120,6 +121,25 @@ def test_a_row_with_figures_is_not_run_again(work, monkeypatch):
     result("finetune", [1, 0])
     monkeypatch.setattr(ablations, "run_train", lambda *_: pytest.fail("trained again"))
     ablations.run(ablations.choose(["finetune"])[0], [], print)
+
+
+def test_a_training_that_rows_share_is_waited_for(work, monkeypatch):
+    config = ablations.trainings(ablations.choose([ablations.REFERENCE])[0])[0]
+    said, looks = [], []
+
+    def run_train(config: TrainConfig, say: ablations.Say) -> str:
+        looks.append(config.name)
+        if len(looks) == 3:
+            other.__exit__(None, None, None)
+        with locked(config.folder, "training"):
+            return "trained"
+
+    monkeypatch.setattr(ablations, "run_train", run_train)
+    monkeypatch.setattr(ablations, "PATIENCE", 0.01)
+    other = locked(config.folder, "training")
+    other.__enter__()
+    assert ablations._trained(config, said.append) == "trained" and looks == ["align"] * 3
+    assert len(said) == 1 and said[0].endswith("waiting")
 
 
 def test_an_unknown_row_is_named():

@@ -18,6 +18,7 @@ from vhs.generators.architecture import read_generator_info
 from vhs.generators.base import GeneratorInfo
 from vhs.generators.capture import ResumedAfter, StoppedAfter
 from vhs.generators.files import WEIGHTS
+from vhs.generators.grouped import multiply_groups
 from vhs.generators.halves import Call, Halves
 from vhs.generators.loading import load_pipeline
 from vhs.generators.lora import PATTERNS as LORA_FILES
@@ -64,6 +65,7 @@ class SanaSprint(MicroBatched):
         self._halves = Halves(self.transformer) if settings.compile else None
         self._pixels: Callable[[torch.Tensor], torch.Tensor] = self._decoded
         if settings.compile and settings.offload == "none":  # what moves between devices is nothing for a graph
+            multiply_groups(pipeline.vae.decoder)
             compile_layers([pipeline.vae.decoder])
             self._pixels = Graphed(self._decoded)
             gemma.compile_encoder(pipeline.text_encoder)
@@ -288,10 +290,12 @@ class SanaSprint(MicroBatched):
 
     @contextmanager
     def _resident(self, model: torch.nn.Module) -> Iterator[None]:
-        """Has `model` on the device for as long as the context lasts, or for good without offloading."""
+        """Has `model` on the device for as long as the context lasts; without offloading it is there for good."""
+        if self.settings.offload != "model":  # moving what need not move looks at every weight, for milliseconds
+            yield
+            return
         model.to(self.device)
         try:
             yield
         finally:
-            if self.settings.offload == "model":
-                model.to("cpu")
+            model.to("cpu")

@@ -11,9 +11,12 @@ from vhs.generators.settings import GeneratorSettings
 from vhs.records import TextEmbedding
 
 if TYPE_CHECKING:
+    import torch
     from diffusers import SanaSprintPipeline
     from torch import nn
 
+STEP = 32
+"""Tokens by which the compiled text encoder's input grows."""
 log = logging.getLogger(__name__)
 
 
@@ -47,11 +50,23 @@ def set_softcapping(text_encoder: nn.Module, enabled: bool) -> None:
 
 
 def compile_encoder(text_encoder: nn.Module) -> None:
-    """Has the text encoder run as a graph of compiled layers; its weights must not move afterwards."""
+    """Has the text encoder run as a graph of compiled layers; its weights must not move afterwards.
+
+    Padding behind the text, which no token before it sees and the transformer masks, is left out but for what fills a
+    multiple of STEP, so that few lengths are recorded; it is zero in the result.
+    """
     compile_layers(text_encoder.layers)
     forward = text_encoder.forward
     run = Graphed(lambda ids, mask: forward(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state)
-    text_encoder.forward = lambda ids, attention_mask: (run(ids, attention_mask),)
+
+    def encode(ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor]:
+        from torch.nn import functional
+
+        said = -(-int(attention_mask.sum()) // STEP) * STEP
+        hidden = run(ids[:, :said], attention_mask[:, :said])
+        return (functional.pad(hidden, (0, 0, 0, ids.shape[1] - hidden.shape[1])),)
+
+    text_encoder.forward = encode
 
 
 def encode(pipeline: SanaSprintPipeline, prompt: str, settings: GeneratorSettings, device: str) -> TextEmbedding:

@@ -6,6 +6,7 @@ On the meta device they have no weights at all, for shapes, FLOPs and bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,9 @@ from vhs.generators.base import GeneratorInfo
 from vhs.generators.loading import random_pipeline
 from vhs.generators.sana_sprint import SanaSprint
 from vhs.generators.settings import GeneratorSettings
+from vhs.generators.text import instruction
 from vhs.measure.config import OWN
+from vhs.measure.counted import INSTRUCTION_TOKENS
 from vhs.measure.needs import read_architecture
 from vhs.paths import PROJECT, find
 from vhs.verifiers.clip import ClipReader, ClipTower, Preprocessing
@@ -32,10 +35,13 @@ from vhs.verifiers.llava import LlavaVerifier, build_llm, restore_rotary
 from vhs.verifiers.load import load_tokenizer
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from vhs.verifiers.base import Reader
 
 TOKENIZERS = PROJECT / "ckpts" / "tiny"
-"""The tiny world's tokenizers stand in for the published ones: 98 tokens of a question instead of about 110."""
+"""The tiny world's tokenizers stand in for the published ones: 98 tokens of a question instead of about 110. SANA's
+long instruction is cut to what it has with Gemma's."""
 
 
 def random_generator(config: RunConfig, device: str, dtype: str) -> SanaSprint:
@@ -56,9 +62,17 @@ def random_generator(config: RunConfig, device: str, dtype: str) -> SanaSprint:
     tokenizer = AutoTokenizer.from_pretrained(
         str(TOKENIZERS / "sana_sprint" / "tokenizer"), local_files_only=True, trust_remote_code=False
     )
+    if lines := instruction(settings.complex_human_instruction):
+        settings = replace(settings, complex_human_instruction=cut(tokenizer, "\n".join(lines)))
     torch.manual_seed(0)
     with loading("architecture", folder), quiet():
         return SanaSprint(random_pipeline(folder, device, dtype, tokenizer), info, settings)
+
+
+def cut(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """The beginning of a text of INSTRUCTION_TOKENS tokens at most."""
+    offsets = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    return text[: offsets[min(len(offsets), INSTRUCTION_TOKENS) - 1][1]]
 
 
 def random_verifier(

@@ -35,6 +35,7 @@ from vhs.tinyworld.scenes import (  # fmt: skip
 from vhs.tinyworld.worlds import SANA, WORLDS, World
 from vhs.training.data.captions import with_colors
 from vhs.training.data.commands import run_collect
+from vhs.training.data.features import LARGEST
 from vhs.training.data.labels import line_of, write_rows
 from vhs.training.data.store import CollectedSet
 from vhs.training.data.tasks import CollectConfig
@@ -160,6 +161,13 @@ def main() -> None:
     parser.add_argument("--parts", type=int, default=1)
     parser.add_argument("--held-out", action="store_true", help="held-out prompts instead, to evaluate on")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
+    parser.add_argument(
+        "--dtype",
+        choices=("bfloat16", *LARGEST),
+        default="bfloat16",
+        help="how features are stored (default: "
+        "%(default)s); another than that is a set of its own, in candidates_<dtype>",
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     world = WORLDS[args.world]
@@ -170,11 +178,13 @@ def main() -> None:
         prompts = sample_prompts(world.prompts, seed=5, split="train", tags=tuple(TAG_WEIGHTS))[share]
         name, seed = f"set_{args.part}", 77 + args.part
     stage = world.stage(STAGE)
-    output = str(recipe.WORK / stage / name)
+    own = "" if args.dtype == "bfloat16" else f"_{args.dtype}"
+    output = str(recipe.WORK / f"{stage}{own}" / name)
     collect = CollectConfig(
         run=world.run, run_overrides=[f"device={args.device}"],
-        annotation=prompt_file(world, name.removeprefix("set_"), prompts), output=output,
-        candidates=PER_PROMPT, blocks=list(world.blocks), latent=True, clip=CLIP, pictures="png", seed=seed,
+        annotation=prompt_file(world, name.removeprefix("set_") + own, prompts), output=output,
+        candidates=PER_PROMPT, blocks=list(world.blocks), latent=True, clip=CLIP, dtype=args.dtype, pictures="png",
+        seed=seed,
         micro_batch=PER_PROMPT if args.device == "cpu" else PICTURES, require_records=True,
     )  # fmt: skip
     print(run_collect(collect, print).line())
@@ -184,7 +194,7 @@ def main() -> None:
     by_tag = {}
     for index, value in enumerate(correct):
         by_tag.setdefault(data.prompt(index).metadata["tag"], []).append(value)
-    recipe.log(stage, set=name, samples=len(correct), correct=round(float(np.mean(correct)), 4),
+    recipe.log(stage, set=name + own, samples=len(correct), correct=round(float(np.mean(correct)), 4),
                **{tag: round(float(np.mean(values)), 4) for tag, values in by_tag.items()})  # fmt: skip
 
 

@@ -5,10 +5,11 @@ A row is its difference from files of `configs/tiny_ablations` that several rows
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 from pydantic import Field
@@ -16,11 +17,14 @@ from typing_extensions import TypedDict
 
 from vhs.bootstrap import Interval
 from vhs.config.yamlfile import load, nearest
-from vhs.errors import ConfigError
+from vhs.errors import BusyError, ConfigError
 from vhs.files import read_form
 from vhs.training import choice
 from vhs.training.commands import run_evaluate, run_train
 from vhs.training.config import EvaluateConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from vhs.training.trainer import Result
 
 FOLDER = Path("configs/tiny_ablations")
 OUTPUTS = Path("outputs/paper")
@@ -32,6 +36,8 @@ OWN = ("more_labels=null", "epochs=3")
 UNNORMALISED = tuple(f"{key}=null" for key in STATISTICS)
 SHIPPED_CLIP = ("verifier=ckpts/tiny/verifier_clip", "feature=clip", *UNNORMALISED)
 
+PATIENCE = 2.0
+"""Seconds between two looks at a training that another process is making."""
 Say = Callable[[str], None]
 
 
@@ -119,6 +125,12 @@ def _block(block: int) -> Ablation:
     return _both(f"block_{block}", f"block {block}", f"feature=hidden_{block}", *files)
 
 
+def _stored(dtype: str) -> Ablation:
+    """Both stages on features that were stored in 8 bits: `python -m vhs.tinyworld.candidates --dtype <dtype>`."""
+    sets = ",".join(f"outputs/tinyworld/candidates_{dtype}/set_{part}" for part in range(4))
+    return _both(f"stored_{dtype}", f"features stored in 8 bits, {dtype}", f"data=[{sets}]")
+
+
 def _shipped(name: str, about: str, *changes: str) -> Ablation:
     """The shipped verifier, evaluated in another way."""
     return Ablation(name, about, (), ("evaluate_shipped", *changes), reference="shipped")
@@ -140,6 +152,7 @@ ABLATIONS = (
     _second("loss_focal", "focal loss, gamma 2", "loss=focal", "alpha=0.37", "gamma=2.0"),
     _second("loss_ranking", "ranking within a prompt beside the loss", "ranking=1.0"),
     _shipped("no_scoring", "shipped, random among the answers yes", "selection=random_yes"),
+    *(_stored(dtype) for dtype in ("int8", "float8")),
     _second("data_quarter", "a quarter of the prompts, as many steps", "fraction=0.25", "epochs=4"),
     _second("data_half", "a half of the prompts, as many steps", "fraction=0.5", "epochs=2"),
     _second("data_own", "no verdicts on other prompts, about as many steps", *OWN),
@@ -204,8 +217,21 @@ def run(ablation: Ablation, overrides: Iterable[str], say: Say) -> None:
         return
     config = None
     for config in trainings(ablation, overrides):
-        say(f"{ablation.name}: {run_train(config, say).line()}")
+        say(f"{ablation.name}: {_trained(config, say).line()}")
     say(run_evaluate(evaluation(ablation, config), say).line())
+
+
+def _trained(config: TrainConfig, say: Say) -> Result:
+    """Runs a training; one that several rows share may be at work in another process, which is waited for."""
+    waited = False
+    while True:
+        try:
+            return run_train(config, say)
+        except BusyError as error:
+            if not waited:
+                say(f"{error}; waiting")
+            waited = True
+            time.sleep(PATIENCE)
 
 
 def difference(found: dict[str, Any], reference: dict[str, Any]) -> Interval:
