@@ -186,6 +186,20 @@ def test_a_budget_in_multiples_is_measured_once_and_kept(multiples: Table, tmp_p
     assert [one.num_samples for one in again.missing()] == [3, 3]
 
 
+def test_rows_that_differ_in_how_they_choose_take_the_same_number_of_candidates(multiples: Table) -> None:
+    row = rows_of(multiples, Asked("tiny"))[0]
+    other = replace(row, config=row.config.changed(name="blunt", selection="random_yes"))
+    dearer = replace(row, config=row.config.changed(name="dear", dtype="bfloat16"))
+    measured, begun = [], []
+
+    def carry_out(config) -> str:
+        begun.append((config.name, config.num_samples))
+        return ""
+
+    plan.make([row, other, dearer], carry_out, lambda row: measured.append(row) or 2 + len(measured), begun.append)
+    assert [one for one in begun if one] == [("sharp", 3), ("blunt", 3), ("dear", 4)] and measured == [row, dearer]
+
+
 def test_the_number_of_candidates_is_what_fits_beside_a_single_one(run_keys, tmp_path: Path, monkeypatch) -> None:
     """With times of 10 ms for a single candidate and of 4 ms + 6 ms each with the verifier, 2.75 times buy three."""
     monkeypatch.setitem(rows.WORLDS, "tiny", tmp_path)

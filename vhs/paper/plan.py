@@ -128,12 +128,15 @@ def make(
 ) -> None:
     """Makes every missing run that can be made and says what each ended in; a row that cannot run keeps none waiting.
 
-    `measure` gives the number of candidates of a row that waits for it.
+    `measure` gives the number of candidates of a row that waits for it, unless a row of the same cost has one.
     """
+    counts = {row.cost: row.config.num_samples for row in rows if not row.unmeasured}
     for row in rows:
         try:
             if row.missing():
-                settled = row.with_candidates(measure(row)) if row.unmeasured else row
+                if row.unmeasured and row.cost not in counts:
+                    counts[row.cost] = measure(row)
+                settled = row.with_candidates(counts[row.cost]) if row.unmeasured else row
                 say(carry_out(settled.config))
         except VHSError as error:
             say("\n  ".join([f"{row.name} cannot run: {error}", *weights(row)]))

@@ -55,6 +55,12 @@ class Row:
         """One per seed."""
         return seeds.runs_of(self.config)
 
+    @property
+    def cost(self) -> str:
+        """What its time depends on. Rows of one cost have one number of candidates: they differ in how they choose."""
+        told = self.config.model_dump_json(exclude={"name", "selection", "tie", "num_samples"})
+        return f"{self.multiple} {told}"
+
     def with_candidates(self, count: int) -> Row:
         """The row with so many candidates."""
         changed = (*self.changed, f"num_samples={count}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vhs.config.run import RunConfig
@@ -93,7 +92,7 @@ def _run(run: ResolvedRun, folder: RunFolder, models: LoadedModels | None, say: 
     if run.judge_skipped:
         say(f"GenEval does not run: {run.judge_skipped}")
     process.wait()
-    work = partial(map, Worker(run, folder, models)) if run.config.launcher == "processes" else ray_workers(run)
+    work = Worker(run, folder, models).over if run.config.launcher == "processes" else ray_workers(run)
     if process.first:
         open_folder(opening, folder, manifest)
     process.wait()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,8 @@ from vhs.pictures import decode, encode, open_picture
 from vhs.seeding import PublishedNoise, candidate_seed
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from vhs.best_of_n import BestOfN
     from vhs.config.run import RunConfig
     from vhs.generators.base import GeneratorInfo
@@ -25,12 +29,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class PromptOutcome:
-    """One prompt's picks, the winner first, the verifier's answers per candidate (see `answers`), and encoded pictures
-    by candidate."""
+    """One prompt's picks, the winner first, the verifier's answers per candidate (see `answers`), and what makes the
+    encoded pictures by candidate, in any thread."""
 
     picks: tuple[int, ...]
     answers: list[dict[str, Any]]
-    files: dict[int, bytes]
+    encode: Callable[[], dict[int, bytes]]
 
 
 class Generated:
@@ -47,12 +51,14 @@ class Generated:
 
     def __call__(self, prompt: Prompt) -> PromptOutcome:
         result = self.best_of_n(prompt, noise=self.noise)
-        with self.best_of_n.times.stage("save", len(result.images)):
-            files = {index: encode(image, self.fmt) for index, image in result.images.items()}
         said = answers(result.score, result.num_samples)
         if result.rerank_scores is not None:
             said = [row | {"rerank_score": result.rerank_scores.get(index)} for index, row in enumerate(said)]
-        return PromptOutcome(result.picks, said, files)
+        return PromptOutcome(result.picks, said, partial(_encoded, result.images, self.fmt))
+
+
+def _encoded(images: dict[int, Image], fmt: str) -> dict[int, bytes]:
+    return {index: encode(image, fmt) for index, image in images.items()}
 
 
 def published_noise(
@@ -89,15 +95,15 @@ class Saved:
                 score, chosen = score_and_choose(
                     self.verifier, prompt, pictures, self.config.rule, self.config.tie, seed
                 )
-            return PromptOutcome(chosen.picks, answers(score, len(files)), files)
+            return PromptOutcome(chosen.picks, answers(score, len(files)), lambda: files)
         if self.pictures is not None:
-            return PromptOutcome((0,), answers(None, len(files)), files)
+            return PromptOutcome((0,), answers(None, len(files)), lambda: files)
         rows = self.folder.rows(prompt.id)
         names = [*answers(None, 1)[0], *(("rerank_score",) if "rerank_score" in rows[0] else ())]
         kept = [{name: row.get(name) for name in names} for row in rows]
         places = sorted((row["pick"], index) for index, row in enumerate(rows) if row.get("pick") is not None)
         picks = tuple(index for _, index in places) or (self.folder.winner(prompt.id),)
-        return PromptOutcome(picks, kept, files)
+        return PromptOutcome(picks, kept, lambda: files)
 
     def _files(self, prompt: Prompt) -> dict[int, bytes]:
         """Encoded pictures by candidate: all of them from `imgs_path`, those that the run saved otherwise."""
@@ -109,9 +115,9 @@ class Saved:
             paths = {index: self.folder.picture(prompt.id, index) for index in range(self.config.num_samples)}
             return {index: path.read_bytes() for index, path in paths.items() if path.is_file()}
         found = candidates(self.pictures, prompt.id)[: self.config.num_samples]
-        return {index: self._encoded(path) for index, path in enumerate(found)}
+        return {index: self._as_saved(path) for index, path in enumerate(found)}
 
-    def _encoded(self, path: Path) -> bytes:
+    def _as_saved(self, path: Path) -> bytes:
         """The file's own bytes where it is of the run's format."""
         own = path.suffix.lower().removeprefix(".").replace("jpeg", "jpg") == self.config.fmt
         return path.read_bytes() if own else encode(open_picture(path), self.config.fmt)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ from vhs.pictures import decode
 from vhs.records import Prompt
 from vhs.runs.folder import RunFolder
 from vhs.runs.sources import Generated, PromptOutcome, Saved
-from vhs.stages import StageTimes
+from vhs.stages import StageTimes, total
 
 if TYPE_CHECKING:
     from vhs.judges.base import Judge, JudgeSpec
@@ -31,6 +33,16 @@ class Made:
     stages: dict[str, dict[str, float | int]]
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """A prompt whose candidates are made and chosen among; its pictures may still be being encoded."""
+
+    prompt: Prompt
+    outcome: PromptOutcome
+    files: Future[tuple[dict[int, bytes], StageTimes]]
+    stages: dict[str, dict[str, float | int]]
+
+
 class Worker:
     """A run's models, loaded. Raises CheckpointError where they cannot be."""
 
@@ -40,12 +52,52 @@ class Worker:
         self.times = StageTimes(_device_wait(run))
         self.source = _source(run, folder, self.times, models)
         self.judges = [(spec, spec.load()) for spec in run.judges]
+        self.ahead = 0 if run.config.intermediate_benchmarking else 1
 
     def __call__(self, prompt: Prompt) -> Made:
+        return next(iter(self.over([prompt])))
+
+    def over(self, prompts: Iterable[Prompt]) -> Iterator[Made]:
+        """What is made of each prompt, in their order.
+
+        A prompt's pictures are encoded, by a processor, beside the next one's candidates, which a GPU makes; not where
+        `intermediate_benchmarking` times the stages. An error or Ctrl-C among those comes after what is made already.
+        """
+        chosen, failure = deque[_Chosen](), None
+        with ThreadPoolExecutor(max_workers=1) as encoder:
+            for prompt in prompts:
+                try:
+                    chosen.append(self._chosen(prompt, encoder))
+                except BaseException as error:
+                    failure = error
+                    break
+                if len(chosen) > self.ahead:
+                    yield self._judged(chosen.popleft())
+            while chosen:
+                yield self._judged(chosen.popleft())
+        if failure is not None:
+            raise failure
+
+    def _chosen(self, prompt: Prompt, encoder: Executor) -> _Chosen:
         self.times.stages.clear()
         outcome = self.source(prompt)
-        rows, objects = _rows(self.folder, prompt, outcome, self.judges, self.times)
-        return Made(prompt, outcome.picks[0], outcome.files, rows, objects, self.times.as_dict())
+        return _Chosen(prompt, outcome, encoder.submit(_timed, outcome), self.times.as_dict())
+
+    def _judged(self, chosen: _Chosen) -> Made:
+        files, saving = chosen.files.result()
+        self.times.stages.clear()
+        rows, objects = _rows(self.folder, chosen.prompt, chosen.outcome, files, self.judges, self.times)
+        stages = total([chosen.stages, saving.as_dict(), self.times.as_dict()])
+        return Made(chosen.prompt, chosen.outcome.picks[0], files, rows, objects, stages)
+
+
+def _timed(outcome: PromptOutcome) -> tuple[dict[int, bytes], StageTimes]:
+    """The encoded pictures, and the time that it took."""
+    saving = StageTimes()
+    with saving.stage("save", 0):
+        files = outcome.encode()
+    saving.stages["save"].items = len(files)
+    return files, saving
 
 
 def _source(
@@ -61,6 +113,7 @@ def _rows(
     folder: RunFolder,
     prompt: Prompt,
     outcome: PromptOutcome,
+    files: dict[int, bytes],
     judges: Sequence[tuple[JudgeSpec, Judge]],
     times: StageTimes,
 ) -> tuple[list[dict[str, Any]], dict[int, list[dict[str, Any]]]]:
@@ -87,13 +140,13 @@ def _rows(
     asked = [(spec, judge) for spec, judge in judges if spec.judges(prompt.record)]
     if not asked:
         return rows, objects
-    with times.stage("judge", len(outcome.files)):
+    with times.stage("judge", len(files)):
         # What is judged is what was saved, decoded again: a JPEG's losses count, and judging the folder later, with
         # re_eval or geneval.py, gives the same verdicts.
-        pictures = [decode(data, str(folder.picture(prompt.id, index))) for index, data in outcome.files.items()]
+        pictures = [decode(data, str(folder.picture(prompt.id, index))) for index, data in files.items()]
         for spec, judge in asked:
             judgements = judge.judge_batch(pictures, [prompt.record] * len(pictures))
-            for index, judgement in zip(outcome.files, judgements, strict=True):
+            for index, judgement in zip(files, judgements, strict=True):
                 keep(rows[index], spec.name, prompt.record, judgement)
                 if spec.name == "geneval":
                     objects[index] = judgement.described
