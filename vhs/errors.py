@@ -38,6 +38,12 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
+def is_panic(error: BaseException) -> bool:
+    """A library in Rust had not thought of a case (tokenizers, of a tokenizer.json): no Exception to Python, but a
+    file's doing as well."""
+    return type(error).__name__ == "PanicException"
+
+
 def is_memory(error: BaseException) -> bool:
     """What was asked for does not fit the machine: Python's own error, a device's (torch.OutOfMemoryError), or that of
     torch on a CPU, which has no type of its own."""

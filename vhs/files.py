@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vhs.errors import CheckpointError, RunError, VHSError, first_line
+from vhs.errors import CheckpointError, PromptError, RunError, VHSError, first_line
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -110,6 +110,18 @@ def read_json_object(
     if not isinstance(value, dict):
         raise error(f"{path}: is not a JSON object; {remedy}")
     return value
+
+
+@contextmanager
+def reading_csv(path: Path, rows: Any) -> Iterator[None]:
+    """What the csv module finds wrong inside the context becomes a PromptError that names the line; `rows` is its
+    reader of the file."""
+    import csv
+
+    try:
+        yield
+    except csv.Error as error:
+        raise PromptError(f"{path}:{rows.line_num}: not valid CSV, from here on: {error}") from None
 
 
 def write_json(path: Path, value: Any) -> None:

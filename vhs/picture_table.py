@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vhs.errors import ImageError, PromptError
-from vhs.files import KeyTwiceError, parse_json
+from vhs.files import KeyTwiceError, parse_json, reading_csv
 
 PICTURE_COLUMNS = ("file", "path", "picture", "filename")
 PROMPT_COLUMNS = ("prompt", "text")
@@ -72,10 +72,11 @@ def _rows(file: Path) -> list[tuple[str, Mapping[str, Any]]]:
         raise PromptError(f"{file}: cannot be read ({error}); a CSV or JSONL of file and prompt is needed") from None
     if file.suffix.lower() in (".csv", ".tsv"):
         reader = csv.DictReader(io.StringIO(text), delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
-        missing = [names[0] for names in COLUMNS if not set(names) & set(reader.fieldnames or ())]
-        if missing:
-            raise PromptError(f"{file}:1: no column {' and no column '.join(missing)}; file,prompt is right")
-        return [(f"{file}:{reader.line_num}", row) for row in reader]
+        with reading_csv(file, reader):
+            missing = [names[0] for names in COLUMNS if not set(names) & set(reader.fieldnames or ())]
+            if missing:
+                raise PromptError(f"{file}:1: no column {' and no column '.join(missing)}; file,prompt is right")
+            return [(f"{file}:{reader.line_num}", row) for row in reader]
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():

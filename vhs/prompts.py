@@ -13,7 +13,7 @@ from typing import Any
 
 from vhs.config.yamlfile import nearest
 from vhs.errors import PromptError
-from vhs.files import KeyTwiceError, parse_json
+from vhs.files import KeyTwiceError, parse_json, reading_csv
 from vhs.records import TAGS, Prompt
 
 TEXT_KEYS = ("prompt", "text")
@@ -93,7 +93,7 @@ def _parsed(text: str, path: Path, first_line: int, remedy: str = "") -> Any:
 def _table_items(text: str, path: Path) -> Iterator[tuple[str, Any]]:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     rows = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
-    try:
+    with reading_csv(path, rows):
         header = [cell.strip() for cell in next(rows, [])]
         column = next((header.index(key) for key in (*TEXT_KEYS, DRAWBENCH[0]) if key in header), None)
         category = header.index(DRAWBENCH[1]) if set(DRAWBENCH) <= set(header) else None
@@ -113,8 +113,6 @@ def _table_items(text: str, path: Path) -> Iterator[tuple[str, Any]]:
             named = {"id": row[own]} if own is not None else {}
             tagged = {DRAWBENCH[1]: row[category]} if category is not None else {}
             yield f":{line}", {"prompt": row[column], **named, **tagged}
-    except csv.Error as error:
-        raise PromptError(f"{path}:{rows.line_num}: not valid CSV: {error}") from None
 
 
 def _plain_items(text: str, path: Path) -> Iterator[tuple[str, Any]]:

@@ -26,9 +26,10 @@ from vhs.errors import CheckpointError, ConfigError
         (RecursionError("too deep"), "too deep"),
         (ZeroDivisionError(), "ZeroDivisionError"),
         (AssertionError(), "AssertionError"),
+        (type("PanicException", (BaseException,), {})("no entry"), "PanicException: no entry"),
     ],
 )
-def test_any_exception_becomes_one_line_that_names_file_and_part(error: Exception, reason: str) -> None:
+def test_any_exception_becomes_one_line_that_names_file_and_part(error: BaseException, reason: str) -> None:
     with pytest.raises(CheckpointError) as raised, loading("verifier", "a/config.json", "download it again"):
         raise error
     assert str(raised.value) == f"a/config.json: not a usable verifier ({reason}); download it again"

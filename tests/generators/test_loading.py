@@ -125,6 +125,16 @@ def test_a_missing_tokenizer(folder: Path) -> None:
         check(folder)
 
 
+def test_a_tokenizer_that_takes_no_text(folder: Path) -> None:
+    file = folder / "tokenizer" / "tokenizer.json"
+    values = json.loads(file.read_text())
+    values["post_processor"]["single"][0] = {"SpecialToken": {"id": "<gone>", "type_id": 0}}
+    file.write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match="tokenizer: not a usable AutoTokenizer") as caught:
+        SanaSprint.from_pretrained(folder, **SIDE)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_low_precision_stays_near_float32(golden_folder: Path, golden_sprint: SanaSprint, dtype: str) -> None:
     sprint = SanaSprint.from_pretrained(golden_folder, dtype=dtype, **SIDE)

@@ -173,6 +173,7 @@ def test_scores_from_a_file_rank_without_a_model(folder, monkeypatch, capsys) ->
             "3 of 4 pictures cannot be read: gone.png (missing), x.png (not a picture), also.png",
         ),
         (("--pictures", "u.csv"), "u.csv:1: no column file; file,prompt is right"),
+        (("--pictures", "v.csv"), "v.csv:1: not valid CSV, from here on: field larger than field limit (131072)"),
         (("--images", "pictures", "--prompt", "x", "--verifier", "rad"), "no verifier 'rad'; did you mean red"),
         (("--images", "pictures", "--prompt", "x", "--verifier", "random"), "random: reads nothing; name a verifier"),
         (("--images", "pictures", "--prompt", "x", "--verifier", "tiny_hidden_7"), "reads hidden features, which"),
@@ -187,6 +188,7 @@ def test_what_cannot_be_ranked_is_one_line_and_nothing_is_written(
     (folder / "x.png").write_text("no picture")
     (folder / "t.csv").write_text("file,prompt\ngone.png,a\nx.png,a\npictures/0.png,a\nalso.png,b\n")
     (folder / "u.csv").write_text("name,prompt\ngone.png,a\n")
+    (folder / "v.csv").write_text(f"file,prompt\ngone.png,{'a' * 140_000}\n")
     named = () if "--verifier" in arguments else ("--verifier", "red")
     assert run(monkeypatch, *arguments, *named) == 2
     said = capsys.readouterr().err

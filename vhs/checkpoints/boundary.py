@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vhs.errors import CheckpointError, VHSError, first_line, is_memory
+from vhs.errors import CheckpointError, VHSError, first_line, is_memory, is_panic
 
 SAY_ENOUGH = (OSError, ValueError, RuntimeError)
 """Exceptions whose text stands for itself; of others the type is said too (`KeyError: 'weight'`)."""
@@ -26,8 +26,8 @@ def loading(part: str, place: Path | str, remedy: str = "") -> Iterator[None]:
         yield
     except VHSError:
         raise
-    except Exception as error:
-        if is_memory(error):
+    except BaseException as error:
+        if is_memory(error) or not (isinstance(error, Exception) or is_panic(error)):
             raise
         reason = first_line(error)
         if reason.endswith(":"):  # a list of what is wrong follows

@@ -107,6 +107,8 @@ def _text_parts(description: Description) -> dict[str, Any]:
             with loading(class_name, place):
                 kind = description.component_class(name)
                 parts[name] = kind.from_pretrained(str(place), local_files_only=True, trust_remote_code=False)
+                if "Tokenizer" in class_name:
+                    parts[name]("yes")
     return parts
 
 

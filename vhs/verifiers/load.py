@@ -383,6 +383,7 @@ def load_tokenizer(folder: Path) -> Any:
         # As it is written: the class of its name would build its own pipeline around the vocabulary.
         kind = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else Qwen2Tokenizer
         tokenizer = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer("yes")  # what its special tokens are added by
         if not tokenizer.encode("yes", add_special_tokens=False):  # what comes of a folder without any of its files
             raise ValueError("an empty vocabulary")
         if not isinstance(tokenizer.model_max_length, (int, float)):

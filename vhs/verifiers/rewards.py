@@ -121,6 +121,7 @@ class TransformersClip:
                 trust_remote_code=False,
             )
             tokenizer = AutoTokenizer.from_pretrained(processor, local_files_only=True, trust_remote_code=False)
+            tokenizer("yes")
         if info["missing_keys"]:
             raise CheckpointError(f"{folder}: CLIP tensors missing: {', '.join(sorted(info['missing_keys'])[:3])}")
         preprocessing = Preprocessing.from_file(processor / "preprocessor_config.json")

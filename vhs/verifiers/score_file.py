@@ -18,12 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vhs.errors import RunError
+from vhs.errors import RunError, first_line
 from vhs.files import write_bytes
 from vhs.records import Prompt, Score
 from vhs.verifiers.base import Reads
 
 ANSWERS = ("p_yes", "p_no", "correct")
+TYPES = (
+    (("prompt_id", "candidate"), (int,), "a whole number"),
+    (("picture", "prompt", "sha256"), (str,), "a text"),
+    (("p_yes", "p_no"), (int, float), "a number"),
+    (("correct",), (bool,), "true or false"),
+)
+"""What fields of a row may be; each may be missing."""
 _SAMPLE = re.compile(r"(?:^|/)(\d+)/samples/(?:[a-z]+_)?(\d+)\.\w+$")
 SHOWN = 3
 
@@ -150,18 +157,23 @@ def match_pictures(file: Path, rows: Sequence[Row], pictures: Sequence[Path], ro
 def _row(text: str, where: str, number: int) -> Row:
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RunError(f"{where}: not a JSON object ({error.msg}); one a line is right") from None
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else first_line(error)
+        raise RunError(f"{where}: not a JSON object ({reason}); one a line is right") from None
     score = values.get("score") if isinstance(values, Mapping) else None
     if isinstance(score, bool) or not isinstance(score, (int, float)):
         raise RunError(f"{where}: no score; {{'prompt_id': 0, 'candidate': 3, 'score': 0.71}} is right")
     if not math.isfinite(score):
         raise RunError(f"{where}: score is {score}; a finite number is right")
+    for names, kinds, right in TYPES:
+        for name in names:
+            if type(values.get(name)) not in (*kinds, type(None)):
+                raise RunError(f"{where}: {name} is {str(values[name])[:40]!r}; {right} is right")
     prompt_id, candidate = values.get("prompt_id"), values.get("candidate")
     picture = values.get("picture")
     if prompt_id is None and candidate is None and isinstance(picture, str) and (named := _SAMPLE.search(picture)):
         prompt_id, candidate = int(named[1]), int(named[2])
-    if picture is None and not (isinstance(prompt_id, int) and isinstance(candidate, int)):
+    if picture is None and (prompt_id is None or candidate is None):
         raise RunError(f"{where}: names no picture and no prompt_id with candidate")
     return Row(number, float(score), prompt_id, candidate, picture, values)
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from vhs.batching import MicroBatches
-from vhs.errors import CheckpointError, ConfigError, PromptError, first_line
+from vhs.errors import CheckpointError, ConfigError, PromptError, first_line, is_panic
 from vhs.pictures import Picture, rgb
 from vhs.records import Score
 from vhs.verifiers.base import Reads
@@ -235,6 +235,7 @@ def load_processor(folder: Path, trust_remote_code: bool = False) -> Any:
 
     with _explained(folder, trust_remote_code):
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+        getattr(processor, "tokenizer", str)("yes")
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
         raise CheckpointError(
             f"{folder}: {type(processor).__name__} takes no pictures; kind vlm needs a processor of pictures and text"
@@ -283,7 +284,9 @@ def _explained(folder: Path, trusted: bool) -> Iterator[None]:
     """Turns whatever transformers raises about a folder into one line."""
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
+        if not (isinstance(error, Exception) or is_panic(error)):
+            raise
         reason = first_line(error)
         if "trust_remote_code" in str(error) and not trusted:
             reason = "runs Python code of its own; read it, then put trust_remote_code: true into the entry"

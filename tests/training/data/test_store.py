@@ -269,6 +269,7 @@ def test_a_folder_without_an_index_or_with_another_file_of_that_name(tmp_path: P
         ),
         ('{"id": 1, "prompt": "a \\ud800", "metadata": null}\n' * 5, "line 1: id is a number and prompt a text"),
         ('{"id": 1, "prompt": "a", "metadata": []}\n' * 5, "line 1: metadata is no object; collect the set again"),
+        ('{"id": 1, "prompt": "a", "metadata": {"tag": NaN}}\n' * 5, "line 1: tag is 'nan', no text; collect the set"),
     ],
 )
 def test_prompts_that_cannot_be_read_name_file_and_line(folder: Path, lines: str, message: str) -> None:

@@ -148,6 +148,9 @@ def test_llava(tmp_path):
     (tmp_path / "llava.json").write_text(json.dumps([*rows, {"id": "4", "conversations": []}]))
     with pytest.raises(PromptError, match="llava.json: row 4: no caption"):
         read_llava(tmp_path / "llava.json")
+    (tmp_path / "llava.json").write_text("[" * 100_000)
+    with pytest.raises(PromptError, match="llava.json: not valid JSON .maximum recursion depth"):
+        read_llava(tmp_path / "llava.json")
 
 
 def test_reflect_dit_becomes_a_prompt_file(tmp_path):
@@ -169,6 +172,9 @@ def test_reflect_dit_becomes_a_prompt_file(tmp_path):
     assert done.count == 2 and prompts[0].judged and prompts[1].text == "my dog, asleep" and not prompts[1].judged
     (tmp_path / "t.csv").write_text("filename,text\n1.png,a cat\n")
     with pytest.raises(PromptError, match="t.csv: row 1: no prompt"):
+        read_reflect_dit(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text(f"prompt\n{'a' * 140_000}\n")
+    with pytest.raises(PromptError, match="t.csv:1: not valid CSV, from here on: field larger"):
         read_reflect_dit(tmp_path / "t.csv")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vhs.errors import PromptError
+from vhs.files import reading_csv
 
 Item = str | dict[str, Any]
 
@@ -79,7 +80,9 @@ def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     except (OSError, UnicodeDecodeError) as error:
         raise PromptError(f"{path}: cannot be read ({error}); a CSV, JSON or JSONL file is needed") from None
     if path.suffix.lower() == ".csv":
-        rows: Any = csv.DictReader(io.StringIO(text, newline=""))
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        with reading_csv(path, reader):
+            rows: Any = list(reader)
     elif text.lstrip().startswith("["):
         rows = _json(text, str(path))
     else:
@@ -95,7 +98,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PromptError(f"{where}: not valid JSON ({error})") from None
 
 

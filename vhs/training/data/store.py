@@ -276,4 +276,7 @@ def _read_prompts(folder: Path, layout: Layout) -> list[Prompt]:
             )
         if not isinstance(prompt.metadata, (dict, type(None))):
             raise ConfigError(f"{path}: line {number}: metadata is no object; collect the set again")
+        tag = (prompt.metadata or {}).get("tag")
+        if not isinstance(tag, (str, type(None))):
+            raise ConfigError(f"{path}: line {number}: tag is {str(tag)[:40]!r}, no text; collect the set again")
     return prompts
