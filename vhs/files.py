@@ -54,10 +54,10 @@ def parse_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=unique)
 
 
-def _require_text(value: Any) -> None:
+def require_text(value: Any) -> None:
     """Raises ValueError for a value with half of a surrogate pair in a text, which no file and no model takes."""
     try:
-        json.dumps(value, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False, default=str, skipkeys=True).encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"{error.object[error.start]!r} is half of a character") from None
 
@@ -68,7 +68,7 @@ def read_json(path: Path, error: type[VHSError] = RunError, remedy: str = "run a
         text = path.read_text(encoding="utf-8")
         value = json.loads(text)
         if "\\ud" in text.lower():
-            _require_text(value)
+            require_text(value)
         return value
     except FileNotFoundError:
         raise error(f"{path}: is missing; {remedy}") from None

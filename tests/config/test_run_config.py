@@ -83,6 +83,7 @@ def test_overrides_replace_the_file_and_are_read_as_yaml(tmp_path: Path) -> None
             "c.yaml:3: normalization_mean_path: given without normalization_variance_path",
         ),
         ("{bad", "c.yaml:3: not valid YAML"),
+        ('name: "a\\ud800"', "c.yaml:3: name: '\\ud800' is half of a character; whole characters are right"),
     ],
 )
 def test_a_mistake_is_answered_with_file_line_key_and_remedy(tmp_path: Path, line: str, message: str) -> None:

@@ -229,6 +229,7 @@ def test_the_number_of_candidates_is_what_fits_beside_a_single_one(run_keys, tmp
         (["--table", "main", "--seeds", "0"], "--seeds: 0 is no number of seeds; 1 or more is needed"),
         (["--table", "main", "--out", "table.doc"], "--out: table.doc: a table is written as .txt, .md, .tex, .csv"),
         (["--table", "main", "output_path=outputs/none"], "main: no row of it has been run"),
+        (["--table", "main", "--rows", "main_1100_vhs", "output_path=outputs/none"], "main: no row of it has been run"),
         (["--table", "main", "sead=3"], "command line: sead: unknown key; did you mean seed"),
     ],
 )

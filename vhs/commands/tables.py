@@ -32,6 +32,8 @@ def tables(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"write it there: .{', .'.join(FORMATS)}")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys that replace those of every row's file")
     args = parser.parse_intermixed_args(words)
+    args.overrides += [word for word in args.rows if "=" in word]  # a list of rows takes what follows it
+    args.rows = [word for word in args.rows if "=" not in word]
     if args.seeds is not None and args.seeds < 1:
         raise ConfigError(f"--seeds: {args.seeds} is no number of seeds; 1 or more is needed")
     if args.out and args.out.suffix.removeprefix(".") not in FORMATS:

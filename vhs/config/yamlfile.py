@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from vhs.errors import ConfigError, first_line
+from vhs.files import require_text
 from vhs.paths import expanded, find
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -49,6 +50,11 @@ def read_values(path: str | Path, overrides: Iterable[str] = ()) -> tuple[dict[s
     for pair in overrides:
         key, value = parse_override(pair)
         values[key], origins[key] = value, "command line"
+    for key, value in values.items():
+        try:
+            require_text(value)
+        except ValueError as error:
+            raise ConfigError(f"{origins[key]}: {ascii(key)[1:-1]}: {error}; whole characters are right") from None
     return values, origins
 
 

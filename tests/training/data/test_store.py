@@ -134,7 +134,8 @@ def test_a_folder_is_begun_gone_on_with_and_done(folder: Path) -> None:
 def test_going_on_completes_what_an_interruption_left_and_writes_nothing_twice(folder: Path) -> None:
     (folder / "prompts.jsonl").unlink()
     index = (folder / "index.json").stat().st_mtime_ns
-    drafts = [".index.json.tmp", ".prompts.jsonl.tmp", f".{REPLACES}.tmp", "shards/.shard_00001.safetensors.tmp"]
+    drafts = [".index.json.tmp", ".prompts.jsonl.tmp", f".{REPLACES}.tmp"]
+    drafts += ["shards/.shard_00001.safetensors.tmp", "shards/.tmpFUc8iX"]
     for name in drafts:
         (folder / name).touch()
     (folder / "shards" / "notes.tmp").touch()

@@ -53,6 +53,8 @@ SET = Kind(
     "overwrite=true",
 )
 """What collect.py writes into a folder; labels and captions beside it are others'."""
+DRAFTS = (".shard_*.tmp", ".tmp??????")
+"""What an interruption leaves among the shards: ours, and what safetensors gives ours its bytes in."""
 
 
 def missing_shards(folder: Path, layout: Layout) -> list[int]:
@@ -85,8 +87,9 @@ def open_set(opening: Opening, folder: Path, layout: Layout, prompts: Sequence[P
     if not (folder / "prompts.jsonl").exists():
         write_bytes(folder / "prompts.jsonl", _prompt_lines(prompts).encode())
     drop_drafts(folder, "index.json", "prompts.jsonl")
-    for draft in (folder / "shards").glob(".shard_*.tmp"):
-        draft.unlink()
+    for pattern in DRAFTS:
+        for draft in (folder / "shards").glob(pattern):
+            draft.unlink()
 
 
 def close_set(folder: Path) -> None:
