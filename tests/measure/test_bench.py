@@ -112,6 +112,8 @@ def test_mistakes_are_one_line(bench, tmp_path, capsys):
     assert "part: is measured with random weights" in capsys.readouterr().err
     assert bench("random_weights=false") == 2
     assert "no keys that name a verifier" in capsys.readouterr().err
+    assert bench(f"repeats={10**30}") == 2
+    assert "is out of range; at most 10000 is needed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

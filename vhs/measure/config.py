@@ -37,9 +37,9 @@ class BenchConfig(DeviceKeys):
     """Compile the models, as the run's key of the same name."""
     prompt: str = "a photo of a red circle and a blue star"
     """The prompt that is generated."""
-    warmup: int = Field(1, ge=1)
+    warmup: int = Field(1, ge=1, le=10_000)
     """Calls before the first that counts."""
-    repeats: int = Field(5, ge=1)
+    repeats: int = Field(5, ge=1, le=10_000)
     """Calls that are timed; a latency is their median, 5th and 95th percentile."""
     output_path: str = Field("./outputs/benchmarks", min_length=1)
     """Folder of the JSON, CSV and Markdown files."""

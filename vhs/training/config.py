@@ -130,7 +130,7 @@ class TrainConfig(TimeoutKey, StatisticsKeys):
     """Divide a batch's sum by its size, or by its sum of weights."""
     ranking: Number = Field(0.0, ge=0)
     """Weight of a Bradley-Terry loss on pairs of a right and a wrong candidate of a prompt, beside `loss`; 0: none."""
-    ranking_group: int = Field(4, ge=2)
+    ranking_group: int = Field(4, ge=2, le=65536)
     """With `ranking`: candidates of one prompt that stand together in a batch, and are compared with each other;
     `micro_batch` is a multiple of it."""
 
@@ -158,7 +158,7 @@ class TrainConfig(TimeoutKey, StatisticsKeys):
     shuffle_buffer: int | None = Field(None, ge=1)
     """Read shard after shard, each whole, in a shuffled order, and shuffle the samples within about so many of them;
     absent: all samples are shuffled, for which the disk must seek."""
-    streams: int | None = Field(None, ge=1)
+    streams: int | None = Field(None, ge=1, le=4096)
     """With `shuffle_buffer`: in how many streams shards are read, which the processes share; absent: 1."""
 
     # how it runs

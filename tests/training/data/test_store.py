@@ -18,6 +18,7 @@ from vhs.folders import REPLACES
 from vhs.pictures import encode
 from vhs.records import Prompt
 from vhs.training.data import store
+from vhs.training.data.features import stored
 from vhs.training.data.layout import FORMAT, Layout, read_index, read_layout
 from vhs.training.data.shards import ShardCache
 from vhs.training.data.store import (
@@ -279,6 +280,21 @@ def test_prompts_that_cannot_be_read_name_file_and_line(folder: Path, lines: str
         CollectedSet(folder)
 
 
+@pytest.mark.parametrize(("dtype", "other"), [("bfloat16", torch.float16), ("int8", torch.uint8), ("int8", None)])
+def test_features_of_another_type_than_the_index_says_are_refused(tmp_path: Path, dtype: str, other) -> None:
+    layout = Layout({"hidden_7": (2, 3)}, dtype, prompts=1, candidates=2, prompts_per_shard=1, settings={})
+    begin(tmp_path, layout, PROMPTS[:1])
+    tensors = stored("hidden_7", torch.randn(2, 2, 3), dtype)
+    write_shard(tmp_path, 0, tensors)
+    CollectedSet(tmp_path)
+    values = tensors.pop("hidden_7")
+    if other is None:  # values without their scales
+        tensors.clear()
+    write_shard(tmp_path, 0, {"hidden_7": values if other is None else values.view(other), **tensors})
+    with pytest.raises(ConfigError, match=f"hidden_7 is not in {dtype}, which the index says"):
+        CollectedSet(tmp_path)
+
+
 def test_a_line_separator_inside_a_prompt_is_no_new_line(tmp_path: Path) -> None:
     prompts = [Prompt(2**63 - 1, "a\u2028b\x85c", None)]
     begin(tmp_path, Layout({"hidden_7": (1, 1)}, "float32", 1, 1, 1), prompts)
@@ -419,8 +435,13 @@ def test_pictures_are_the_files_that_were_given(tmp_path: Path) -> None:
     kept = load_file(path)
     assert kept["picture_offsets"].tolist() == [0, *torch.tensor([len(f) for f in files]).cumsum(0).tolist()]
     assert bytes(kept["picture_bytes"].tolist()) == b"".join(files)
-    for offsets in ({}, {"picture_offsets": kept["picture_offsets"][:-1]}):
-        write_shard(tmp_path, 0, {"latent": kept["latent"]} | offsets)
+    data, ends = kept["picture_bytes"], kept["picture_offsets"]
+    broken = [(None, None), (data, None), (None, ends), (data, ends[:-1]), (data, ends + 1), (data, ends.float())]
+    broken += [(data[:-1], ends), (data.char(), ends), (data, ends[[0, 2, 1, 3, 4]])]
+    for pair in broken:
+        names = ("picture_bytes", "picture_offsets")
+        left = {name: tensor for name, tensor in zip(names, pair, strict=True) if tensor is not None}
+        write_shard(tmp_path, 0, {"latent": kept["latent"]} | left)
         with pytest.raises(ConfigError) as refused:
             CollectedSet(tmp_path)
         assert str(refused.value) == f"{path}: 4 pictures are needed; remove it and run collect.py again"

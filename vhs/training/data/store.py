@@ -28,7 +28,7 @@ from vhs.files import parse_json, write_bytes, write_json
 from vhs.folders import Kind, Opening, decide, drop_drafts, move_aside, remove_replaced
 from vhs.pictures import decode
 from vhs.records import Prompt
-from vhs.training.data.features import read, read_dtype, require_finite
+from vhs.training.data.features import LARGEST, SCALE, STORED, read, read_dtype, require_finite
 from vhs.training.data.layout import CandidateSet, Layout, read_layout
 from vhs.training.data.shards import ShardCache, Tensors, is_remote, place, read_mapped, read_whole
 from vhs.verifiers.feature_names import single_features
@@ -246,11 +246,29 @@ class CollectedSet(CandidateSet):
                 raise ConfigError(
                     f"{path}: {name} is {tuple(found.shape[1:])}, the index says {tuple(shape)}; {remedy}"
                 )
-        if layout.pictures and (OFFSETS not in tensors or tensors[OFFSETS].shape != (rows + 1,)):
+            if found.dtype != STORED[layout.dtype] or (layout.dtype in LARGEST and not _scales(tensors, name, rows)):
+                raise ConfigError(f"{path}: {name} is not in {layout.dtype}, which the index says; {remedy}")
+        if layout.pictures and not _whole_pictures(tensors, rows):
             raise ConfigError(f"{path}: {rows} pictures are needed; {remedy}")
         ids = torch.tensor([self.prompts[p].id for p in positions]).repeat_interleave(layout.candidates)
         if "prompt" in tensors and not torch.equal(tensors["prompt"], ids):
             raise ConfigError(f"{path}: has the samples of other prompts than the index says; {remedy}")
+
+
+def _scales(tensors: Mapping[str, torch.Tensor], name: str, rows: int) -> bool:
+    """A feature in 8 bits has a scale for each of its samples."""
+    found = tensors.get(name + SCALE)
+    return found is not None and found.dtype == torch.float32 and found.ndim > 1 and len(found) == rows
+
+
+def _whole_pictures(tensors: Mapping[str, torch.Tensor], rows: int) -> bool:
+    """The bytes of so many picture files are there, and where each begins and ends."""
+    data, ends = tensors.get(PICTURE), tensors.get(OFFSETS)
+    if data is None or ends is None or data.dtype != torch.uint8 or ends.dtype != torch.int64:
+        return False
+    if data.ndim != 1 or ends.shape != (rows + 1,):
+        return False
+    return bool(ends[0] == 0 and ends[-1] == len(data) and (ends.diff() >= 0).all())
 
 
 def _is_text(value: Any) -> bool:
