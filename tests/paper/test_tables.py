@@ -126,6 +126,14 @@ def test_a_run_without_verdicts_is_refused_by_what_it_lacks(world) -> None:
         build(SHOWN, rows_of(replace(SHOWN, rows=SHOWN.rows[1:]), Asked()), compared=True)
 
 
+def test_a_run_with_one_pick_that_was_not_judged_is_refused(world) -> None:
+    for root in world("sharp"):
+        for file in (root / f"gen_eval_{root.name}" / "00001").rglob("*_metadata.json"):
+            write_json(file, {key: value for key, value in read_json(file).items() if key != "correct"})
+    with pytest.raises(RunError, match="sharp_seed_1: the pick of prompt 1 has no verdict of GenEval, which a table"):
+        built()
+
+
 def test_an_unfinished_run_is_missing_and_its_progress_told(world, tmp_path: Path) -> None:
     world("sharp", seeds=(1,))
     make_run(tmp_path / "out" / "sharp", "sharp_seed_2", 12, 4, seed=2, done=5)

@@ -102,8 +102,21 @@ def _line(row: Row, runs: Sequence[RunData], compared: bool) -> Line:
             f"{runs[0].root}: {what}, which a table needs; judge prompts of all six tags (segmentation_ckpt_path, "
             "re_eval=true)"
         )
+    for run in runs:
+        _require_verdicts(run)
     cells = {column: Cell(rates[column], row.published.figure(column) if compared else None) for column in COLUMNS}
     return Line(row, runs[0].table.num_samples, budget_words(row), [run.config["seed"] for run in runs], cells)
+
+
+def _require_verdicts(run: RunData) -> None:
+    """Raises RunError where GenEval could judge a pick and has not: a mean over the others is of other prompts."""
+    table = run.table
+    for prompt in table.prompts:
+        if prompt.judged and "correct" not in table.rows[prompt.id][table.winners[prompt.id]]:
+            raise RunError(
+                f"{run.root}: the pick of prompt {prompt.id} has no verdict of GenEval, which a table needs; judge the "
+                "run again with re_eval=true"
+            )
 
 
 def budget_words(row: Row) -> str:
