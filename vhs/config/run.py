@@ -237,7 +237,8 @@ class RunConfig(TimeoutKey, DeviceKeys, JudgeKeys, VerifierKeys, GeneratorKeys):
     """Who hands out the prompts. `processes`: every process that `torchrun` or `accelerate launch` started takes a
     fixed share, and the only one takes all; `ray`: Ray, on this machine or on a cluster (docs/processes.md)."""
     intermediate_benchmarking: bool = key(False, results=False)
-    """`true`: wait for the GPU after every stage, so that `timings.json` splits a prompt's time exactly."""
+    """`true`: wait for the GPU after every stage and encode pictures in their turn, not beside the next prompt's
+    candidates, so that `timings.json` splits a prompt's time exactly."""
 
     @model_validator(mode="before")
     @classmethod
