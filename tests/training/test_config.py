@@ -82,6 +82,10 @@ GOOD = "stage: align\nname: a\ndata: [x]\ninit: y\n"
             "names the folder of the two",
         ),
         ("question: What?\n", "c.yaml:5: question: one <image> is needed in it"),
+        (
+            "best_by: eval_auc\n",
+            "c.yaml:5: best_by: eval_auc needs verdicts to evaluate on: stage: finetune and eval_fr",
+        ),
         ("lora_rank: 4\n", "c.yaml:5: lora_rank: stage: align trains the connector alone"),
         ("feature: block_7\n", "c.yaml:5: feature: "),
         ("feature: clip\n", "vision_tower: feature: clip needs the name of the tower"),

@@ -59,6 +59,12 @@ def test_a_finished_training_is_already_done(config) -> None:
     assert run_train(settings, said.append) == first
     assert said == [f"{settings.folder}: already done; overwrite=true makes it again"]
     assert {file: file.stat().st_mtime_ns for file in settings.folder.rglob("*") if file.is_file()} == kept
+    record = json.loads((settings.folder / "train.json").read_text())
+    del record["config"]["best_by"]  # a key that an earlier version did not have
+    (settings.folder / "train.json").write_text(json.dumps(record))
+    assert run_train(settings, silent) == first
+    with pytest.raises(RunError, match="best_by: 'eval_loss', now 'eval_auc'"):
+        run_train(settings.model_copy(update={"best_by": "eval_auc"}), silent)
 
 
 def test_another_training_is_refused_and_replaced_when_asked(config) -> None:

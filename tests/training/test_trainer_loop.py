@@ -407,6 +407,21 @@ def test_an_epoch_is_when_to_evaluate_and_save_where_nothing_is_said(config, mon
     assert run.saved == [4, 8] and len(run.kept) == 2 and (result.best_step, result.best) == (8, {"eval_loss": 0.4})
 
 
+def test_the_checkpoint_can_be_that_of_the_best_auc(config, monkeypatch) -> None:
+    run = Run(monkeypatch, config(batch_size=16, epochs=3, best_by="eval_auc"))
+    found = [
+        {"eval_loss": 0.5, "eval_auc": 0.6},
+        {"eval_loss": 0.7, "eval_auc": 0.8},
+        {"eval_loss": 0.4, "eval_auc": 0.8},
+    ]
+    run.trainer.evaluate = lambda: found.pop(0)
+    result = run()
+    assert (result.best_step, result.best) == (8, {"eval_loss": 0.7, "eval_auc": 0.8}) and len(run.kept) == 2
+    run = Run(monkeypatch, config(batch_size=16, name="other", best_by="eval_auc"), [0.5])
+    with pytest.raises(RunError, match="best_by: eval_auc: no held-out prompt has candidates of both verdicts"):
+        run()
+
+
 def test_without_evaluation_the_end_is_the_checkpoint_and_a_run_goes_on_where_it_was(config, monkeypatch) -> None:
     run = Run(monkeypatch, config(batch_size=16, max_steps=5, log_every=1, eval_fraction=0))
     monkeypatch.setattr(state, "begin", lambda *given: state.Record(3))

@@ -170,6 +170,8 @@ class TrainConfig(TimeoutKey, StatisticsKeys):
     """Save memory: keep less of the forward pass and compute it again in the backward pass."""
     eval_every: int | None = Field(None, ge=1)
     """Steps between evaluations; absent: an epoch."""
+    best_by: Literal["eval_loss", "eval_auc"] = "eval_loss"
+    """The checkpoint is that of the evaluation with the lowest loss, or the highest AUC within a prompt."""
     save_every: int | None = Field(None, ge=1)
     """Steps between saved states; absent: an epoch."""
     log_every: int = Field(10, ge=1)
@@ -198,6 +200,10 @@ class TrainConfig(TimeoutKey, StatisticsKeys):
                 "ranking_group",
                 f"{self.ranking_group} does not divide micro_batch {self.micro_batch} and batch_size "
                 f"{self.batch_size}; 2, 4 or 8 would, where they are multiples of it",
+            )
+        if self.best_by == "eval_auc" and (self.stage == "align" or not (self.eval_fraction or self.eval_data)):
+            raise combination_error(
+                "best_by", "eval_auc needs verdicts to evaluate on: stage: finetune and eval_fraction"
             )
         if self.stage == "align" and self.lora_rank is not None:
             raise combination_error(

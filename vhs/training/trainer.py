@@ -1,6 +1,6 @@
 """One stage of training: the loop, its evaluation, and the files it writes.
 
-    <output_path>/<name>/checkpoint/   the verifier: of the best evaluation loss, or of the end without evaluation
+    <output_path>/<name>/checkpoint/   the verifier: of the best evaluation (`best_by`), or of the end without one
                         /state/        what `cont: true` resumes from
                         /left_out.jsonl  prompts that are not trained on, since evaluations ask them
                         /log.jsonl     loss, learning rate and norm of the gradient; evaluations
@@ -339,8 +339,19 @@ class Trainer:
             raise RunError(f"step {record.step}: the evaluation loss is not finite; {self._kept()}")
         state.log(self.accelerator, self.config, {"step": record.step, **figures})
         progress(record.step, self.steps, figures)
-        if figures["eval_loss"] < record.best.get("eval_loss", math.inf):
+        if self._is_best(record, figures):
             self._keep(record, figures)
+
+    def _is_best(self, record: state.Record, figures: dict[str, float]) -> bool:
+        by = self.config.best_by
+        if by == "eval_loss":
+            return figures[by] < record.best.get(by, math.inf)
+        if by not in figures:
+            raise RunError(
+                f"best_by: {by}: no held-out prompt has candidates of both verdicts, so there is no AUC; eval_loss, or "
+                "a larger eval_fraction, is right"
+            )
+        return figures[by] > record.best.get(by, -math.inf)
 
     def _keep(self, record: state.Record, figures: dict[str, float]) -> None:
         """Makes the model as it is now the checkpoint."""
