@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 
 from vhs.config.yamlfile import load
+from vhs.generators.settings import GeneratorSettings
+from vhs.generators.text import instruction
 from vhs.measure import paper
 from vhs.measure.config import BenchConfig
+from vhs.measure.counted import text_tokens
 from vhs.measure.flops import ROWS, TERA, cost, table
+from vhs.measure.random_models import TOKENIZERS, cut
+from vhs.verifiers.load import load_tokenizer
 
 
 def test_sana_sprint_and_pixart_cost_what_is_known_of_them() -> None:
@@ -59,3 +64,13 @@ def test_a_further_candidate_costs_what_lies_between_the_ends() -> None:
     rows = [{"verifier": "a", "num_samples": n, "tflop": 10 + 2 * n} for n in (8, 1, 4)]
     rows.append({"verifier": "b", "num_samples": 1, "tflop": 3})
     assert paper.further_candidate(rows) == {"a": 2}
+
+
+def test_the_text_has_its_published_length_with_any_tokenizer() -> None:
+    text = "\n".join(instruction(None))
+    shorter = cut(load_tokenizer(TOKENIZERS / "verifier_hidden_7"), text)
+    assert text.startswith(shorter) and len(load_tokenizer(TOKENIZERS / "verifier_hidden_7")(shorter).input_ids) == 170
+    given = [(None, 470), (True, 470), (shorter, 470), (False, 300)]
+    for value, tokens in given:
+        assert text_tokens(GeneratorSettings(complex_human_instruction=value)) == tokens
+    assert text_tokens(GeneratorSettings(complex_human_instruction=False, max_sequence_length=32)) == 32

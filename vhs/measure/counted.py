@@ -13,6 +13,7 @@ import torch
 from vhs.generators.base import stopped_at
 from vhs.generators.sana_sprint import DECODED_PIXELS, SanaSprint
 from vhs.generators.settings import GeneratorSettings
+from vhs.generators.text import instruction
 from vhs.measure.memory import LiveMemory, size
 from vhs.measure.stages import counting, parts_of
 from vhs.records import TextEmbedding
@@ -122,9 +123,9 @@ def weights(generator: SanaSprint, verifier: LlavaVerifier) -> dict[str, int]:
 
 
 def text_tokens(settings: GeneratorSettings) -> int:
-    """Tokens that the text encoder sees, padding included."""
+    """Tokens that the text encoder sees, padding included; an instruction of one's own counts as SANA's does."""
     kept = settings.max_sequence_length or KEPT_TOKENS
-    return kept + (INSTRUCTION_TOKENS if settings.complex_human_instruction in (None, True) else 0)
+    return kept + (INSTRUCTION_TOKENS if instruction(settings.complex_human_instruction) else 0)
 
 
 def counted_question(tokens: int) -> list[int]:
