@@ -56,12 +56,17 @@ def prepare() -> None:
     torch.set_num_threads(1)
 
 
-def own_bars() -> None:
-    """In a child: bars with a lock of its own. The parent's is shared by all children, and one that was killed while it
-    held it would stop them all."""
+def own_things() -> None:
+    """In a child: bars with a lock of its own, and torch's pool of threads made anew.
+
+    The parent's lock is shared by all children, and one that was killed while it held it would stop them all. The
+    parent's pool is none in a child, and two threads that find that out at once stop at an assertion of torch's.
+    """
+    import torch
     from tqdm import tqdm
 
     tqdm.set_lock(threading.RLock())
+    torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ def start(words: Sequence[str], here: Path, change: Callable[[], None] = lambda:
     if child == 0:
         try:
             os.setsid()
-            own_bars()
+            own_things()
             _surround(here, said.fileno(), change)
             code = vhs(words)
             if os.environ.get(IMPORTED):

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from tests.chaos.children import Ended, own_bars, prepare, warm
+from tests.chaos.children import Ended, own_things, prepare, warm
 from tests.chaos.scenes import inputs
 from tests.kills import deadly_from
 from vhs.commands import main as vhs
@@ -131,7 +131,7 @@ def _lead(words: tuple[str, ...], at: int | None, processes: int, index: int, po
 
 
 def _carry_out(words: tuple[str, ...], at: int | None) -> NoReturn:
-    own_bars()
+    own_things()
     if at is not None:
         deadly_from(at)
     try:
