@@ -38,10 +38,10 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def is_panic(error: BaseException) -> bool:
-    """A library in Rust had not thought of a case (tokenizers, of a tokenizer.json): no Exception to Python, but a
-    file's doing as well."""
-    return type(error).__name__ == "PanicException"
+def is_failure(error: BaseException) -> bool:
+    """An exception that is no interrupt: Python's, or that of a library in Rust which had not thought of a case
+    (tokenizers, of a tokenizer.json), to Python no Exception."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def is_memory(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vhs.errors import CheckpointError, VHSError, first_line, is_memory, is_panic
+from vhs.errors import CheckpointError, VHSError, first_line, is_failure, is_memory
 
 SAY_ENOUGH = (OSError, ValueError, RuntimeError)
 """Exceptions whose text stands for itself; of others the type is said too (`KeyError: 'weight'`)."""
@@ -27,7 +27,7 @@ def loading(part: str, place: Path | str, remedy: str = "") -> Iterator[None]:
     except VHSError:
         raise
     except BaseException as error:
-        if is_memory(error) or not (isinstance(error, Exception) or is_panic(error)):
+        if is_memory(error) or not is_failure(error):
             raise
         reason = first_line(error)
         if reason.endswith(":"):  # a list of what is wrong follows

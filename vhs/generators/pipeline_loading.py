@@ -108,7 +108,7 @@ def _text_parts(description: Description) -> dict[str, Any]:
                 kind = description.component_class(name)
                 parts[name] = kind.from_pretrained(str(place), local_files_only=True, trust_remote_code=False)
                 if "Tokenizer" in class_name:
-                    parts[name]("yes")
+                    parts[name]("yes")  # a file can be read, and no text be taken
     return parts
 
 

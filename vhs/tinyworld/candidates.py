@@ -165,8 +165,7 @@ def main() -> None:
         "--dtype",
         choices=("bfloat16", *LARGEST),
         default="bfloat16",
-        help="how features are stored (default: "
-        "%(default)s); another than that is a set of its own, in candidates_<dtype>",
+        help="how features are stored; 8 bits go into a set of their own, candidates_<dtype> (default: %(default)s)",
     )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

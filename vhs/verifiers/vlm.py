@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from vhs.batching import MicroBatches
-from vhs.errors import CheckpointError, ConfigError, PromptError, first_line, is_panic
+from vhs.errors import CheckpointError, ConfigError, PromptError, first_line, is_failure
 from vhs.pictures import Picture, rgb
 from vhs.records import Score
 from vhs.verifiers.base import Reads
@@ -285,7 +285,7 @@ def _explained(folder: Path, trusted: bool) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not (isinstance(error, Exception) or is_panic(error)):
+        if not is_failure(error):
             raise
         reason = first_line(error)
         if "trust_remote_code" in str(error) and not trusted:
