@@ -109,6 +109,24 @@ def test_rows_are_compared_prompt_by_prompt(work):
     assert lora[0] == "| `lora_50`" and lora[5] == "", "another generator's candidates are not the same"
 
 
+def test_one_tag_is_a_table_of_its_own(work):
+    for name, bests, auc in (("finetune", [1, 0, 1, 0], 0.6), ("loss_focal", [1, 1, 0, 0], None)):
+        result(name, bests)
+        file = Path(f"outputs/paper/{name}.json")
+        found = json.loads(file.read_text())
+        for row, tag in zip(found["per_prompt"], ("counting", "counting", "colors", "colors"), strict=True):
+            row["tag"] = tag
+        found["by_tag"] = {tag: {"best_of_1": 0.4, "within_prompt_auc": auc} for tag in ("counting", "colors")}
+        file.write_text(json.dumps(found))
+    finetune, own = (
+        line.split(" | ") for line in ablations.table_of("counting", ablations.choose([])).splitlines()[2:]
+    )
+    assert finetune[2:] == ["40.0", "50.0 (0.0 to 100.0)", "", "0.600 |"]
+    assert own[2:4] == ["40.0", "100.0 (100.0 to 100.0)"] and own[4].startswith("+50.0 (") and own[5] == " |"
+    with pytest.raises(ConfigError, match=r"finetune.json: no prompt of tag cats, there are colors, counting; remove"):
+        ablations.table_of("cats", ablations.choose([]))
+
+
 def test_other_prompts_are_not_compared(work):
     result("finetune", [1, 0, 1, 0])
     result("block_5", [1, 0, 1])

@@ -120,6 +120,7 @@ def ablations(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         vhs ablations block_5 input_ae     # of these
         vhs ablations --show block_5       # its trainings and its evaluation as whole YAML
         vhs ablations --table              # the table alone
+        vhs ablations --table --tag counting    # of the prompts of one GenEval tag
 
     Each is a row of vhs/training/ablations.py; figures go to outputs/paper/<name>.json, and a row that has them is
     not run again. docs/training.md says what they need: candidates, statistics, adapters.
@@ -129,6 +130,7 @@ def ablations(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     )
     parser.add_argument("--show", action="store_true", help="print every key of the configurations and run nothing")
     parser.add_argument("--table", action="store_true", help="show what there is and run nothing")
+    parser.add_argument("--tag", help="for the table: the prompts of this GenEval tag alone (default: all prompts)")
     arguments = parser.parse_intermixed_args(words)
     from vhs.training import ablations
 
@@ -138,7 +140,7 @@ def ablations(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         return print("---\n".join(ablations.show(row, overrides) for row in rows), end="")
     for row in () if arguments.table else rows:
         ablations.run(row, overrides, _say)
-    print(ablations.table(rows))
+    print(ablations.table_of(arguments.tag, rows) if arguments.tag else ablations.table(rows))
 
 
 def _configuration(parser: argparse.ArgumentParser, words: Iterable[str]) -> tuple[str, list[str]]:

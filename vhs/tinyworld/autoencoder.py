@@ -1,4 +1,4 @@
-"""Stage 1: the autoencoder, diffusers' `AutoencoderDC` or `AutoencoderKL`, factor 8 and 16 channels, on fresh scenes.
+"""The autoencoder, diffusers' `AutoencoderDC` or `AutoencoderKL`, factor 8 and 16 channels, on fresh scenes.
 
 L1 + L2 on pixels; a penalty holds each latent channel near mean 0 and deviation 1, so that the scalar `scaling_factor`
 of the format suffices; a little noise on the latents makes the decoder forgiving of a generator's small errors. The

@@ -1,4 +1,4 @@
-"""Stage 9: candidates of the one-step student, judged by the tiny GenEval evaluator.
+"""Candidates of the one-step student, judged by the tiny GenEval evaluator.
 
 Every picture is the generator's own, every label the evaluator's: no mistake is injected. What the evaluator sees is
 also put into words, on which the connector is aligned, and each picture is judged against a few other prompts as well,

@@ -1,4 +1,4 @@
-"""Stage 6: the colour classifier, a small open_clip model, on cut-out objects of fresh scenes.
+"""The colour classifier, a small open_clip model, on cut-out objects of fresh scenes.
 
 Each crop is matched against the ten colours' captions of its own shape, in a template drawn from GenEval's three; the
 captions of held-out (shape, colour) pairs never take part, neither as the right answer nor as a wrong one.

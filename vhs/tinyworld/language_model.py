@@ -1,4 +1,4 @@
-"""Stage 7: the language model, a tiny Qwen2, pretrained on scenes in words.
+"""The language model, a tiny Qwen2, pretrained on scenes in words.
 
 A scene is described in a sentence or drawn with words, cell by cell (word_grid.py). Four kinds of text follow, all from
 training captions: a description or a caption; words that do or do not apply to the scene, and where a shape is; up to

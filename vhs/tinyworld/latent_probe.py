@@ -1,4 +1,4 @@
-"""Stage 4: a probe of clean latents, which names the shape and the colour that each token shows.
+"""A probe of clean latents, which names the shape and the colour that each token shows.
 
 It is there for the generator's block 7: teacher and student learn to predict, from noise, what the probe will say of
 the finished latent (representation alignment with a frozen encoder: Yu et al., 2024). SANA-Sprint's block 7 can be

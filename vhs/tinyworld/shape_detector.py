@@ -1,4 +1,4 @@
-"""Stage 2: the detector, transformers' Mask2Former on a small Swin, on fresh scenes with true masks.
+"""The detector, transformers' Mask2Former on a small Swin, on fresh scenes with true masks.
 
 Pictures are blurred, shifted in grey and made noisy by a little, since what it will judge comes out of a decoder.
 """

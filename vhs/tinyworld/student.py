@@ -1,4 +1,4 @@
-"""Stage 8: the one-step student, by regression on pairs of noise and sample.
+"""The one-step student, by regression on pairs of noise and sample.
 
 The first world's pairs are its teacher's: the deterministic sampler (6 Euler steps, classifier-free guidance 4 in the
 first 4) maps noise z to a sample x0; the student starts from the teacher's weights and learns the velocity z - x0 at

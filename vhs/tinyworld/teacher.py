@@ -1,4 +1,4 @@
-"""Stage 5: the teacher and its text encoder, trained together by flow matching in SANA's parametrisation.
+"""The teacher and its text encoder, trained together by flow matching in SANA's parametrisation.
 
 The transformer is diffusers' `SanaTransformer2DModel` with SANA-Sprint's options and 20 blocks; the text encoder is a
 two-layer Gemma-2. With data x0 of unit variance, noise z and s in (0, 1), the input is x_s = (1 - s) x0 + s z and the

@@ -1,4 +1,4 @@
-"""Stage 3: the text encoder learns to read captions, before it is trained on with the teacher.
+"""The text encoder learns to read captions, before it is trained on with the teacher.
 
 SANA's Gemma-2 and PixArt's T5 come pretrained. A tiny one that is trained through the teacher alone hardly binds a
 colour to its shape (docs/LOG.md). So it first learns to predict, at a caption's last token, what the caption asks for,

@@ -1,4 +1,4 @@
-"""Stage 10: the verifiers, each in two stages: connector alignment, then connector and LLM.
+"""The verifiers, each in two stages: connector alignment, then connector and LLM.
 
     python -m vhs.tinyworld.verifier                        # the first world's, of block 7
     python -m vhs.tinyworld.verifier --reads clip           # of CLIP features of the picture; `latent`: of the latent

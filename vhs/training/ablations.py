@@ -6,16 +6,16 @@ A row is its difference from files of `configs/tiny_ablations` that several rows
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 import yaml
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from vhs.bootstrap import Interval
+from vhs.bootstrap import Interval, bootstrap
 from vhs.config.yamlfile import load, nearest
 from vhs.errors import BusyError, ConfigError
 from vhs.files import read_form
@@ -36,6 +36,8 @@ OWN = ("more_labels=null", "epochs=3")
 UNNORMALISED = tuple(f"{key}=null" for key in STATISTICS)
 SHIPPED_CLIP = ("verifier=ckpts/tiny/verifier_clip", "feature=clip", *UNNORMALISED)
 
+LESS = f"less `{REFERENCE}` or `shipped`"
+REMEDY = "remove it to evaluate the row again"
 PATIENCE = 2.0
 """Seconds between two looks at a training that another process is making."""
 Say = Callable[[str], None]
@@ -61,6 +63,14 @@ class OfPrompt(TypedDict):
 
     prompt: str
     best: float
+    tag: NotRequired[str]
+
+
+class OfTag(TypedDict):
+    """One candidate and AUC for the prompts of a GenEval tag."""
+
+    best_of_1: float
+    within_prompt_auc: float | None
 
 
 class Output(TypedDict):
@@ -77,6 +87,7 @@ class Figures(TypedDict):
     within_prompt_auc: Rate
     best_of: Annotated[list[BestOf], Field(min_length=1)]
     per_prompt: list[OfPrompt]
+    by_tag: NotRequired[dict[str, OfTag]]
 
 
 @dataclass(frozen=True)
@@ -244,19 +255,53 @@ def difference(found: dict[str, Any], reference: dict[str, Any]) -> Interval:
 
 def table(rows: Iterable[Ablation]) -> str:
     """Markdown: rates in percent with 95 % intervals; rows that have not been run are left out."""
+    results = _results()
+
+    def cells(found: dict[str, Any], less: str) -> list[str]:
+        best = found["best_of"][-1]
+        auc = _plain(found["within_prompt_auc"])
+        return [f"{100 * found['right']:.1f}", _percent(best["verifier"]), _percent(best["gain"], "+"), less, auc]
+
+    names = ("candidates right", "best of 8", "gain", LESS, "AUC within a prompt")
+    return _markdown(names, {row: cells(results[row.name], _paired(row, results)) for row in _run(rows, results)})
+
+
+def table_of(tag: str, rows: Iterable[Ablation]) -> str:
+    """The same for the prompts of one GenEval tag alone. Raises ConfigError where a row has no figures of it."""
+    results = {name: _inside(found, tag) for name, found in _results().items()}
+
+    def cells(found: dict[str, Any], less: str) -> list[str]:
+        one, picked = found["by_tag"][tag], found["per_prompt"]
+        best = bootstrap([row["best"] for row in picked], [row["prompt"] for row in picked])
+        auc = one["within_prompt_auc"]
+        return [f"{100 * one['best_of_1']:.1f}", _percent(vars(best)), less, "" if auc is None else f"{auc:.3f}"]
+
+    names = ("candidates right", "best of 8", LESS, "AUC within a prompt")
+    return _markdown(names, {row: cells(results[row.name], _paired(row, results)) for row in _run(rows, results)})
+
+
+def _results() -> dict[str, dict[str, Any]]:
+    """The figures of every row that has been run. Raises ConfigError on a damaged file."""
     done = {row.name: result_path(row) for row in ABLATIONS if result_path(row).exists()}
-    remedy = "remove it to evaluate the row again"
-    results = {name: read_form(path, Figures, ConfigError, remedy) for name, path in done.items()}
-    less = f"less `{REFERENCE}` or `shipped`"
-    names = ("run", "what differs", "candidates right", "best of 8", "gain", less, "AUC within a prompt")
-    lines = [_line(names), _line(["---"] * len(names)).replace(" ", "")]
-    for row in rows:
-        if row.name in results:
-            found, best = results[row.name], results[row.name]["best_of"][-1]
-            figures = [_percent(best["verifier"]), _percent(best["gain"], "+"), _paired(row, results)]
-            auc = _plain(found["within_prompt_auc"])
-            lines.append(_line([f"`{row.name}`", row.about, f"{100 * found['right']:.1f}", *figures, auc]))
-    return "\n".join(lines)
+    return {name: read_form(path, Figures, ConfigError, REMEDY) for name, path in done.items()}
+
+
+def _inside(found: dict[str, Any], tag: str) -> dict[str, Any]:
+    """A row's figures with the prompts of one tag alone. Raises ConfigError where there are none."""
+    picked = [row for row in found["per_prompt"] if row.get("tag") == tag]
+    if not picked or tag not in found.get("by_tag", {}):
+        known = ", ".join(sorted({row["tag"] for row in found["per_prompt"] if "tag" in row})) or "no tags"
+        raise ConfigError(f"{found['config']['output']}: no prompt of tag {tag}, there are {known}; {REMEDY}")
+    return found | {"per_prompt": picked}
+
+
+def _run(rows: Iterable[Ablation], results: Mapping[str, Any]) -> list[Ablation]:
+    return [row for row in rows if row.name in results]
+
+
+def _markdown(names: Sequence[str], rows: Mapping[Ablation, Sequence[str]]) -> str:
+    lines = [_line(("run", "what differs", *names)), _line(["---"] * (len(names) + 2)).replace(" ", "")]
+    return "\n".join([*lines, *(_line([f"`{row.name}`", row.about, *cells]) for row, cells in rows.items())])
 
 
 def _line(cells: Iterable[str]) -> str:
