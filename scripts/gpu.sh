@@ -32,13 +32,17 @@ page() {
 
 hidden='verifiers={hidden_7: {architecture: hidden_7_qwen2.5-0.5b}}'
 # Utilisation, best of 4 and of 32; the first calls compile for about a minute.
-page compiled 200 $bench micro_batch=32 "num_samples=[4,32]" compile=true "$hidden"
+page compiled 140 $bench micro_batch=32 "num_samples=[4,32]" compile=true "$hidden"
 # Hidden states against CLIP in latency, FLOPs and memory, at equal batches.
-page latency 120 $bench "num_samples=[9]" repeats=5 warmup=1
+page latency 100 $bench "num_samples=[9]" repeats=5 warmup=1
 # Memory at N = 2,048 against N = 32.
-page memory 200 $bench "num_samples=[32,2048]" repeats=1 warmup=1 "$hidden"
-page budget 180 $bench --budget 550ms 1100ms 1650ms repeats=1
-page profile 60 $bench --profile "$drafts/traces" "num_samples=[32]" "$hidden"
+page memory 80 $bench "num_samples=[32,2048]" repeats=1 warmup=1 "$hidden"
+page budget 140 $bench --budget 550ms 1100ms 1650ms repeats=1 "$hidden"
+page profile 50 $bench --profile "$drafts/traces" "num_samples=[32]" "$hidden"
+
+# What compiling and its parts save; each is compiled again without it.
+page without 250 $bench micro_batch=32 "num_samples=[4]" compile=true "$hidden" \
+    --without compile graphs padding grouped repeats=10
 
 # Tests that need CUDA, and a run in several processes over NCCL where there are several GPUs.
 timeout 100 $python -m pytest -q -m cuda tests || echo "tests marked cuda: see above" >&2

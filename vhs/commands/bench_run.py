@@ -17,6 +17,10 @@ COLUMNS = {"verifier": "verifier", "part": "part", "num_samples": "N", "batch_si
 BUDGET_COLUMNS = {"verifier": "verifier", "budget_ms": "budget ms", "num_samples": "largest N",
                   "milliseconds": "ms at N",
                   "one_ms": "ms of one", "ms_per_candidate": "ms a further candidate"}  # fmt: skip
+WITHOUT_COLUMNS = {"verifier": "verifier", "without": "without", "num_samples": "N", "with_ms": "with, ms",
+                   "without_ms": "without, ms", "ratio": "times as long", "ratio_p5": "5 %", "ratio_p95": "95 %",
+                   "with_peak_bytes": "peak bytes with", "without_peak_bytes": "without",
+                   "largest_score_difference": "scores differ by"}  # fmt: skip
 BUDGET = re.compile(r"(\d+(?:\.\d+)?)(ms|s)?")
 
 
@@ -27,18 +31,23 @@ def add_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument("--flops", action="store_true", help="count FLOPs and bytes on the meta device; nothing runs")
     one.add_argument("--budget", nargs="+", metavar="MS", help="largest N within each budget, such as 550ms or 1.65s")
     one.add_argument("--profile", metavar="FOLDER", help="time by stage, and a trace for Perfetto in that folder")
+    one.add_argument(
+        "--without", nargs="*", metavar="NAME", help="with each of our optimisations against without it (default: all)"
+    )
     one.add_argument("overrides", nargs="*", metavar="key=value", help="keys that replace the file's")
 
 
 def collect_overrides(parser: argparse.ArgumentParser, args: argparse.Namespace, rest: Sequence[str]) -> None:
-    """Puts key=value words that argparse leaves over between options, or takes for budgets, where they belong."""
-    words = [*rest, *(getattr(args, "budget", None) or ())]
+    """Puts key=value words that argparse leaves over between options, or takes for an option's, where they belong."""
+    lists = [name for name in ("budget", "without") if getattr(args, name, None)]
+    words = [*rest, *(word for name in lists for word in getattr(args, name))]
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
     if unknown := [word for word in rest if word not in overrides or not hasattr(args, "overrides")]:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if overrides:
         args.overrides = [*args.overrides, *overrides]
-        args.budget = [word for word in args.budget or () if word not in overrides]
+        for name in lists:
+            setattr(args, name, [word for word in getattr(args, name) if word not in overrides])
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -55,6 +64,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return _parts(args, config)
     if budgets:
         return _budgets(args, config, budgets)
+    if args.without is not None:
+        return _without(args, config)
     return _profile(args, config) if args.profile else _measure(args, config)
 
 
@@ -90,6 +101,19 @@ def _budgets(args: argparse.Namespace, config: Any, budgets: Sequence[float]) ->
     rows, facts = spent(config, budgets), machine(config)
     table, title = as_table(rows, BUDGET_COLUMNS), f"What a budget buys: {config.name}"
     return _written(args, config, f"{config.name}_budget", title, facts, rows, table)
+
+
+def _without(args: argparse.Namespace, config: Any) -> dict[str, Any]:
+    from vhs.measure.bench import machine
+    from vhs.measure.optimisations import OPTIMISATIONS, measure_without
+    from vhs.measure.write import as_table
+
+    rows, facts = measure_without(config, args.without, _say), machine(config)
+    about = [f"- `{name}`: {OPTIMISATIONS[name].about}" for name in dict.fromkeys(row["without"] for row in rows)]
+    text = "\n".join([as_table(rows, WITHOUT_COLUMNS), "", *about])
+    return _written(
+        args, config, f"{config.name}_without", f"What each optimisation saves: {config.name}", facts, rows, text
+    )
 
 
 def _count(args: argparse.Namespace, config: Any) -> dict[str, Any]:
@@ -142,6 +166,7 @@ def _command(args: argparse.Namespace) -> str:
     """What to type for the same figures, wherever they are written."""
     flags = [f"--{name.replace('_', '-')}" for name in ("random_weights", "flops") if getattr(args, name)]
     flags += ["--budget", *args.budget] if args.budget else []
+    flags += ["--without", *args.without] if args.without is not None else []
     flags += ["--profile", args.profile] if args.profile else []
     keys = [word for word in args.overrides if not word.startswith("output_path=")]
     return " ".join(["vhs benchmark run --config", args.config, *flags, *keys])

@@ -33,11 +33,15 @@ def latency(work: Callable[[], Any], device: str, repeats: int, warmup: int = 1)
     """
     for _ in range(warmup):
         work()
-    once = _by_events if device.startswith("cuda") else _by_stopwatch
     return Latency.of([once(work, device) for _ in range(repeats)])
 
 
-def _by_stopwatch(work: Callable[[], Any], device: str) -> float:
+def once(work: Callable[[], Any], device: str) -> float:
+    """Milliseconds of one call of `work`."""
+    return _by_events(work, device) if device.startswith("cuda") else _by_stopwatch(work)
+
+
+def _by_stopwatch(work: Callable[[], Any]) -> float:
     start = time.perf_counter()
     work()
     return 1000 * (time.perf_counter() - start)

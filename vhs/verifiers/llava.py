@@ -297,7 +297,8 @@ class LlavaVerifier:
     def _answers(self, prompt: str, ids: list[int], features: Any) -> tuple[torch.Tensor, torch.Tensor]:
         tokens = self.image_features(features)
         check_length(ids, tokens.shape[1], self.limit, prompt)
-        forward = shared_text.next_token_logits if shared_text.pays(self.llm) else next_token_logits
+        shared = len(tokens) > 1 and shared_text.pays(self.llm)
+        forward = shared_text.next_token_logits if shared else next_token_logits
         forward = self._graphed_logits if self._graph else forward
         logits = forward(self.llm, tokens, ids)
         return answers(logits, self._yes, self._no, self.temperature)
