@@ -15,7 +15,7 @@ help:
 	@echo "make test-all  every test"
 	@echo "make test-mmdet  our detector against mmdet 3.3 itself, in .venv-mmdet (5 GB, two minutes to install)"
 	@echo "make lint      ruff over the whole tree: format and rules"
-	@echo "make mutate    mutants of ten modules against their tests, and the share that was killed (tens of minutes)"
+	@echo "make mutate    mutants of the modules in pyproject.toml against their tests, and the share that was killed (tens of minutes)"
 	@echo "make install   .venv with requirements-dev.txt"
 	@echo "make clean     remove the runs in outputs/ and what a build leaves; keep what was trained or collected"
 

@@ -7,8 +7,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from vhs.errors import ConfigError
-from vhs.training.losses import Loss, balanced_weights, focal_factor, ranked_pairs, ranking
-from vhs.training.trainer import build_loss
+from vhs.training.losses import Loss, balanced_weights, focal_factor, loss_of, ranked_pairs, ranking
 
 YES, NO = 2, 0
 
@@ -130,10 +129,10 @@ def test_a_training_gets_the_loss_that_its_keys_say(config):
     """Of 4 labels one is yes: by weights from the data, yes weighs 3/4."""
     labels = torch.tensor([True, False, False, False])
     keys = {"alpha": 0.37, "gamma": 1.5, "reduction": "weighted_mean"}
-    assert build_loss(config(loss="focal", **keys), labels) == Loss("focal", 0.37, 0.63, 1.5, "weighted_mean")
+    assert loss_of(config(loss="focal", **keys), labels) == Loss("focal", 0.37, 0.63, 1.5, "weighted_mean")
     weighted = {"loss": "weighted_cross_entropy", "reduction": "mean"}
-    assert build_loss(config(**weighted, weights="data"), labels) == Loss("weighted_cross_entropy", 0.75, 0.25)
-    assert build_loss(config(**weighted, weights=[0.2, 0.7]), labels) == Loss("weighted_cross_entropy", 0.2, 0.7)
-    assert build_loss(config(loss="cross_entropy"), labels) == Loss("cross_entropy")
+    assert loss_of(config(**weighted, weights="data"), labels) == Loss("weighted_cross_entropy", 0.75, 0.25)
+    assert loss_of(config(**weighted, weights=[0.2, 0.7]), labels) == Loss("weighted_cross_entropy", 0.2, 0.7)
+    assert loss_of(config(loss="cross_entropy"), labels) == Loss("cross_entropy")
     align = {"stage": "align", "captions": None}
-    assert build_loss(config(**align, loss="focal"), labels) == Loss("cross_entropy")
+    assert loss_of(config(**align, loss="focal"), labels) == Loss("cross_entropy")

@@ -142,7 +142,7 @@ def test_the_next_step_is_read_ahead_although_a_step_is_one_micro_batch(config, 
     batch = trainer.train_data.batch
     monkeypatch.setattr(trainer.train_data, "batch", lambda positions: read.append(positions) or batch(positions))
     trainer.accumulate(0)
-    trainer._reader.shutdown(wait=True)
+    trainer.reader.ahead.batch.result()
     assert read == [*trainer._parts(0), *trainer._parts(1)] and len(read) == 2
 
 

@@ -25,6 +25,7 @@ from vhs.training.dataset import Batch, TrainingData, load_data, order
 from vhs.training.decontaminate import Overlap
 from vhs.training.folder import describe
 from vhs.training.losses import balanced_weights, ranking
+from vhs.training.read_ahead import ReadAhead
 from vhs.training.trainer import Result, Trainer, learning_rate, train
 from vhs.verifiers.load import load_tokenizer
 from vhs.verifiers.score import margins, score_logits
@@ -213,7 +214,7 @@ def test_a_step_draws_from_its_own_stream_and_exchanges_gradients_in_its_last_pa
     assert trainer.model.training and torch.initial_seed() == 3 * 1_000_003 * 4096
     assert last == [False, False, False, True]
     trainer.accelerator = Placed(trainer.accelerator)
-    trainer._ahead[2].result()
+    trainer.reader.ahead.batch.result()
     trainer.accumulate(1)
     assert torch.initial_seed() == (3 * 1_000_003 + 1) * 4096 + 1
     first, second = trainer.positions(0), trainer.positions(1)
@@ -245,17 +246,17 @@ def test_a_processs_parts_are_micro_batches_of_its_share(config) -> None:
     assert trainer._parts(1) == [whole[8:11], whole[11:12]]
 
 
-def test_one_batch_is_read_ahead_for_whoever_asks_for_it(config) -> None:
-    trainer, seen = Trainer(config()), []
+def test_one_batch_is_read_ahead_for_whoever_asks_for_it() -> None:
+    reader, seen = ReadAhead(), []
     data = SimpleNamespace(batch=lambda part: seen.append(part) or [len(seen), part])
     other = SimpleNamespace(batch=lambda part: ["other", part])
-    assert list(trainer._loaded(data, [[0], [1]], [[2]])) == [([0], [1, [0]]), ([1], [2, [1]])]
-    assert list(trainer._loaded(data, [[2]])) == [([2], [3, [2]])] and seen == [[0], [1], [2]]
-    assert trainer._ahead is None
-    assert list(trainer._loaded(data, [[3]], [[4]])) == [([3], [4, [3]])]
-    assert list(trainer._loaded(other, [[4]])) == [([4], ["other", [4]])], "of another split: read again"
-    assert list(trainer._loaded(data, [[5]], [[6]])) == [([5], [6, [5]])]
-    assert list(trainer._loaded(data, [[7]])) == [([7], [8, [7]])], "another part than was foreseen"
+    assert list(reader.over(data, [[0], [1]], [[2]])) == [([0], [1, [0]]), ([1], [2, [1]])]
+    assert list(reader.over(data, [[2]])) == [([2], [3, [2]])] and seen == [[0], [1], [2]]
+    assert reader.ahead is None
+    assert list(reader.over(data, [[3]], [[4]])) == [([3], [4, [3]])]
+    assert list(reader.over(other, [[4]])) == [([4], ["other", [4]])], "of another split: read again"
+    assert list(reader.over(data, [[5]], [[6]])) == [([5], [6, [5]])]
+    assert list(reader.over(data, [[7]])) == [([7], [8, [7]])], "another part than was foreseen"
 
 
 def test_an_update_clips_and_follows_each_groups_rate(config, monkeypatch) -> None:

@@ -13,12 +13,15 @@ does). A batch may be spread over processes and accumulation steps, so the divis
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch.nn import functional as F
 
 from vhs.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vhs.training.config import TrainConfig
 
 Kind = Literal["cross_entropy", "weighted_cross_entropy", "focal"]
 Reduction = Literal["mean", "weighted_mean"]
@@ -92,3 +95,16 @@ def ranking(margins: torch.Tensor, labels: torch.Tensor, groups: torch.Tensor) -
 def ranked_pairs(labels: torch.Tensor, groups: torch.Tensor) -> int:
     """How many pairs `ranking` sums over."""
     return int((labels[:, None] & ~labels[None, :] & (groups[:, None] == groups[None, :])).sum())
+
+
+def loss_of(config: TrainConfig, labels: torch.Tensor) -> Loss:
+    """The configured loss; `labels` (n,) are the training split's. Captions are learned by plain cross-entropy.
+
+    Raises ConfigError when weights are to come from labels of one kind.
+    """
+    if config.stage == "align" or config.loss == "cross_entropy":
+        return Loss("cross_entropy")
+    if config.loss == "focal":
+        return Loss("focal", config.alpha, 1 - config.alpha, config.gamma, config.reduction)
+    yes, no = balanced_weights(labels) if config.weights == "data" else config.weights
+    return Loss("weighted_cross_entropy", yes, no, reduction=config.reduction)

@@ -16,8 +16,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,7 +36,7 @@ from vhs.training.config import TrainConfig
 from vhs.training.data.generated import open_source
 from vhs.training.dataset import AHEAD, Batch, TrainingData, check_shapes, load_data
 from vhs.training.folder import Finished, close_training, decide_training, describe, recover, saved_step
-from vhs.training.losses import Loss, balanced_weights, ranking
+from vhs.training.losses import loss_of, ranking
 from vhs.training.model import (
     build_preprocessing,
     feature_width,
@@ -48,6 +47,7 @@ from vhs.training.model import (
     save,
     to_device,
 )
+from vhs.training.read_ahead import ReadAhead
 from vhs.verifiers.conversation import check_length
 from vhs.verifiers.load import load_tokenizer
 from vhs.verifiers.score import margins, says_yes, score_logits
@@ -79,19 +79,6 @@ def learning_rate(step: int, steps: int, peak: float, warmup_ratio: float) -> fl
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
 
 
-def build_loss(config: TrainConfig, labels: torch.Tensor) -> Loss:
-    """The configured loss; `labels` (n,) are the training split's. Captions are learned by plain cross-entropy.
-
-    Raises ConfigError when weights are to come from labels of one kind.
-    """
-    if config.stage == "align" or config.loss == "cross_entropy":
-        return Loss("cross_entropy")
-    if config.loss == "focal":
-        return Loss("focal", config.alpha, 1 - config.alpha, config.gamma, config.reduction)
-    yes, no = balanced_weights(labels) if config.weights == "data" else config.weights
-    return Loss("weighted_cross_entropy", yes, no, reduction=config.reduction)
-
-
 class Trainer:
     """One stage of training, ready to run. Everything that can be refused is refused before weights are loaded."""
 
@@ -108,7 +95,7 @@ class Trainer:
         self.tokenizer = load_tokenizer(self.initial.folder)
         self.train_data, self.eval_data = load_data(config, self.tokenizer)
         self._check_context(shape)
-        self.loss = build_loss(config, self.train_data.labels)
+        self.loss = loss_of(config, self.train_data.labels)
         self.accelerator = state.build_accelerator(config)
         self._check_batch()
         sharded = self.accelerator.distributed_type == DistributedType.FSDP
@@ -117,9 +104,8 @@ class Trainer:
         optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.999))
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self._affirms = says_yes(self.tokenizer)
-        self._reader = ThreadPoolExecutor(max_workers=1)
+        self.reader = ReadAhead()
         self._ordered: tuple[int, torch.Tensor] = (-1, torch.empty(0))
-        self._ahead: tuple[TrainingData, list[int], Future[Batch]] | None = None
         self.steps_per_epoch = len(self.train_data) // config.batch_size
         self.steps = min(math.ceil(config.epochs * self.steps_per_epoch), config.max_steps or math.inf)
 
@@ -181,7 +167,7 @@ class Trainer:
         parts = self._parts(step)
         following = self._parts(step + 1)[:1] if step + 1 < self.steps else []
         total = torch.zeros((), device=accelerator.device)
-        for number, (positions, batch) in enumerate(self._loaded(self.train_data, parts, following)):
+        for number, (positions, batch) in enumerate(self.reader.over(self.train_data, parts, following)):
             with _synchronised(accelerator, self.model, number == len(parts) - 1):
                 values, logits = self._losses(batch)
                 part = values.sum() / divisor
@@ -219,22 +205,6 @@ class Trainer:
         share = len(whole) // world
         mine = whole[self.accelerator.process_index * share :][:share]
         return [mine[at : at + self.config.micro_batch] for at in range(0, share, self.config.micro_batch)]
-
-    def _loaded(
-        self, data: TrainingData, parts: Sequence[list[int]], following: Sequence[list[int]] = ()
-    ) -> Iterator[tuple[list[int], Batch]]:
-        """Batches of `parts`, the next one read while the current one is used, after the last one that of
-        `following`, which the next call begins with."""
-        for part, after in zip(parts, [*parts[1:], *(following or [None])], strict=True):
-            batch = self._read(data, part)
-            self._ahead = None if after is None else (data, after, self._reader.submit(data.batch, after))
-            yield part, batch
-
-    def _read(self, data: TrainingData, part: list[int]) -> Batch:
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead[0] is data and ahead[1] == part:
-            return ahead[2].result()
-        return self._reader.submit(data.batch, part).result()
 
     def _check_finite(self, values: torch.Tensor, batch: Batch, positions: list[int], step: int) -> None:
         bad = ~torch.isfinite(values.detach())
@@ -277,7 +247,7 @@ class Trainer:
         # divide among them, the processes with fewer make one more, whose result is dropped.
         passes = math.ceil(math.ceil(len(data) / world) / size)
         rows: list[tuple[int, float, float, float]] = []
-        for number, (positions, batch) in enumerate(self._loaded(data, parts + [[0]] * (passes - len(parts)))):
+        for number, (positions, batch) in enumerate(self.reader.over(data, parts + [[0]] * (passes - len(parts)))):
             values, logits = self._losses(batch)
             if number >= len(parts):
                 continue
