@@ -9,8 +9,7 @@ import pytest
 from vhs.config.yamlfile import load
 from vhs.generators.architecture import read_generator_info, shipped_architecture
 from vhs.generators.settings import GeneratorSettings
-from vhs.measure.config import BenchConfig
-from vhs.measure.needs import read_architecture
+from vhs.measure.config import BenchConfig, read_architecture
 from vhs.measure.parts import count_part
 
 FILES = sorted((Path(__file__).parents[2] / "configs" / "bench").glob("*.yaml"))

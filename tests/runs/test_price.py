@@ -123,7 +123,7 @@ def test_a_dry_run_and_help_import_no_torch() -> None:
 @pytest.mark.slow
 def test_the_memory_of_the_published_models_is_counted(offline, no_gpu) -> None:
     """In bfloat16, as `vhs benchmark memory` counts them; a verifier that reads pictures decodes every candidate."""
-    from vhs.measure.memory import report
+    from vhs.measure.published import report
 
     resolved = resolve(load_config(PAPER, ["num_samples=32", "micro_batch=8"]), fetch="nothing")
     found = needs(resolved, "bfloat16")

@@ -82,7 +82,7 @@ def _judge(args: argparse.Namespace) -> dict[str, Any]:
 
 def _memory(args: argparse.Namespace) -> dict[str, Any]:
     """Peak memory of one prompt with the published models, per `offload` setting, counted without a GPU."""
-    from vhs.measure.memory import report
+    from vhs.measure.published import report
 
     figures = report(args.candidates, args.micro_batch, args.dtype)
     print(f"weights, GiB: {figures['weights']}", file=sys.stderr)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from vhs.checkpoints.bounds import read_config
 from vhs.config.keys import key
 from vhs.config.run import DeviceKeys, RunConfig, load_config
 from vhs.config.yamlfile import combination_error
+from vhs.paths import find
 from vhs.verifiers.feature_names import blocks_in
 
 Counts = Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(min_length=1)]
@@ -68,3 +71,9 @@ class BenchConfig(DeviceKeys):
         if not keys:  # of an architecture alone
             return config
         return config.changed(latent_verifier=True, **keys)
+
+
+def read_architecture(name: str) -> dict[str, Any]:
+    """A config.json of vhs/verifiers/architectures by its name, or any by its path."""
+    own = Path(__file__).parents[1] / "verifiers" / "architectures" / f"{name}.json"
+    return read_config(own if own.is_file() else find(name))

@@ -1,25 +1,19 @@
-"""What a run of the published models holds in memory, counted on the meta device: no weight is read, no GPU is needed.
+"""What is held in memory while something runs: every tensor's bytes, from its creation to its end.
 
-The whole path runs on tensors without storage, and every tensor's bytes are counted from its creation to its end. What
-a GPU adds (its context, the allocator's rounding, libraries' workspaces) is not in it.
+It counts tensors without storage as well, on the meta device. What a GPU adds (its context, the allocator's rounding,
+libraries' workspaces) is not in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-
-from vhs.config.run import load_config
-from vhs.measure.needs import resident
-
-if TYPE_CHECKING:
-    from vhs.measure.counted import CountedStage
 
 GIB = 2**30
 
@@ -77,35 +71,3 @@ def peak_bytes(work: Callable[[], Any], weights: int, device: str) -> int:
 def size(module: nn.Module) -> int:
     """Bytes of a module's parameters and buffers."""
     return sum(t.numel() * t.element_size() for t in [*module.parameters(), *module.buffers()])
-
-
-def published_run(candidates: int, micro_batch: int | None, dtype: str) -> tuple[dict[str, int], list[CountedStage]]:
-    """Bytes of each model's weights, and the stages of one prompt at 1024 px with the hidden-state verifier."""
-    from vhs.measure.counted import count_prompt, weights
-    from vhs.measure.random_models import random_generator, random_verifier
-
-    config = load_config("configs/sana_sprint.yaml", {"micro_batch": micro_batch})
-    generator = random_generator(config, "meta", dtype)
-    verifier = random_verifier("hidden_7", "hidden_7_qwen2.5-0.5b", None, generator.info, micro_batch)
-    return weights(generator, verifier), count_prompt(generator, verifier, candidates)
-
-
-def report(candidates: int, micro_batch: int | None, dtype: str) -> dict[str, Any]:
-    """GiB per model, and per stage: tensors, and the sum with the weights for each `offload`; `peak` is the largest."""
-    weights, stages = published_run(candidates, micro_batch, dtype)
-
-    def in_gib(count: int) -> float:
-        return round(count / GIB, 2)
-
-    rows = {
-        stage.name: {
-            "tensors": in_gib(stage.tensors),
-            **{
-                offload: in_gib(resident(weights, stage.needs, offload) + stage.tensors)
-                for offload in ("none", "model")
-            },
-        }
-        for stage in stages
-    }
-    peak = {offload: max(row[offload] for row in rows.values()) for offload in ("none", "model")}
-    return {"weights": {name: in_gib(count) for name, count in weights.items()}, "stages": rows, "peak": peak}

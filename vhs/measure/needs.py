@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from vhs.checkpoints.boundary import loading
 from vhs.checkpoints.bounds import read_config
 from vhs.config.run import RunConfig
 from vhs.files import read_json
 from vhs.generators.architecture import shipped_architecture
+from vhs.measure.config import read_architecture
 from vhs.paths import PROJECT, find
 from vhs.resolve import ResolvedRun
 from vhs.verifiers.checkpoint import parse_tower
@@ -150,12 +150,6 @@ def shipped() -> Mapping[str, Counted]:
     """By key, what was counted of the shipped architectures."""
     rows = read_json(SHIPPED) if SHIPPED.is_file() else {}
     return {key: Counted(row["weights"], row["stages"]) for key, row in rows.items()}
-
-
-def read_architecture(name: str) -> dict[str, Any]:
-    """A config.json of vhs/verifiers/architectures by its name, or any by its path."""
-    own = Path(__file__).parents[1] / "verifiers" / "architectures" / f"{name}.json"
-    return read_config(own if own.is_file() else find(name))
 
 
 def _architecture(run: ResolvedRun) -> str:

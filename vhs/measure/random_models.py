@@ -22,9 +22,8 @@ from vhs.generators.loading import random_pipeline
 from vhs.generators.sana_sprint import SanaSprint
 from vhs.generators.settings import GeneratorSettings
 from vhs.generators.text import instruction
-from vhs.measure.config import OWN
+from vhs.measure.config import OWN, read_architecture
 from vhs.measure.counted import INSTRUCTION_TOKENS
-from vhs.measure.needs import read_architecture
 from vhs.paths import PROJECT, find
 from vhs.verifiers.clip import ClipReader, ClipTower, Preprocessing
 from vhs.verifiers.connector import build_connector
