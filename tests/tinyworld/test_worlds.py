@@ -1,10 +1,14 @@
 """Each world's stages are commands that exist, and the two share no folder or seed."""
 
 import importlib
+import os
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
+import torch
 
 from vhs.folders import locked
 from vhs.tinyworld import build, recipe
@@ -64,9 +68,52 @@ def test_an_unknown_stage_is_refused(monkeypatch, capsys):
     assert ended.value.code == 2 and "teacher: no such stage; there are autoencoder" in capsys.readouterr().err
 
 
-def test_a_second_build_of_a_world_waits_for_nothing(monkeypatch, capsys, tmp_path):
+def test_an_interrupted_build_ends_what_is_under_way():
+    ended = []
+
+    def run(stage):
+        if stage.module == "text_encoder":
+            raise KeyboardInterrupt
+        return 0
+
+    with pytest.raises(KeyboardInterrupt):
+        build.run_all(build.stages(SANA), 2, run, lambda: ended.append("stopped"))
+    assert ended == ["stopped"]
+
+
+@pytest.mark.parametrize("name", ["sana", "tiny_stage"])
+def test_a_stage_or_a_world_that_is_at_work_is_one_line(tmp_path, monkeypatch, capsys, name):
     monkeypatch.setattr(recipe, "WORK", tmp_path)
     monkeypatch.setattr("sys.argv", ["build", "sana"])
-    with locked(tmp_path / "sana"), pytest.raises(SystemExit) as ended:
-        build.main()
-    assert ended.value.code == 2 and "another build is being written there" in capsys.readouterr().err
+    layer = torch.nn.Linear(1, 1)
+
+    def train():
+        recipe.train("tiny_stage", layer, lambda step: layer.weight.sum(), steps=1, peak=0.1)
+
+    with locked(tmp_path / name), pytest.raises(SystemExit) as ended:
+        recipe.command(build.main if name == "sana" else train)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and f"error: {tmp_path / name}: another " in said and "is being written there" in said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_terminated_build_takes_its_stages_with_it(tmp_path):
+    """What it had saved stays, and nothing of it lives on."""
+    words = [sys.executable, "-m", "vhs.tinyworld.build", "sana", "--jobs", "1"]
+    environment = os.environ | {"VHS_TINYWORLD_WORK": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "autoencoder --world sana: begun\n"
+    wait_for(lambda: (tmp_path / ".autoencoder.lock").exists())
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143 and said.splitlines()[-1] == "terminated; the same command goes on"
+    with locked(tmp_path / "autoencoder"):
+        pass
+
+
+def wait_for(there, seconds=60):
+    end = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.05)

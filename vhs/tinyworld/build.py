@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from vhs.errors import BusyError
+from vhs.errors import RunError
 from vhs.folders import locked
 from vhs.tinyworld import recipe
 from vhs.tinyworld.worlds import SANA, WORLDS, World
@@ -56,33 +56,65 @@ def stages(world: World) -> list[Stage]:
     return found
 
 
-def run_all(todo: Sequence[Stage], jobs: int, run: Callable[[Stage], int]) -> int:
+def run_all(
+    todo: Sequence[Stage], jobs: int, run: Callable[[Stage], int], stop: Callable[[], None] = lambda: None
+) -> int:
     """Runs each stage once those of `todo` that it needs are done, at most `jobs` at a time; `run` gives its exit code.
 
-    Returns the first code that is not 0: nothing is begun after it, and what is under way comes to its end.
+    Returns the first code that is not 0: nothing is begun after it, and what is under way comes to its end. `stop` ends
+    what is under way where this is interrupted.
     """
     left, under_way, failed = list(todo), dict[Future[int], Stage](), 0
     with ThreadPoolExecutor(jobs) as pool:
-        while under_way or (left and not failed):
-            unfinished = {stage.module for stage in [*left, *under_way.values()]}
-            ready = [stage for stage in left if not unfinished & set(stage.needs)]
-            for stage in ready[: 0 if failed else jobs - len(under_way)]:
-                left.remove(stage)
-                under_way[pool.submit(run, stage)] = stage
-            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                del under_way[future]
-                failed = failed or future.result()
+        try:
+            while under_way or (left and not failed):
+                unfinished = {stage.module for stage in [*left, *under_way.values()]}
+                ready = [stage for stage in left if not unfinished & set(stage.needs)]
+                for stage in ready[: 0 if failed else jobs - len(under_way)]:
+                    left.remove(stage)
+                    under_way[pool.submit(run, stage)] = stage
+                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    del under_way[future]
+                    failed = failed or future.result()
+        except BaseException:
+            stop()
+            raise
     return failed
 
 
-def run_stage(stage: Stage) -> int:
-    """Runs one command to its end and says how long it took; returns its exit code."""
-    print(f"{stage.line}: begun", flush=True)
-    started = time.monotonic()
-    code = subprocess.run([sys.executable, "-m", f"vhs.tinyworld.{stage.module}", *stage.arguments], check=False)
-    how = f"failed with code {code.returncode}" if code.returncode else "done"
-    print(f"{stage.line}: {how}, {(time.monotonic() - started) / 60:.1f} min", flush=True)
-    return code.returncode
+class Processes:
+    """The stages' processes, each with what it says about itself."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen] = set()
+
+    def run(self, stage: Stage) -> int:
+        """Runs one command to its end and says how long it took; returns its exit code."""
+        print(f"{stage.line}: begun", flush=True)
+        started = time.monotonic()
+        process = subprocess.Popen([sys.executable, "-m", f"vhs.tinyworld.{stage.module}", *stage.arguments])
+        self._running.add(process)
+        code = process.wait()
+        self._running.discard(process)
+        how = f"failed with code {code}" if code else "done"
+        print(f"{stage.line}: {how}, {(time.monotonic() - started) / 60:.1f} min", flush=True)
+        return code
+
+    def stop(self) -> None:
+        """Ends those that are running; each goes on from its last saved state."""
+        for process in list(self._running):
+            process.terminate()
+
+
+def build(world: World, start: str, end: str, jobs: int) -> None:
+    """Runs the stages from `start` to before `end` (empty: all), `jobs` at a time. Raises RunError where one fails."""
+    todo = stages(world)
+    names = [stage.module for stage in todo]
+    part = todo[names.index(start) if start else 0 : names.index(end) if end else len(todo)]
+    processes = Processes()
+    with locked(recipe.WORK / world.name, "build"):
+        if code := run_all(part, jobs, processes.run, processes.stop):
+            raise RunError(f"a stage failed with code {code}; what it said stands above; the same command goes on")
 
 
 def main() -> None:
@@ -92,21 +124,14 @@ def main() -> None:
     parser.add_argument("--stop", default="", help="stage not to run any more (default: none)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="stages at a time (default: one a core)")
     args = parser.parse_args()
-    todo = stages(WORLDS[args.world])
-    names = [stage.module for stage in todo]
+    names = [stage.module for stage in stages(WORLDS[args.world])]
     for name in (args.start, args.stop):
         if name and name not in names:
             parser.error(f"{name}: no such stage; there are {', '.join(dict.fromkeys(names))}")
     if args.jobs < 1:
         parser.error(f"--jobs {args.jobs}: at least one stage at a time")
-    end = names.index(args.stop) if args.stop else len(todo)
-    try:
-        with locked(recipe.WORK / args.world, "build"):
-            code = run_all(todo[names.index(args.start) if args.start else 0 : end], args.jobs, run_stage)
-    except BusyError as error:
-        parser.error(str(error))
-    sys.exit(code)
+    build(WORLDS[args.world], args.start, args.stop, args.jobs)
 
 
 if __name__ == "__main__":
-    main()
+    recipe.command(main)

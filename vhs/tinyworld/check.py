@@ -30,6 +30,7 @@ from vhs.judges.base import Judge
 from vhs.records import TAGS, Prompt
 from vhs.resolve import resolve
 from vhs.seeding import candidate_seed
+from vhs.tinyworld import recipe
 from vhs.tinyworld.drawing import render
 from vhs.tinyworld.geometry_judge import GeometryJudge
 from vhs.tinyworld.scenes import Scene, contrast, sample_prompts, sample_scene, true_verdict, untouched_prompts
@@ -286,4 +287,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    recipe.command(main)

@@ -30,6 +30,7 @@ from vhs.measure.flops import counted
 from vhs.records import Prompt
 from vhs.resolve import resolve
 from vhs.seeding import candidate_seed
+from vhs.tinyworld import recipe
 from vhs.tinyworld.scenes import sample_prompts
 from vhs.verifiers.base import Verifier
 from vhs.verifiers.feature_names import blocks_in
@@ -175,4 +176,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    recipe.command(main)

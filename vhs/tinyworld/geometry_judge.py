@@ -26,6 +26,7 @@ from vhs.geneval import rules
 from vhs.geneval.metadata import check_metadata
 from vhs.geneval.rules import Thresholds
 from vhs.records import TAGS, Detection, Verdict, is_geneval
+from vhs.tinyworld import recipe
 from vhs.tinyworld.drawing import coverage, render
 from vhs.tinyworld.scenes import (  # fmt: skip
     COLORS,
@@ -221,4 +222,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    recipe.command(main)

@@ -129,4 +129,4 @@ def load(device: str, channels: int) -> LatentProbe:
 
 
 if __name__ == "__main__":
-    main()
+    recipe.command(main)

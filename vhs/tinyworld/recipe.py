@@ -11,10 +11,12 @@ import argparse
 import json
 import math
 import os
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -22,8 +24,10 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 from tqdm import tqdm
 
+from vhs.commands.ending import exit_code
 from vhs.device import resolve_device
 from vhs.errors import ConfigError
+from vhs.folders import locked
 from vhs.tinyworld.drawing import render
 from vhs.tinyworld.scenes import Scene, sample_scene
 
@@ -54,6 +58,11 @@ def arguments(module: str, steps: int | None, worlds: Iterable[str] = (), **flag
     except ConfigError as error:
         parser.error(str(error))
     return args
+
+
+def command(main: Callable[[], None]) -> NoReturn:
+    """Runs a stage and ends its process: one line for what was wrong, and the exit code that every command has."""
+    sys.exit(exit_code(main, "the same command goes on"))
 
 
 def has_bfloat16(device: str) -> bool:
@@ -177,36 +186,38 @@ def train(
     """Train `module` until `steps`, resuming from the stage's state; return it (averaged where `average` > 0).
 
     `loss_of(step)` gives the loss of one step, `evaluate(step)` figures for the log. The optimiser is AdamW, and Muon
-    for the weights `muon`. Raises FloatingPointError on a loss that is not finite, before the state is overwritten.
+    for the weights `muon`. Raises FloatingPointError on a loss that is not finite, before the state is overwritten, and
+    BusyError where another process is at this stage.
     """
     folder = WORK / stage
     folder.mkdir(parents=True, exist_ok=True)
     optimizers = _optimizers(module, muon or [], peak, weight_decay)
     averaged = EMAModel(module.parameters(), decay=average, foreach=True) if average else None
-    start = _resume(folder / "state.pt", module, optimizers, averaged)
-    bar = tqdm(range(start, steps), initial=start, total=steps, desc=stage, mininterval=10)
-    running, saved = None, time.monotonic()
-    for step in bar:
-        for group in [group for optimizer in optimizers for group in optimizer.param_groups]:
-            group["lr"] = learning_rate(step, steps, peak, warmup)
-        loss = loss_of(step)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"{stage}: loss is {loss.item()} at step {step}; the last saved state is kept")
-        loss.backward()
-        nn.utils.clip_grad_norm_(module.parameters(), clip)
-        for optimizer in optimizers:
-            optimizer.step()
-        module.zero_grad()
-        if averaged:
-            averaged.step(module.parameters())
-        running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
-        bar.set_postfix(loss=f"{running:.4f}", refresh=False)
-        if time.monotonic() - saved > save_every_s or step + 1 == steps:
-            _save(folder / "state.pt", step + 1, module, optimizers, averaged)
-            saved = time.monotonic()
-        if (step + 1) % evaluate_every == 0 or step + 1 == steps:
-            figures = evaluate(step + 1) if evaluate else {}
-            log(stage, step=step + 1, loss=round(running, 5), **figures)
+    with locked(folder, "stage"):
+        start = _resume(folder / "state.pt", module, optimizers, averaged)
+        bar = tqdm(range(start, steps), initial=start, total=steps, desc=stage, mininterval=10)
+        running, saved = None, time.monotonic()
+        for step in bar:
+            for group in [group for optimizer in optimizers for group in optimizer.param_groups]:
+                group["lr"] = learning_rate(step, steps, peak, warmup)
+            loss = loss_of(step)
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"{stage}: loss is {loss.item()} at step {step}; the last saved state is kept")
+            loss.backward()
+            nn.utils.clip_grad_norm_(module.parameters(), clip)
+            for optimizer in optimizers:
+                optimizer.step()
+            module.zero_grad()
+            if averaged:
+                averaged.step(module.parameters())
+            running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
+            bar.set_postfix(loss=f"{running:.4f}", refresh=False)
+            if time.monotonic() - saved > save_every_s or step + 1 == steps:
+                _save(folder / "state.pt", step + 1, module, optimizers, averaged)
+                saved = time.monotonic()
+            if (step + 1) % evaluate_every == 0 or step + 1 == steps:
+                figures = evaluate(step + 1) if evaluate else {}
+                log(stage, step=step + 1, loss=round(running, 5), **figures)
     if averaged:
         averaged.copy_to(module.parameters())
     return module

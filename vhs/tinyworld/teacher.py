@@ -111,4 +111,4 @@ def load(device: str) -> TextToLatent:
 
 
 if __name__ == "__main__":
-    main()
+    recipe.command(main)

@@ -64,4 +64,4 @@ def write(folder: Path = FOLDER) -> Path:
 
 
 if __name__ == "__main__":
-    print(write())
+    recipe.command(lambda: print(write()))

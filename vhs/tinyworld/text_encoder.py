@@ -135,4 +135,4 @@ def load(device: str, world: World = SANA) -> dict[str, torch.Tensor]:
 
 
 if __name__ == "__main__":
-    main()
+    recipe.command(main)

@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 
 from vhs.records import TAGS
+from vhs.tinyworld import recipe
 from vhs.tinyworld.scenes import sample_prompts
 
 
@@ -41,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    recipe.command(main)
