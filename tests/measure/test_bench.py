@@ -104,6 +104,8 @@ def test_mistakes_are_one_line(bench, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert bench("--profile", str(tmp_path / "file" / "traces")) == 2
     assert "--profile: " in capsys.readouterr().err
+    assert bench("--flops", "--budget", "1s") == 2
+    assert "argument --budget: not allowed with argument --flops" in capsys.readouterr().err
     assert bench("--budget", "soon") == 2
     assert "--budget: 'soon' is no time; 550ms or 1.65s is right" in capsys.readouterr().err
     assert bench("verifiers={block_7: {}}") == 2

@@ -28,10 +28,11 @@ def add_arguments(one: argparse.ArgumentParser) -> None:
     """The arguments of `vhs benchmark run`."""
     one.add_argument("--config", required=True, help="YAML of what is measured, in configs/bench/")
     one.add_argument("--random-weights", action="store_true", help="models of the architectures, without a download")
-    one.add_argument("--flops", action="store_true", help="count FLOPs and bytes on the meta device; nothing runs")
-    one.add_argument("--budget", nargs="+", metavar="MS", help="largest N within each budget, such as 550ms or 1.65s")
-    one.add_argument("--profile", metavar="FOLDER", help="time by stage, and a trace for Perfetto in that folder")
-    one.add_argument(
+    what = one.add_mutually_exclusive_group()
+    what.add_argument("--flops", action="store_true", help="count FLOPs and bytes on the meta device; nothing runs")
+    what.add_argument("--budget", nargs="+", metavar="MS", help="largest N within each budget, such as 550ms or 1.65s")
+    what.add_argument("--profile", metavar="FOLDER", help="time by stage, and a trace for Perfetto in that folder")
+    what.add_argument(
         "--without", nargs="*", metavar="NAME", help="with each of our optimisations against without it (default: all)"
     )
     one.add_argument("overrides", nargs="*", metavar="key=value", help="keys that replace the file's")
