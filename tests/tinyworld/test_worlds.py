@@ -107,7 +107,7 @@ def test_a_terminated_build_takes_its_stages_with_it(tmp_path):
     wait_for(lambda: (tmp_path / ".autoencoder.lock").exists())
     process.terminate()
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 143 and said.splitlines()[-1] == "terminated; the same command goes on"
+    assert process.returncode == 143 and said.splitlines()[-1] == "terminated; what was saved is kept"
     with locked(tmp_path / "autoencoder"):
         pass
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,7 @@ class Optimisation:
     of the benchmark."""
 
     about: str
-    without: Callable[[], AbstractContextManager[None]] | None = None
+    without: Callable[[], AbstractContextManager[None]] = nullcontext
     keys: dict[str, Any] = field(default_factory=dict)
     compiled: bool = False
     """Whether it is there with `compile: true` alone."""
@@ -106,9 +106,7 @@ def measure_without(config: BenchConfig, names: Sequence[str], say: Callable[[st
         alone = config.model_copy(update={"verifiers": {label: config.verifiers[label]}})
         [(_, method)] = methods(alone)
         for name, one in chosen.items():
-            with ExitStack() as off:
-                if one.without:
-                    off.enter_context(one.without())
+            with one.without():
                 [(_, plain)] = methods(alone.model_copy(update=one.keys))
             for count in config.num_samples:
                 rows.append({"verifier": label, "without": name, "num_samples": count})
@@ -126,7 +124,7 @@ def _compared(
         return method(prompt, num_samples=count)
 
     def without_it() -> Result:
-        with one.without() if one.without else ExitStack():
+        with one.without():
             return plain(prompt, num_samples=count)
 
     for _ in range(config.warmup):

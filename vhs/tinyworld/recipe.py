@@ -62,7 +62,7 @@ def arguments(module: str, steps: int | None, worlds: Iterable[str] = (), **flag
 
 def command(main: Callable[[], None]) -> NoReturn:
     """Runs a stage and ends its process: one line for what was wrong, and the exit code that every command has."""
-    sys.exit(exit_code(main, "the same command goes on"))
+    sys.exit(exit_code(main, "what was saved is kept"))
 
 
 def has_bfloat16(device: str) -> bool:

@@ -6,7 +6,7 @@ A row is its difference from files of `configs/tiny_ablations` that several rows
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired
@@ -263,7 +263,7 @@ def table(rows: Iterable[Ablation]) -> str:
         return [f"{100 * found['right']:.1f}", _percent(best["verifier"]), _percent(best["gain"], "+"), less, auc]
 
     names = ("candidates right", "best of 8", "gain", LESS, "AUC within a prompt")
-    return _markdown(names, {row: cells(results[row.name], _paired(row, results)) for row in _run(rows, results)})
+    return _markdown(names, rows, results, cells)
 
 
 def table_of(tag: str, rows: Iterable[Ablation]) -> str:
@@ -277,7 +277,7 @@ def table_of(tag: str, rows: Iterable[Ablation]) -> str:
         return [f"{100 * one['best_of_1']:.1f}", _percent(vars(best)), less, "" if auc is None else f"{auc:.3f}"]
 
     names = ("candidates right", "best of 8", LESS, "AUC within a prompt")
-    return _markdown(names, {row: cells(results[row.name], _paired(row, results)) for row in _run(rows, results)})
+    return _markdown(names, rows, results, cells)
 
 
 def _results() -> dict[str, dict[str, Any]]:
@@ -295,13 +295,18 @@ def _inside(found: dict[str, Any], tag: str) -> dict[str, Any]:
     return found | {"per_prompt": picked}
 
 
-def _run(rows: Iterable[Ablation], results: Mapping[str, Any]) -> list[Ablation]:
-    return [row for row in rows if row.name in results]
-
-
-def _markdown(names: Sequence[str], rows: Mapping[Ablation, Sequence[str]]) -> str:
-    lines = [_line(("run", "what differs", *names)), _line(["---"] * (len(names) + 2)).replace(" ", "")]
-    return "\n".join([*lines, *(_line([f"`{row.name}`", row.about, *cells]) for row, cells in rows.items())])
+def _markdown(
+    names: Sequence[str], rows: Iterable[Ablation], results: dict[str, dict], cells: Callable[[dict, str], list[str]]
+) -> str:
+    """A line for each row that has been run: its name, what differs, and its `cells`, from its figures and its paired
+    difference."""
+    head = [_line(("run", "what differs", *names)), _line(["---"] * (len(names) + 2)).replace(" ", "")]
+    lines = (
+        _line([f"`{row.name}`", row.about, *cells(results[row.name], _paired(row, results))])
+        for row in rows
+        if row.name in results
+    )
+    return "\n".join([*head, *lines])
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -142,12 +142,9 @@ def _key(group: tuple[int, int]) -> str:
 
 def _per_prompt(rows: Rows, scores: np.ndarray, n: int) -> list[dict[str, Any]]:
     """How often each prompt's best of `n` is right (over all choices of `n`), to compare verifiers prompt by prompt."""
-    said = dict(zip(rows.groups, zip(rows.texts, rows.tags, strict=True), strict=True))
+    texts, tags = (dict(zip(rows.groups, column, strict=True)) for column in (rows.texts, rows.tags))
     picked = metrics.best_of_n(rows.groups, scores, rows.verdicts, n)
-    return [
-        {"prompt": text, "tag": tag, "best": float(value)}
-        for (text, tag), value in zip(map(said.get, picked), picked.values(), strict=True)
-    ]
+    return [{"prompt": texts[group], "tag": tags[group], "best": float(value)} for group, value in picked.items()]
 
 
 def _random_yes(rows: Rows, seed: int) -> np.ndarray:
