@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vhs.device import resolve_device, resolve_dtype
+from vhs.device import resolve_device, resolve_dtype, resolve_precision
 from vhs.errors import ConfigError
 from vhs.processes import Process
 
@@ -49,6 +49,21 @@ def test_a_gpu_beyond_the_last_is_one_line(gpus) -> None:
 def test_precision_follows_the_device() -> None:
     assert [resolve_dtype("auto", device) for device in ("cpu", "cuda:1")] == ["float32", "bfloat16"]
     assert resolve_dtype("float16", "cpu") == "float16"
+
+
+@pytest.mark.parametrize(
+    ("flags", "fast"), [({"avx2": True}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True)]
+)
+def test_auto_precision_is_bfloat16_where_a_cpu_multiplies_it(monkeypatch, flags: dict[str, bool], fast: bool) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: flags)
+    assert resolve_precision("auto", "cpu") == ("bfloat16" if fast else "float32")
+    assert resolve_precision("bfloat16", "cpu") == "bfloat16"
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_auto_precision_is_bfloat16_on_a_gpu_that_computes_in_it(monkeypatch, fast: bool) -> None:
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: fast)
+    assert resolve_precision("auto", "cuda:1") == ("bfloat16" if fast else "float32")
 
 
 def test_a_gpu_without_bfloat16_is_one_line(gpus, monkeypatch) -> None:

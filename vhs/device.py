@@ -40,6 +40,21 @@ def _without_driver() -> bool:
     return sys.platform == "linux" and "torch" not in sys.modules and not any(map(Path.exists, map(Path, DRIVERS)))
 
 
+def resolve_precision(precision: str, device: str) -> str:
+    """`auto` is bfloat16 where `device` multiplies it in hardware, else float32."""
+    return ("bfloat16" if has_bfloat16(device) else "float32") if precision == "auto" else precision
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether `device` multiplies bfloat16 in hardware; one that does not is several times slower with it."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known = torch.cpu.get_capabilities()
+    return device == "cpu" and bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
 def resolve_dtype(dtype: str, device: str) -> str:
     """`auto` is float32 on the CPU and bfloat16 elsewhere.
 

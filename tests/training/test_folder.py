@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from PIL import Image
+from safetensors.torch import load_file
 
 from tests.kills import every_kill
 from vhs.errors import RunError
@@ -105,6 +107,26 @@ def test_an_unfinished_training_is_gone_on_with_when_asked(config, monkeypatch) 
     with pytest.raises(RunError, match=r"holds this training, unfinished \(saved at step 2\); go on with cont: true"):
         train(settings)
     assert train(config(max_steps=2, save_every=1, cont=True)).steps == 2
+
+
+def test_auto_precision_is_recorded_as_what_it_was(config, monkeypatch) -> None:
+    """A training that began in bfloat16 does not go on in float32 because another machine is slow in bfloat16."""
+
+    def trained(name: str, precision: str) -> dict[str, torch.Tensor]:
+        AcceleratorState._reset_state()  # the precision is fixed once a process
+        result = train(config(max_steps=2, precision=precision, save_dtype="float32", name=name))
+        return load_file(result.checkpoint / "model.safetensors")
+
+    made = {}
+    for fast, meant in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr("vhs.device.has_bfloat16", lambda device, fast=fast: fast)
+        made[fast], named = trained(f"auto_{meant}", "auto"), trained(meant, meant)
+        assert all(torch.equal(made[fast][key], named[key]) for key in named)
+        assert manifest(config(name=f"auto_{meant}").folder)["config"]["precision"] == meant
+    assert any(not torch.equal(made[True][key], made[False][key]) for key in made[True])
+    with pytest.raises(RunError, match="precision: 'bfloat16', now 'float32'"):
+        trained("auto_bfloat16", "auto")
+    AcceleratorState._reset_state()
 
 
 def test_two_trainings_at_once_are_one(config) -> None:

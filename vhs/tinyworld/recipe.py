@@ -25,7 +25,7 @@ from torch import nn
 from tqdm import tqdm
 
 from vhs.commands.ending import exit_code
-from vhs.device import resolve_device
+from vhs.device import has_bfloat16, resolve_device
 from vhs.errors import ConfigError
 from vhs.folders import locked
 from vhs.tinyworld.drawing import render
@@ -63,14 +63,6 @@ def arguments(module: str, steps: int | None, worlds: Iterable[str] = (), **flag
 def command(main: Callable[[], None]) -> NoReturn:
     """Runs a stage and ends its process: one line for what was wrong, and the exit code that every command has."""
     sys.exit(exit_code(main, "what was saved is kept"))
-
-
-def has_bfloat16(device: str) -> bool:
-    """Whether `device` multiplies bfloat16 in hardware; a CPU that does not is several times slower with it."""
-    if device != "cpu":
-        return True
-    known = torch.cpu.get_capabilities()
-    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
 def autocast(device: str) -> torch.autocast:

@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 
 from vhs.config.yamlfile import load
-from vhs.device import resolve_device
 from vhs.tinyworld import candidates, recipe
 from vhs.tinyworld.worlds import SANA, WORLDS, World
 from vhs.training.commands import run_train
@@ -49,7 +48,7 @@ def changes(world: World, feature: str) -> list[str]:
     ]  # fmt: skip
     if feature == "clip":
         keys.append(f"vision_tower={candidates.CLIP}")
-    return keys + ([] if recipe.has_bfloat16(resolve_device("auto")) else ["precision=float32"])
+    return keys
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from vhs.config.keys import DeviceKey, Keys, Number, StatisticsKeys, TimeoutKey, statistics_conflicts
 from vhs.config.yamlfile import combination_error
+from vhs.device import resolve_device, resolve_precision
 from vhs.paths import expanded
 from vhs.verifiers.feature_names import PATTERN, blocks_in, hidden
 
@@ -162,8 +163,9 @@ class TrainConfig(TimeoutKey, StatisticsKeys):
     """With `shuffle_buffer`: in how many streams shards are read, which the processes share; absent: 1."""
 
     # how it runs
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the forward pass; weights and optimiser are float32."""
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    """Arithmetic of the forward pass; weights and optimiser are float32. `auto`: bfloat16 where the device multiplies
+    it in hardware, else float32; train.json says which it was."""
     save_dtype: Dtype = "bfloat16"
     """How the verifier's tensors are stored."""
     gradient_checkpointing: bool = False
@@ -214,6 +216,11 @@ class TrainConfig(TimeoutKey, StatisticsKeys):
     @property
     def folder(self) -> Path:
         return expanded(self.output_path) / self.name
+
+    @property
+    def arithmetic(self) -> str:
+        """`precision`, with `auto` settled for the device that is here."""
+        return resolve_precision(self.precision, resolve_device("auto"))
 
     @property
     def blocks(self) -> tuple[int, ...]:

@@ -89,7 +89,7 @@ def describe(config: TrainConfig) -> dict[str, Any]:
     files = {"labels": config.labels, "more_labels": config.more_labels}
     files = files if config.stage == "finetune" else {"captions": config.captions}
     return {
-        "config": config.model_dump(mode="json"),
+        "config": {**config.model_dump(mode="json"), "precision": config.arithmetic},
         "reads": {
             "init": content_hash(find_model("init", config.init, MODEL_FILES).require()),
             **statistics_hashes(config, config.feature),

@@ -43,15 +43,15 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     """Raises ConfigError when the tracker is not installed."""
     if config.tracker != "none" and importlib.util.find_spec(config.tracker) is None:
         raise ConfigError(f"tracker: {config.tracker} is not installed; pip install {config.tracker}, or tracker: none")
-    precision = {"float32": "no", "bfloat16": "bf16"}[config.precision]
+    precision = config.arithmetic
     if several():
         exchange_tensors(config.timeout)
     accelerator = Accelerator(
-        mixed_precision=precision,
+        mixed_precision={"float32": "no", "bfloat16": "bf16"}[precision],
         log_with=None if config.tracker == "none" else config.tracker,
         project_config=ProjectConfiguration(project_dir=str(config.folder), logging_dir=str(config.folder)),
     )
-    if accelerator.is_fsdp2 and config.precision == "bfloat16":
+    if accelerator.is_fsdp2 and precision == "bfloat16":
         from torch.distributed.fsdp import MixedPrecisionPolicy
 
         # accelerate's own would add gradients of different processes in bfloat16 as well
