@@ -71,6 +71,16 @@ def test_a_new_folder_starts_and_a_finished_run_is_already_done(made, finished) 
     assert decision(made(re_eval=True, detector_size=(64, 64))) == "judge again"
 
 
+def test_a_run_of_an_earlier_version_is_this_run_where_its_missing_keys_have_their_defaults(made, finished) -> None:
+    record = read_json(finished.folder.root / "run.json")
+    del record["config"]["noise"]
+    write_json(finished.folder.root / "run.json", record)
+    assert decision(made()) == "done" == decision(made(noise=finished.folder.config.noise))
+    other = "published" if finished.folder.config.noise == "candidate" else "candidate"
+    with pytest.raises(RunError, match=f"noise: {finished.folder.config.noise}, now {other}"):
+        decision(made(noise=other))
+
+
 def test_an_unfinished_run_goes_on_when_asked(made) -> None:
     run = made()
     assert decision(run) == "start"

@@ -337,6 +337,11 @@ def test_statistics_and_figures_are_left_refused_or_made_again(config, collected
     said: list[str] = []
     found = run_normalize(normalize, silent)
     assert run_normalize(normalize, said.append) == found and "already done" in said[0]
+    record = tmp_path / "statistics" / "block_7_mean_bf16.pt.made.json"
+    former = json.loads(record.read_text())
+    assert former["config"].pop("per") == normalize.per  # a key that an earlier version did not have
+    record.write_text(json.dumps(former))
+    assert run_normalize(normalize, silent) == found
     with pytest.raises(RunError, match=r"made otherwise \(samples: None, now 9\)"):
         run_normalize(normalize.model_copy(update={"samples": 9}), silent)
     again = run_normalize(normalize.model_copy(update={"samples": 9, "overwrite": True}), silent)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import to_jsonable_python
 
 from vhs.processes import TIMEOUT
 
@@ -58,6 +59,14 @@ class Keys(BaseModel):
         allow_inf_nan=False,
         protected_namespaces=(),
     )
+
+    @classmethod
+    def completed(cls, record: Mapping[str, Any]) -> dict[str, Any]:
+        """What a command has recorded of its work, its configuration under `config`: a key that an earlier version did
+        not have was as its default is."""
+        optional = {name: field for name, field in cls.model_fields.items() if not field.is_required()}
+        defaults = {name: field.get_default(call_default_factory=True) for name, field in optional.items()}
+        return {**record, "config": {**to_jsonable_python(defaults), **record.get("config", {})}}
 
     @classmethod
     def keys_where(cls, **properties: Any) -> tuple[str, ...]:

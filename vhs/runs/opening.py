@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from vhs.config.run import JudgeKeys
+from vhs.config.run import JudgeKeys, RunConfig
 from vhs.errors import RunError
 from vhs.files import write_bytes, write_json
 from vhs.folders import decide as decide_folder
@@ -30,7 +30,8 @@ COMPLETE = ".complete"
 def decide(run: ResolvedRun, folder: RunFolder, manifest: Mapping[str, Any]) -> Opening:
     """What will be done with the folder, by the table of `vhs.folders`. Changes nothing; raises RunError for what is
     refused."""
-    former = folder.manifest()
+    found = folder.manifest()
+    former = None if found is None else RunConfig.completed(found)
     if run.rejudges:
         if former is None:
             raise RunError(f"{folder.root}: re_eval has no run to judge again; run it first, with re_eval: false")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
 from pydantic import ConfigDict, Field
-from pydantic_core import to_jsonable_python
 from typing_extensions import TypedDict
 
 from vhs.checkpoints.hashes import content_hash
@@ -119,15 +118,8 @@ def decide_training(config: TrainConfig, now: dict[str, Any]) -> Opening:
         step = saved_step(config.folder)
         return "nothing saved" if step is None else f"saved at step {step}"
 
-    differences = changed(_with_defaults(former), now, FREE) if former else ()
+    differences = changed(TrainConfig.completed(former), now, FREE) if former else ()
     return decide(config.folder, TRAINING, former, differences, left, cont=config.cont, overwrite=config.overwrite)
-
-
-def _with_defaults(former: dict[str, Any]) -> dict[str, Any]:
-    """A key that an earlier version did not have was as its default is."""
-    fields = TrainConfig.model_fields.items()
-    defaults = {name: field.get_default(call_default_factory=True) for name, field in fields if not field.is_required()}
-    return {**former, "config": {**to_jsonable_python(defaults), **former.get("config", {})}}
 
 
 def open_training(opening: Opening, folder: Path, now: dict[str, Any]) -> None:

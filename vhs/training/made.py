@@ -50,12 +50,14 @@ class Made:
     config: Mapping[str, Any]
     reads: Mapping[str, str] = field(default_factory=dict)
     overwrite: bool = False
+    kind: type[Keys] = Keys
+    """Of the configuration."""
 
     @classmethod
     def of(cls, config: Keys, files: Sequence[Path], reads: Mapping[str, str]) -> Made:
         """What a command makes under its configuration."""
         keys = config.model_dump(mode="json", exclude=set(HOW))
-        return cls(tuple(files), keys, dict(reads), getattr(config, "overwrite", False))
+        return cls(tuple(files), keys, dict(reads), getattr(config, "overwrite", False), type(config))
 
     @property
     def note(self) -> Path:
@@ -79,7 +81,7 @@ class Made:
         if self.overwrite:
             return False
         former = read_form(self.note, Note, remedy=REMEDY)
-        if lines := changed(former, {"config": self.config, "reads": self.reads}):
+        if lines := changed(self.kind.completed(former), {"config": self.config, "reads": self.reads}):
             raise RunError(
                 f"{self.files[0]}: made otherwise ({'; '.join(lines[:3])}); choose another output, or overwrite=true "
                 "to replace it"
