@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from torch.profiler import profile
 
-from vhs.device import resolve_device, resolve_dtype, resolve_precision
+from vhs.device import attention_to_train, resolve_device, resolve_dtype, resolve_precision
 from vhs.errors import ConfigError
 from vhs.processes import Process
 
@@ -64,6 +67,25 @@ def test_auto_precision_is_bfloat16_where_a_cpu_multiplies_it(monkeypatch, flags
 def test_auto_precision_is_bfloat16_on_a_gpu_that_computes_in_it(monkeypatch, fast: bool) -> None:
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: fast)
     assert resolve_precision("auto", "cuda:1") == ("bfloat16" if fast else "float32")
+
+
+@pytest.mark.parametrize(("precision", "fused"), [("bfloat16", False), ("float32", True)])
+def test_a_cpu_trains_bfloat16_without_the_fused_attention(precision: str, fused: bool) -> None:
+    query = torch.randn(2, 2, 8, 16, dtype=getattr(torch, precision), requires_grad=True)
+    with profile(acc_events=True) as record:
+        with attention_to_train("cpu", precision):
+            out = scaled_dot_product_attention(query, query, query, is_causal=True)
+        out.sum().backward()
+    assert fused == any("flash_attention" in event.key for event in record.key_averages())
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION):
+        usual = scaled_dot_product_attention(query, query, query, is_causal=True)
+    torch.testing.assert_close(out, usual, rtol=2e-2, atol=2e-2)
+
+
+def test_a_gpu_trains_with_the_attention_that_torch_picks() -> None:
+    before = torch.backends.cuda.flash_sdp_enabled()
+    with attention_to_train("cuda", "bfloat16"):
+        assert torch.backends.cuda.flash_sdp_enabled() == before
 
 
 def test_a_gpu_without_bfloat16_is_one_line(gpus, monkeypatch) -> None:

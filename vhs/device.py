@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from vhs.errors import ConfigError
@@ -53,6 +54,19 @@ def has_bfloat16(device: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     known = torch.cpu.get_capabilities()
     return device == "cpu" and bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
+def attention_to_train(device: str, precision: str) -> AbstractContextManager[None]:
+    """Attention as torch picks it, except in bfloat16 on a CPU: there it is written out, since the gradient of the
+    fused kernel takes up to half of a step (docs/LOG.md).
+
+    torch's cache of compiled graphs does not know which it was: compile a function always within this, or never.
+    """
+    if device != "cpu" or precision != "bfloat16":
+        return nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 def resolve_dtype(dtype: str, device: str) -> str:

@@ -8,6 +8,7 @@ second world's `AutoencoderKL` is taught the first world's latents: its encoder 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -45,12 +46,12 @@ def psnr(model: nn.Module, first_seed: int, count: int, batch: int = 50) -> list
     return values
 
 
-def loss(model: nn.Module, step: int, device: str) -> torch.Tensor:
+def loss(encode: Callable, decode: Callable, step: int, device: str) -> torch.Tensor:
     """L1 + L2 on pixels, plus the penalty on each channel's mean and deviation."""
     x = recipe.pictures(recipe.fresh_scenes(STAGE, step, SANA.batches[STAGE])).to(device)
     with recipe.autocast(device):
-        z = model.encode(x).latent.float()
-        y = model.decode(noisy(z, step)).sample.float()
+        z = encode(x).latent.float()
+        y = decode(noisy(z, step)).sample.float()
     penalty = z.mean(dim=(0, 2, 3)).square().mean() + (z.std(dim=(0, 2, 3)) - 1).square().mean()
     return pixel_error(x, y) + 0.02 * penalty
 
@@ -96,10 +97,12 @@ def main() -> None:
         model.train().to(args.device)
         return {"psnr_db": round(sum(values) / len(values), 2)}
 
-    def loss_of(step: int) -> torch.Tensor:
-        return taught_loss(model, first, step, args.device, world) if first else loss(model, step, args.device)
-
     first = load(args.device) if world.taught else None
+    halves = [world.compiled(half) for half in (model.encode, model.decode)]
+
+    def loss_of(step: int) -> torch.Tensor:
+        return taught_loss(model, first, step, args.device, world) if first else loss(*halves, step, args.device)
+
     recipe.train(
         stage, model, loss_of, steps=steps, peak=2e-3, average=0.995, evaluate=evaluate, evaluate_every=400
     )  # fmt: skip

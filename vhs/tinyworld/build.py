@@ -46,7 +46,8 @@ def stages(world: World) -> list[Stage]:
     found = [Stage("autoencoder", own), Stage("text_encoder", own)]
     if first:
         found += [Stage("latent_probe", (), ("autoencoder",)), Stage("teacher", (), ("latent_probe", "text_encoder"))]
-        found += [Stage(name) for name in ("language_model", *judges)]
+        found += [Stage(name) for name in ("language_model", "shape_detector", "color_classifier")]
+        found.append(Stage("clip_vision", (), ("language_model",)))  # its tokenizer
     found.append(Stage("student", own, ("teacher",) if first else ("autoencoder", "text_encoder")))
     found += [Stage("candidates", (*own, *which), ("student", *judges)) for which in (*sets, ("--held-out",))]
     words = ("language_model",) if first else ()

@@ -250,12 +250,12 @@ def drawing(seed: int, scene: Scene, tokenizer: Qwen2Tokenizer) -> Words:
     )
 
 
-def loss(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, step: int, device: str) -> torch.Tensor:
-    """Next-token cross-entropy, answers weighted a hundred times the rest."""
+def loss(model: Qwen2ForCausalLM, layers: Callable, tokenizer: Qwen2Tokenizer, step: int, device: str) -> torch.Tensor:
+    """Next-token cross-entropy, answers weighted a hundred times the rest; `layers` is `model.model`, or compiled."""
     ids, weights, targets = (t.to(device) for t in batch(step, tokenizer))
     embedded = word_grid.embed(model.get_input_embeddings(), ids[:, :-1], weights[:, :-1])
     with recipe.autocast(device):
-        hidden = model.model(inputs_embeds=embedded).last_hidden_state
+        hidden = layers(inputs_embeds=embedded).last_hidden_state
     wanted = targets[:, 1:] > 0
     with recipe.autocast(device):
         logits = model.lm_head(hidden[wanted])
@@ -328,10 +328,14 @@ def main() -> None:
     torch.manual_seed(0)
     tokenizer = qwen_tokenizer(corpus(400))
     model = build(tokenizer).to(args.device)
+    layers = torch.compile(model.model, dynamic=True)
+
+    def loss_of(step: int) -> torch.Tensor:
+        return loss(model, layers, tokenizer, step, args.device)
+
     recipe.train(
-        STAGE, model, lambda step: loss(model, tokenizer, step, args.device), steps=args.steps, peak=2e-3, warmup=100,
-        average=0.99, muon=recipe.matrices_of(model.model.layers), evaluate=lambda _: figures(model, tokenizer, 200),
-        evaluate_every=200,
+        STAGE, model, loss_of, steps=args.steps, peak=2e-3, warmup=100, average=0.99, evaluate_every=200,
+        muon=recipe.matrices_of(model.model.layers), evaluate=lambda _: figures(model, tokenizer, 200),
     )  # fmt: skip
     model.cpu().eval()
     recipe.log(STAGE, **{f"final_{name}": value for name, value in figures(model, tokenizer, 1000).items()})

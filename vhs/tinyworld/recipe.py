@@ -25,7 +25,7 @@ from torch import nn
 from tqdm import tqdm
 
 from vhs.commands.ending import exit_code
-from vhs.device import has_bfloat16, resolve_device
+from vhs.device import attention_to_train, has_bfloat16, resolve_device, resolve_precision
 from vhs.errors import ConfigError
 from vhs.folders import locked
 from vhs.tinyworld.drawing import render
@@ -87,49 +87,54 @@ def pictures(scenes: Iterable[Scene]) -> torch.Tensor:
 
 
 @torch.no_grad()
-def orthogonal(matrix: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> torch.Tensor:
-    """The orthogonal factor of a matrix by Newton-Schulz steps, roughly, as torch's Muon finds it, in float32."""
+def orthogonal(
+    matrices: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
+) -> torch.Tensor:
+    """The orthogonal factors of matrices (n, a, b) by Newton-Schulz steps, roughly, as torch's Muon finds each."""
     a, b, c = coefficients
-    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = wide / wide.norm().clamp(min=eps)
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
     for _ in range(steps):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if wide is not matrix else x
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 
 class Muon(torch.optim.Muon):
     """torch's Muon (Jordan et al., 2024), which takes matrices only, for 1 x 1 convolutions too: through flat views.
 
-    torch's computes in bfloat16; where that is slow it takes longer than the forward and backward passes of a network
-    of these sizes. So there the same update is computed in float32.
+    torch's takes one matrix after the other, always in bfloat16. For matrices this small that takes longer than their
+    arithmetic: here those of one shape are taken together, in bfloat16 only where the device multiplies it.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], **options):
         self.originals = list(params)
         super().__init__([p.detach().flatten(1).requires_grad_() for p in self.originals], **options)
 
-    def step(self, closure=None):
-        for view, param in zip(self.param_groups[0]["params"], self.originals, strict=True):
-            view.grad = param.grad.flatten(1)  # a view too: Muon updates the originals in place
-        if has_bfloat16(self.originals[0].device.type):
-            return super().step(closure)
-        for group in self.param_groups:
-            for view in group["params"]:
-                self._update(view, group)
-        return None
-
     @torch.no_grad()
-    def _update(self, view: torch.Tensor, group: dict) -> None:
-        """One matrix's step, with Nesterov's momentum and a rate that matches AdamW's (Liu et al., 2025)."""
-        state = self.state[view]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(view)
-        momentum = state["momentum_buffer"].lerp_(view.grad, 1 - group["momentum"])
-        update = view.grad.lerp(momentum, group["momentum"])
-        update = orthogonal(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
-        view.mul_(1 - group["lr"] * group["weight_decay"])
-        view.add_(update, alpha=-group["lr"] * 0.2 * max(view.shape) ** 0.5)
+    def step(self, closure=None):
+        [group] = self.param_groups
+        alike: dict[torch.Size, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+        for view, param in zip(group["params"], self.originals, strict=True):
+            alike.setdefault(view.shape, []).append((view, param.grad.flatten(1)))
+        for pairs in alike.values():
+            self._update(*map(list, zip(*pairs, strict=True)), group)
+
+    def _update(self, views: list[torch.Tensor], gradients: list[torch.Tensor], group: dict) -> None:
+        """A step of matrices of one shape, which are views of the parameters, with Nesterov's momentum and a rate that
+        matches AdamW's (Liu et al., 2025)."""
+        for view in views:
+            if "momentum_buffer" not in self.state[view]:
+                self.state[view]["momentum_buffer"] = torch.zeros_like(view)
+        momentum = [self.state[view]["momentum_buffer"] for view in views]
+        torch._foreach_lerp_(momentum, gradients, 1 - group["momentum"])
+        wanted = torch.stack(torch._foreach_lerp(gradients, momentum, group["momentum"]))
+        if has_bfloat16(wanted.device.type):
+            wanted = wanted.bfloat16()
+        updates = orthogonal(wanted, group["ns_coefficients"], group["ns_steps"], group["eps"]).to(views[0].dtype)
+        torch._foreach_mul_(views, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(views, list(updates), alpha=-group["lr"] * 0.2 * max(views[0].shape) ** 0.5)
 
 
 def matrices_of(blocks: nn.Module) -> list[nn.Parameter]:
@@ -185,7 +190,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     optimizers = _optimizers(module, muon or [], peak, weight_decay)
     averaged = EMAModel(module.parameters(), decay=average, foreach=True) if average else None
-    with locked(folder, "stage"):
+    device = next(module.parameters()).device.type
+    with locked(folder, "stage"), attention_to_train(device, resolve_precision("auto", device)):
         start = _resume(folder / "state.pt", module, optimizers, averaged)
         bar = tqdm(range(start, steps), initial=start, total=steps, desc=stage, mininterval=10)
         running, saved = None, time.monotonic()

@@ -26,6 +26,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
 
+from vhs.device import attention_to_train
 from vhs.errors import RunError
 from vhs.files import read_form, write_bytes
 from vhs.folders import locked
@@ -196,7 +197,8 @@ class Trainer:
     def _losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Weighted losses (M,) and logits (M, vocabulary) of the batch's predictions, on the device."""
         batch = to_device(batch, self.accelerator.device)
-        logits = self.model(self.preprocess(batch.features), batch.after, batch.rows, batch.columns)
+        with attention_to_train(self.accelerator.device.type, self.config.arithmetic):
+            logits = self.model(self.preprocess(batch.features), batch.after, batch.rows, batch.columns)
         return self.loss.values(logits, batch.targets, batch.labels), logits
 
     def _parts(self, step: int) -> list[list[int]]:
