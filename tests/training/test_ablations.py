@@ -109,6 +109,15 @@ def test_rows_are_compared_prompt_by_prompt(work):
     assert lora[0] == "| `lora_50`" and lora[5] == "", "another generator's candidates are not the same"
 
 
+def test_a_row_that_is_compared_with_another_than_the_heading_says_so(work):
+    result("finetune", [1, 1, 1, 1])
+    result("data_own", [1, 0, 1, 0])
+    result("own_focal", [1, 0, 0, 0])
+    data, focal = (line.split(" | ") for line in ablations.table(ablations.choose([])).splitlines()[3:])
+    assert data[5].startswith("-50.0 (") and data[5].endswith(")")
+    assert focal[5].startswith("-25.0 (") and focal[5].endswith("), to `data_own`")
+
+
 def test_one_tag_is_a_table_of_its_own(work):
     for name, bests, auc in (("finetune", [1, 0, 1, 0], 0.6), ("loss_focal", [1, 1, 0, 0], None)):
         result(name, bests)

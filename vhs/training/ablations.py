@@ -37,6 +37,7 @@ UNNORMALISED = tuple(f"{key}=null" for key in STATISTICS)
 SHIPPED_CLIP = ("verifier=ckpts/tiny/verifier_clip", "feature=clip", *UNNORMALISED)
 
 LESS = f"less `{REFERENCE}` or `shipped`"
+"""What a difference is to, where its cell does not name another row."""
 REMEDY = "remove it to evaluate the row again"
 PATIENCE = 2.0
 """Seconds between two looks at a training that another process is making."""
@@ -318,7 +319,8 @@ def _paired(row: Ablation, results: dict[str, dict]) -> str:
     found, reference = results[row.name], results.get(row.reference)
     if row.name == row.reference or reference is None or abs(found["right"] - reference["right"]) > 1e-12:
         return ""
-    return _percent(vars(difference(found, reference)), "+")
+    named = "" if row.reference in (REFERENCE, "shipped") else f", to `{row.reference}`"
+    return _percent(vars(difference(found, reference)), "+") + named
 
 
 def _percent(value: dict[str, float], sign: str = "") -> str:
