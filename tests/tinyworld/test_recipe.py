@@ -217,6 +217,18 @@ def test_other_prompts_are_training_captions_of_both_verdicts_and_ask_both_ways(
     assert candidates.other_records(Scene("a photo of a star", {}, (), (0, 0, 0), 0), np.random.default_rng(0)) == []
 
 
+def test_of_several_of_a_shape_the_true_number_is_asked_and_another():
+    record = caption_record("counting", ["star"], count=3)
+    scene = make_scene(record, seed=3)
+    asked = [candidates.numbers(scene, np.random.default_rng(seed)) for seed in range(20)]
+    assert {records[0]["prompt"] for records in asked} == {"a photo of three stars"}
+    assert {records[1]["prompt"] for records in asked} == {"a photo of two stars", "a photo of four stars"}
+    prompts = {r["prompt"] for seed in range(20) for r in candidates.other_records(scene, np.random.default_rng(seed))}
+    assert prompts >= {"a photo of two stars", "a photo of four stars"}, "the picture's own is asked already"
+    one_each = make_scene(caption_record("two_object", ["star", "ring"]), seed=3)
+    assert candidates.numbers(one_each, np.random.default_rng(0)) == []
+
+
 def test_a_scene_drawn_with_words_says_its_objects_where_they_are():
     record = caption_record("position", ["star", "ring"], relation="left of")
     scene = make_scene(record, seed=3)

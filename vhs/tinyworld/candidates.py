@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from vhs.tinyworld.language_model import candidate_record, true_relations, two_s
 from vhs.tinyworld.scenes import (  # fmt: skip
     COLORS,
     HELD_OUT_PAIRS,
+    NUMBERS,
     OPPOSITE,
     TAG_WEIGHTS,
     Scene,
@@ -135,7 +137,8 @@ def _as_scene(metadata: dict, seen: list[tuple[Detection, str]]) -> Scene:
 def other_records(scene: Scene, rng: np.random.Generator) -> list[dict]:
     """Training captions besides the picture's own: some true of what it shows, some with one thing changed.
 
-    About two different shapes, a relation that holds and its opposite are asked, and their colours and a contrast."""
+    About two different shapes, a relation that holds and its opposite are asked, and their colours and a contrast;
+    about several of one shape, their number and another one."""
     if not scene.objects:
         return []
     drawn = [candidate_record(scene, rng) for _ in range(OTHER_PROMPTS)]
@@ -147,8 +150,21 @@ def other_records(scene: Scene, rng: np.random.Generator) -> list[dict]:
         if first.color != other.color:
             drawn.append(caption_record("color_attr", shapes, [first.color, other.color]))
             drawn.append(contrast(drawn[-1], rng))
+    drawn += numbers(scene, rng)
     wanted = [record for record in drawn if record["prompt"] != scene.caption and not held_out(record)]
     return list({record["prompt"]: record for record in wanted}.values())
+
+
+def numbers(scene: Scene, rng: np.random.Generator) -> list[dict]:
+    """Of one of the shapes that are there several times: the number that is true, and another one."""
+    there = Counter(obj.shape for obj in scene.objects)
+    several = sorted(shape for shape, count in there.items() if count in NUMBERS)
+    if not several:
+        return []
+    shape = several[rng.integers(len(several))]
+    false = [count for count in NUMBERS if count != there[shape]]
+    said = (there[shape], false[rng.integers(len(false))])
+    return [caption_record("counting", [shape], count=count) for count in said]
 
 
 def main() -> None:
