@@ -132,6 +132,14 @@ def test_the_learning_rate_warms_up_and_falls_to_a_hundredth():
     assert rates[10:] == sorted(rates[10:], reverse=True)
 
 
+def test_a_restart_is_the_same_curve_twice_and_none_where_training_ends_before_it():
+    def rates(steps: int, restart: int | None) -> list[float]:
+        return [recipe.learning_rate(step, steps, 1.0, 10, restart) for step in range(steps)]
+
+    assert rates(160, 100) == rates(100, None) + rates(60, None)
+    assert rates(100, 100) == rates(100, None) and rates(80, 100) == rates(80, None)
+
+
 def test_training_scenes_follow_stage_and_step_and_stay_below_the_held_out_seeds():
     seeds = [scene.seed for scene in recipe.fresh_scenes("detector", 3, 4)]
     assert seeds == [scene.seed for scene in recipe.fresh_scenes("detector", 3, 4)]

@@ -49,6 +49,9 @@ CAPTION_QUESTION = "<image> Describe the picture."
 """The user's message that a description answers; the alignment stage asks the same of a picture."""
 ANSWER_WEIGHT, TEXT_WEIGHT = 1.0, 0.01
 CAPTIONS_PER_SCENE, WORDS_PER_SCENE = 8, 12
+RESTART = 3500
+"""A step that begins a second cosine. The first one ends with above and below learnt and left and right not, or neither
+in sentences."""
 
 
 def build(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
@@ -319,7 +322,7 @@ def figures(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, count: int) -> d
 
 
 def main() -> None:
-    args = recipe.arguments(STAGE, steps=3500, measure="print the shipped model's figures and train nothing")
+    args = recipe.arguments(STAGE, steps=5000, measure="print the shipped model's figures and train nothing")
     folder = recipe.CKPTS / "language_model"
     if args.measure:
         shipped = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32).to(args.device)
@@ -334,8 +337,9 @@ def main() -> None:
         return loss(model, layers, tokenizer, step, args.device)
 
     recipe.train(
-        STAGE, model, loss_of, steps=args.steps, peak=2e-3, warmup=100, average=0.99, evaluate_every=200,
+        STAGE, model, loss_of, steps=args.steps, peak=2e-3, warmup=100, restart=RESTART, average=0.99,
         muon=recipe.matrices_of(model.model.layers), evaluate=lambda _: figures(model, tokenizer, 200),
+        evaluate_every=200,
     )  # fmt: skip
     model.cpu().eval()
     recipe.log(STAGE, **{f"final_{name}": value for name, value in figures(model, tokenizer, 1000).items()})

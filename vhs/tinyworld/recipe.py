@@ -156,8 +156,11 @@ def _optimizers(
     return found
 
 
-def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
-    """Linear warm-up, then a cosine down to a hundredth of the peak."""
+def learning_rate(step: int, steps: int, peak: float, warmup: int, restart: int | None = None) -> float:
+    """Linear warm-up, then a cosine down to a hundredth of the peak; both once more from step `restart` on
+    (Loshchilov & Hutter, 2017)."""
+    if restart is not None and restart < steps:
+        step, steps = (step, restart) if step < restart else (step - restart, steps - restart)
     if step < warmup:
         return peak * (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)
@@ -172,6 +175,7 @@ def train(
     steps: int,
     peak: float,
     warmup: int = 200,
+    restart: int | None = None,
     weight_decay: float = 0.01,
     clip: float = 1.0,
     average: float = 0.0,
@@ -183,8 +187,9 @@ def train(
     """Train `module` until `steps`, resuming from the stage's state; return it (averaged where `average` > 0).
 
     `loss_of(step)` gives the loss of one step, `evaluate(step)` figures for the log. The optimiser is AdamW, and Muon
-    for the weights `muon`. Raises FloatingPointError on a loss that is not finite, before the state is overwritten, and
-    BusyError where another process is at this stage.
+    for the weights `muon`; their rate rises to `peak` and falls again, and a second time from step `restart` on. Raises
+    FloatingPointError on a loss that is not finite, before the state is overwritten, and BusyError where another
+    process is at this stage.
     """
     folder = WORK / stage
     folder.mkdir(parents=True, exist_ok=True)
@@ -197,7 +202,7 @@ def train(
         running, saved = None, time.monotonic()
         for step in bar:
             for group in [group for optimizer in optimizers for group in optimizer.param_groups]:
-                group["lr"] = learning_rate(step, steps, peak, warmup)
+                group["lr"] = learning_rate(step, steps, peak, warmup, restart)
             loss = loss_of(step)
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"{stage}: loss is {loss.item()} at step {step}; the last saved state is kept")
