@@ -21,6 +21,7 @@ from tqdm import tqdm
 from vhs.records import TAGS
 from vhs.tinyworld import autoencoder, latent_probe, recipe, teacher, text_encoder
 from vhs.tinyworld.scenes import TAG_WEIGHTS, records
+from vhs.tinyworld.tokenizers import captions
 from vhs.tinyworld.worlds import SANA, WORLDS, World
 
 STAGE = "student"
@@ -116,7 +117,8 @@ def held_out_errors(model: nn.Module, side, z, x0, ids, mask, device: str) -> di
 def save(model: nn.Module, world: World) -> None:
     """Write the pipeline beside the autoencoder, weights in float16."""
     vae = autoencoder.load(world=world)
-    model.half().pipeline(world.tokenizer(), vae.half()).save_pretrained(world.folder)
+    tokenizer = world.make_tokenizer(captions())  # not the shared one, whose file would say how it padded last
+    model.half().pipeline(tokenizer, vae.half()).save_pretrained(world.folder)
 
 
 def load(world: World) -> nn.Module:
