@@ -1,12 +1,16 @@
 """The recipe's loop goes on from where it stopped, refuses a loss that is not finite, and its data follow the step."""
 
+import json
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from vhs.records import Detection
-from vhs.tinyworld import candidates, language_model, recipe, student, word_grid
+from vhs.tinyworld import candidates, language_model, recipe, student, text_encoder, word_grid
 from vhs.tinyworld.scenes import (
     COLORS,
     HELD_OUT_PAIRS,
@@ -18,6 +22,7 @@ from vhs.tinyworld.scenes import (
     sample_scene,
     true_verdict,
 )
+from vhs.tinyworld.worlds import SANA
 
 
 @pytest.fixture
@@ -152,6 +157,14 @@ def test_the_students_captions_are_training_captions_and_its_noise_is_fixed():
     assert texts == student.captions_of_shard(2) != student.captions_of_shard(3)
     assert torch.equal(student.noise_of_shard(1), student.noise_of_shard(1))
     assert not torch.equal(student.noise_of_shard(1), student.noise_of_shard(2))
+
+
+def test_a_students_tokenizer_is_saved_without_how_the_shared_one_padded_last(tmp_path):
+    text_encoder.tokenize(SANA.tokenizer(), ["a photo of a star"])
+    shutil.copytree(SANA.folder / "vae", tmp_path / "vae")
+    student.save(SANA.untrained(), replace(SANA, folder=tmp_path))
+    saved = json.loads((tmp_path / "tokenizer" / "tokenizer.json").read_text())
+    assert saved["padding"] is None and saved["truncation"] is None
 
 
 def test_the_language_models_answers_are_genevals_and_never_about_held_out_combinations():

@@ -50,8 +50,7 @@ CAPTION_QUESTION = "<image> Describe the picture."
 ANSWER_WEIGHT, TEXT_WEIGHT = 1.0, 0.01
 CAPTIONS_PER_SCENE, WORDS_PER_SCENE = 8, 12
 RESTART = 3500
-"""A step that begins a second cosine. The first one ends with above and below learnt and left and right not, or neither
-in sentences."""
+"""The step at which a second cosine begins: the first one ends before left and right are told apart (docs/LOG.md)."""
 
 
 def build(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:

@@ -159,7 +159,7 @@ def _optimizers(
 def learning_rate(step: int, steps: int, peak: float, warmup: int, restart: int | None = None) -> float:
     """Linear warm-up, then a cosine down to a hundredth of the peak; both once more from step `restart` on
     (Loshchilov & Hutter, 2017)."""
-    if restart is not None and restart < steps:
+    if restart and restart < steps:
         step, steps = (step, restart) if step < restart else (step - restart, steps - restart)
     if step < warmup:
         return peak * (step + 1) / warmup
