@@ -3,8 +3,8 @@
     python -m vhs.measure.shipped            # which are missing? exit code 1 where one is
     python -m vhs.measure.shipped --write    # counts those (seconds each)
 
-Beside each run's own micro-batch, half and twice as much are counted. What is in the file is not counted again;
-delete it after a change of the count itself.
+Beside each run's own micro-batch, half and twice as much are counted. What is in the file is not counted again, and a
+new count replaces the earlier one of its name; delete the file after a change of the count itself.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def main() -> None:
         print(name, flush=True)
         if "--write" in sys.argv:
             found = method.count()
+            counted = {old: row for old, row in counted.items() if row["of"] != name}  # of weights shipped before
             counted[key] = {"of": name, "weights": found.weights, "stages": found.stages}
             write_json(SHIPPED, counted)
     sys.exit(bool(missing) and "--write" not in sys.argv)
