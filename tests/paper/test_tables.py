@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import yaml
 
 from tests.runs.report_runs import make_run
 from vhs.commands import main
-from vhs.errors import RunError
+from vhs.errors import ConfigError, RunError
 from vhs.files import read_json, write_json
 from vhs.paper import plan, rows
 from vhs.paper.budgets import candidates
@@ -208,25 +209,39 @@ def test_rows_that_differ_in_how_they_choose_take_the_same_number_of_candidates(
     assert [one for one in begun if one] == [("sharp", 3), ("blunt", 3), ("dear", 4)] and measured == [row, dearer]
 
 
-def test_the_number_of_candidates_is_what_fits_beside_a_single_one(run_keys, tmp_path: Path, monkeypatch) -> None:
-    """With times of 10 ms for a single candidate and of 4 ms + 6 ms each with the verifier, 2.75 times buy three."""
+@pytest.fixture
+def timed(run_keys, tmp_path: Path, monkeypatch) -> Callable[[float], tuple[int, str]]:
+    """Of a verifier's milliseconds beside 6 for each candidate, N at 2.75 times a single one's 10, and what is said.
+
+    The machine takes twice as long from every sixth call on for the next six."""
     monkeypatch.setitem(rows.WORLDS, "tiny", tmp_path)
     (tmp_path / "sharp.yaml").write_text(yaml.safe_dump({**run_keys, "name": "sharp"}))
     alone = {"num_samples": 1, "latent_verifier": False, "name": rows.SINGLE}
     (tmp_path / f"{rows.SINGLE}.yaml").write_text(yaml.safe_dump({**run_keys, **alone}))
-    calls = []
 
-    def latency(work, device, repeats):
-        calls.append(work())
-        count = calls[-1].num_samples
-        return SimpleNamespace(median=10.0 if calls[-1].score is None else 4.0 + 6.0 * count)
+    def measured(verifier: float) -> tuple[int, str]:
+        calls = itertools.count()
 
-    monkeypatch.setattr("vhs.paper.budgets.latency", latency)
-    monkeypatch.setattr("vhs.measure.budget.latency", latency)
-    asked, said = Asked("tiny"), []
-    row = rows_of(replace(SHOWN, rows=SHOWN.rows[:1]), asked)[0]
-    assert candidates(row, rows.single(asked), said.append) == 3
-    assert said == ["sharp: 2.75 times a single candidate's 10 ms buys 3 candidates (22 ms)"]
+        def once(work, device):
+            result, slower = work(), 1 + next(calls) // 6 % 2
+            return slower * (10.0 if result.score is None else verifier + 6.0 * result.num_samples)
+
+        monkeypatch.setattr("vhs.paper.budgets.once", once)
+        asked, said = Asked("tiny"), []
+        row = rows_of(replace(SHOWN, rows=SHOWN.rows[:1]), asked)[0]
+        return candidates(row, rows.single(asked), said.append), said[0]
+
+    return measured
+
+
+def test_the_number_of_candidates_is_what_fits_beside_a_single_one_on_a_busy_machine(timed) -> None:
+    """4 ms and 6 for each candidate: three take 22 ms, four 28."""
+    assert timed(4.0) == (3, "sharp: 2.75 times a single candidate's time buys 3 candidates (2.20 times)")
+
+
+def test_a_budget_that_buys_no_candidate_is_said(timed) -> None:
+    with pytest.raises(ConfigError, match="sharp: 2.75 times .* buys none; one takes 3.00 times"):
+        timed(24.0)
 
 
 @pytest.mark.parametrize(

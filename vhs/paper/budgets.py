@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from vhs.best_of_n import BestOfN
-from vhs.measure.budget import REPEATS, fit
-from vhs.measure.latency import latency
+from vhs.errors import ConfigError
+from vhs.measure.budget import largest
+from vhs.measure.latency import Latency, once
 from vhs.paper.rows import Row
 from vhs.resolve import resolve
+
+REPEATS = 9
 
 
 def candidates(row: Row, single: Row, say: Callable[[str], None]) -> int:
     """The largest N whose whole prompt takes at most `row.multiple` times as long as that of `single` without a
-    verifier: both on the same generator, prompt and minute, so that a busy machine slows both.
+    verifier, on the same generator and prompt. Each N is called in turn with the single candidate, so that what
+    disturbs the machine disturbs both.
 
     Raises ConfigError where not even one candidate fits.
     """
     run = resolve(row.runs[0])
     generator, verifier, reranker = run.models.load()
-    alone = BestOfN.of(single.runs[0], generator, None, None)
     prompt, device = run.prompts[0], run.models.device
-    one = latency(lambda: alone(prompt, num_samples=1), device, REPEATS).median
+    alone = BestOfN.of(single.runs[0], generator, None, None)
     method = BestOfN.of(run.config.changed(generation_mode="prod"), generator, verifier, reranker)
-    found = fit(method, prompt, row.multiple * one)
-    say(
-        f"{row.name}: {row.multiple:g} times a single candidate's {one:.0f} ms buys {found.num_samples} candidates "
-        f"({found.milliseconds:.0f} ms)"
-    )
-    return found.num_samples
+
+    @cache
+    def times(count: int) -> float:
+        """A prompt's time with `count` candidates, in times of a single one's."""
+        works = (lambda: method(prompt, num_samples=count), lambda: alone(prompt, num_samples=1))
+        _, *taken = [[once(work, device) for work in works] for _ in range(1 + REPEATS)]
+        many, one = (Latency.of(column).median for column in zip(*taken, strict=True))
+        return many / one
+
+    found = largest(times, row.multiple)
+    if not found:
+        raise ConfigError(
+            f"{row.name}: {row.multiple:g} times a single candidate's time buys none; one takes {times(1):.2f} times"
+        )
+    cost = f"{found} candidates ({times(found):.2f} times)"
+    say(f"{row.name}: {row.multiple:g} times a single candidate's time buys {cost}")
+    return found
