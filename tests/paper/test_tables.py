@@ -226,7 +226,7 @@ def timed(run_keys, tmp_path: Path, monkeypatch) -> Callable[[float], tuple[int,
             result, slower = work(), 1 + next(calls) // 6 % 2
             return slower * (10.0 if result.score is None else verifier + 6.0 * result.num_samples)
 
-        monkeypatch.setattr("vhs.paper.budgets.once", once)
+        monkeypatch.setattr("vhs.measure.latency.once", once)
         asked, said = Asked("tiny"), []
         row = rows_of(replace(SHOWN, rows=SHOWN.rows[:1]), asked)[0]
         return candidates(row, rows.single(asked), said.append), said[0]

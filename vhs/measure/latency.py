@@ -41,6 +41,14 @@ def once(work: Callable[[], Any], device: str) -> float:
     return _by_events(work, device) if device.startswith("cuda") else _by_stopwatch(work)
 
 
+def in_turn(works: Sequence[Callable[[], Any]], device: str, repeats: int, warmup: int = 1) -> np.ndarray:
+    """(repeats, works) milliseconds, one call of each after another, so that what disturbs the machine disturbs all."""
+    for _ in range(warmup):
+        for work in works:
+            work()
+    return np.array([[once(work, device) for work in works] for _ in range(repeats)])
+
+
 def _by_stopwatch(work: Callable[[], Any]) -> float:
     start = time.perf_counter()
     work()

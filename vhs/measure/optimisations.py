@@ -18,7 +18,7 @@ from vhs.errors import ConfigError
 from vhs.generators import sana_sprint
 from vhs.generators import text as gemma
 from vhs.measure.bench import Row, methods, models_of
-from vhs.measure.latency import once
+from vhs.measure.latency import in_turn
 from vhs.measure.memory import peak_bytes, size
 from vhs.records import Prompt
 from vhs.verifiers import shared_text
@@ -127,9 +127,7 @@ def _compared(
         with one.without():
             return plain(prompt, num_samples=count)
 
-    for _ in range(config.warmup):
-        with_it(), without_it()
-    times = np.array([[once(work, device) for work in (with_it, without_it)] for _ in range(config.repeats)])
+    times = in_turn((with_it, without_it), device, config.repeats, config.warmup)
     low, ratio, high = np.percentile(times[:, 1] / times[:, 0], (5, 50, 95))
     on, off = np.median(times, axis=0)
     scores = [torch.tensor(work().scores) for work in (with_it, without_it)]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
+import numpy as np
+
 from vhs.best_of_n import BestOfN
 from vhs.errors import ConfigError
 from vhs.measure.budget import largest
-from vhs.measure.latency import Latency, once
+from vhs.measure.latency import in_turn
 from vhs.paper.rows import Row
 from vhs.resolve import resolve
 
@@ -32,9 +34,8 @@ def candidates(row: Row, single: Row, say: Callable[[str], None]) -> int:
     def times(count: int) -> float:
         """A prompt's time with `count` candidates, in times of a single one's."""
         works = (lambda: method(prompt, num_samples=count), lambda: alone(prompt, num_samples=1))
-        _, *taken = [[once(work, device) for work in works] for _ in range(1 + REPEATS)]
-        many, one = (Latency.of(column).median for column in zip(*taken, strict=True))
-        return many / one
+        many, one = np.median(in_turn(works, device, REPEATS), axis=0)
+        return float(many / one)
 
     found = largest(times, row.multiple)
     if not found:
