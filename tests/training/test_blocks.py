@@ -1,13 +1,14 @@
 """A verifier of several blocks, from collecting to a run: its scores are those of its training."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from vhs.best_of_n import BestOfN
-from vhs.config.run import load_config
+from vhs.config.run import RunConfig, load_config
 from vhs.config.yamlfile import load
 from vhs.errors import CheckpointError, ConfigError
 from vhs.paths import PROJECT
@@ -155,3 +156,39 @@ def test_contradictions_are_one_line(made, tmp_path):
     write_shard(tmp_path / "set", 0, {"hidden_5": torch.zeros(1, 4, 8), "hidden_7": torch.zeros(1, 4, 6)})
     with pytest.raises(ConfigError, match=r"hidden_5 is \(4, 8\), hidden_7 is \(4, 6\); blocks of one shape"):
         CollectedSet(tmp_path / "set").require("hidden_5+7")
+
+
+def running(made: Path, **keys) -> RunConfig:
+    own = {"latent_verifier_path": str(made / "both" / "checkpoint"), "normalization": str(made / "normalization")}
+    return load_config(PROJECT / "configs" / "tiny.yaml", {"num_samples": 2} | own | keys)
+
+
+def test_a_path_in_the_run_is_read_as_its_checkpoint_says(made):
+    spec = resolve_models(running(made)).verifier
+    assert spec.blocks == (5, 7), "and not the block of the entry that tiny.yaml names"
+    with pytest.raises(CheckpointError, match=r"names block 7, but .* was trained on block 5\+7; write hidden_5\+7"):
+        resolve_models(running(made, vision_tower="hidden_7"))
+    with pytest.raises(ConfigError, match="folder is given as latent_verifier_path: "):
+        resolve_models(running(made, latent_verifier_path=None, latent_verifier_name=str(made / "both" / "checkpoint")))
+
+
+def test_a_run_repeats_the_inputs_of_training(made, caplog):
+    record = json.loads((made / "both" / "checkpoint" / "config.json").read_text())["vhs_input"]
+    assert record.keys() == {"use_generation_prompt", "statistics"} and len(record["statistics"]) == 64
+    with pytest.raises(ConfigError, match="use_generation_prompt: True, but .* was trained with False"):
+        resolve_models(running(made, use_generation_prompt=True))
+    with pytest.raises(ConfigError, match="normalization: absent, but .* was trained on normalised hidden states"):
+        resolve_models(running(made, normalization=None))
+    resolve_models(running(made)).load_verifier()
+    assert not caplog.records
+    shutil.copytree(made / "normalization", made / "others")
+    torch.save(torch.zeros(1, 96), made / "others" / "block_5_mean_bf16.pt")
+    resolve_models(running(made, normalization=str(made / "others"))).load_verifier()
+    assert "was trained with other statistics than this run's" in caplog.text
+
+
+def test_the_vocabulary_of_one_s_own_verifier_stays_as_it_was_trained(made):
+    published = "sana_hidden-7-Qwen2.5-0.5B-mlp-train-val-best-CEfocal-loss-alpha-0.37-gamma-0.0"
+    assert not resolve_models(running(made, latent_verifier_name=published)).verifier.resize_vocabulary
+    asked = running(made, latent_verifier_name=published, resize_vocabulary=True)
+    assert resolve_models(asked).verifier.resize_vocabulary

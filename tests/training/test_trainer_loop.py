@@ -473,10 +473,11 @@ def test_the_first_process_writes_the_checkpoint_and_the_others_wait(config, mon
     assert tensors.keys() == trainer.model.state_dict().keys()
     folder = trainer.config.folder / "checkpoint"
     assert given == [trainer.model, trainer.tokenizer, trainer.config, trainer.initial, 48, folder]
-    assert own == {"generator": trainer.generator_record, "temperature": 1.5}
+    trained_input = {"use_generation_prompt": False, "statistics": None}
+    assert own == {"generator": trainer.generator_record, "trained_input": trained_input, "temperature": 1.5}
     trainer.config = trainer.config.model_copy(update={"feature": "clip"})
     trainer._keep(record, {})
-    assert written[1][1] == {"generator": None, "temperature": None}
+    assert written[1][1] == {"generator": None, "trained_input": trained_input, "temperature": None}
     trainer.accelerator = Placed(trainer.accelerator)
     trainer._keep(record, {})
     assert len(written) == 2 and trainer.accelerator.met == 1

@@ -89,7 +89,7 @@ class VerifierKeys(StatisticsKeys):
     variable `VHS_REGISTRY` does the same for every run."""
     vision_tower: str | None = key(None)
     """What the verifier reads: `hidden_<block>` (`hidden_5+7`: two), `latent`, or a CLIP model id or folder; absent:
-    the registry's, else what the checkpoint says."""
+    the registry's; with `latent_verifier_path` what that checkpoint says."""
     mm_projector_type: str | None = key(None)
     """Connector type, kept for the release's files: the checkpoint's own configuration decides."""
     calibrated: bool = key(False)
@@ -99,7 +99,7 @@ class VerifierKeys(StatisticsKeys):
     """`true`: an empty assistant turn ends the verifier's chat; the published verifiers want `false`."""
     resize_vocabulary: bool | None = key(None)
     """`true`: the release's rule for its published checkpoints (`[UNK]` added, embedding cut to a multiple of 64);
-    absent: the registry's, else `false`."""
+    absent: the registry's, but `false` for a verifier of `train.py`."""
     tokenizer_path: str | None = key(None, path="hub")
     """Tokenizer of the verifier, instead of the checkpoint's own."""
     lora_weights: str | None = key(None, path="hub")

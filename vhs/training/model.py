@@ -19,7 +19,7 @@ from vhs.training.data.normalization import statistics_of
 from vhs.training.dataset import Batch
 from vhs.verifiers.checkpoint import MODEL_TYPES, VerifierConfig, read_tensors, read_verifier_config
 from vhs.verifiers.connector import build_connector, reads_grid
-from vhs.verifiers.hidden import HiddenReader, check_statistics, load_all_statistics
+from vhs.verifiers.hidden import HiddenReader, check_statistics, digest, load_all_statistics
 from vhs.verifiers.latent import LatentReader
 from vhs.verifiers.llava import load_parts
 from vhs.verifiers.load import load_language_model
@@ -204,6 +204,13 @@ def build_preprocessing(config: TrainConfig, shape: tuple[int, ...], projector_t
     return lambda features: reader(features.float())
 
 
+def input_record(config: TrainConfig) -> dict[str, Any]:
+    """What a run has to repeat beside the prompt, so that its scores are those that were trained."""
+    files = statistics_of(config, config.feature)
+    statistics = load_all_statistics(files, config.blocks) if files else ()
+    return {"use_generation_prompt": config.use_generation_prompt, "statistics": digest(statistics)}
+
+
 def to_device(batch: Batch, device: torch.device) -> Batch:
     return Batch(**{name: tensor.to(device, non_blocking=True) for name, tensor in vars(batch).items()})
 
@@ -217,6 +224,7 @@ def save(
     width: int,
     folder: Path,
     generator: Mapping[str, Any] | None = None,
+    trained_input: Mapping[str, Any] | None = None,
     temperature: float | None = None,
 ) -> Path:
     """Writes the verifier whose tensors are `model_state` in the release's format, adapters merged."""
@@ -240,6 +248,7 @@ def save(
         normalize=bool(statistics_of(config, config.feature)) or not config.blocks,
         select_layer=config.clip_layer,
         generator=generator,
+        trained_input=trained_input,
         temperature=temperature,
         dtype=DTYPES[config.save_dtype],
     )

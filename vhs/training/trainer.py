@@ -41,6 +41,7 @@ from vhs.training.losses import loss_of, ranking
 from vhs.training.model import (
     build_preprocessing,
     feature_width,
+    input_record,
     load_initial_checkpoint,
     parameter_groups,
     prepare,
@@ -93,6 +94,7 @@ class Trainer:
         self.width = feature_width(shape)
         self.initial = read_initial_checkpoint(config, shape)
         self.preprocess = build_preprocessing(config, shape, self.initial.projector_type)
+        self.trained_input = input_record(config)
         self.tokenizer = load_tokenizer(self.initial.folder)
         self.train_data, self.eval_data = load_data(config, self.tokenizer)
         self._check_context(shape)
@@ -333,7 +335,11 @@ class Trainer:
             model = self.accelerator.unwrap_model(self.model)
             folder = self.config.folder / "checkpoint"
             record_of = None if self.config.feature == "clip" else self.generator_record
-            own = {"generator": record_of, "temperature": figures.get("temperature")}
+            own = {
+                "generator": record_of,
+                "trained_input": self.trained_input,
+                "temperature": figures.get("temperature"),
+            }
             save(tensors, model, self.tokenizer, self.config, self.initial, self.width, folder, **own)
         self.accelerator.wait_for_everyone()
 

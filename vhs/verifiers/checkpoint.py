@@ -34,6 +34,9 @@ GENERATOR_RECORD = "vhs_generator"
 """Key of config.json: the generator whose features a verifier was trained on. The published ones have none."""
 TEMPERATURE = "vhs_temperature"
 """Key of config.json: what its log-odds are divided by so that p(yes) is a probability, where that was fitted."""
+INPUT_RECORD = "vhs_input"
+"""Key of config.json: what a score depends on beside the checkpoint, as it was in training. The published ones have
+none."""
 CONNECTOR_PREFIX = "model.mm_projector."
 TOWER_PREFIX = "model.vision_tower."
 
@@ -75,6 +78,12 @@ class VerifierConfig:
     def temperature(self) -> float | None:
         """What training has fitted so that p(yes) is a probability; None where the checkpoint states none."""
         return self.raw.get(TEMPERATURE)
+
+    @property
+    def input(self) -> Mapping[str, Any]:
+        """What was recorded of training's inputs: `use_generation_prompt`, and the `digest` of its `statistics` (None:
+        none were used); empty where the checkpoint says nothing."""
+        return self.raw.get(INPUT_RECORD, {})
 
 
 def read_verifier_config(folder: Path, vision_tower: str | None = None) -> VerifierConfig:
@@ -155,6 +164,8 @@ def _check_supported(file: Path, raw: Mapping[str, Any]) -> None:
     temperature = raw.get(TEMPERATURE, 1.0)
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not 0 < temperature < 1e6:
         raise CheckpointError(f"{file}: {TEMPERATURE} is {temperature!r}; a positive number is needed")
+    if not isinstance(raw.get(INPUT_RECORD, {}), Mapping):
+        raise CheckpointError(f"{file}: {INPUT_RECORD} is {raw[INPUT_RECORD]!r}; a mapping is needed")
 
 
 def _resolve_tower(file: Path, raw: Mapping[str, Any], wanted: str | None) -> tuple[Reads, tuple[int, ...], str | None]:
@@ -183,6 +194,13 @@ def warn_of_sampling(folder: Path) -> None:
     file = folder / "generation_config.json"
     if file.is_file() and read_config(file).get("do_sample"):
         logger.warning("%s: its sampling settings are ignored: scores are the LLM's own probabilities", file)
+
+
+@cache
+def warn_of_statistics(folder: Path, trained: str | None, own: str | None) -> None:
+    """Says once per checkpoint that its hidden states are normalised by others than the statistics of its training."""
+    if trained is not None and trained != own:
+        logger.warning("%s: was trained with other statistics than this run's; its scores will differ", folder)
 
 
 def read_tensors(folder: Path) -> dict[str, torch.Tensor]:

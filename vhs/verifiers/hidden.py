@@ -3,6 +3,7 @@ statistics of each."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,6 +71,14 @@ def check_statistics(statistics: Sequence[Statistics], tokens: int | None, width
     """Raises CheckpointError where one does not fit its part of hidden states that are `width` wide together."""
     for one in statistics:
         one.check(tokens, width // len(statistics))
+
+
+def digest(statistics: Sequence[Statistics]) -> str | None:
+    """SHA-256 of the values, by which a checkpoint knows those it was trained with; None for none."""
+    if not statistics:
+        return None
+    values = [tensor.float().contiguous() for one in statistics for tensor in (one.mean, one.variance)]
+    return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in values)).hexdigest()
 
 
 def _checked(mean_path: str | Path, variance_path: str | Path, block: int | None) -> Statistics:

@@ -14,10 +14,12 @@ from vhs.checkpoints.hub import download
 from vhs.checkpoints.source import Source, find_file, find_model
 from vhs.config.run import RunConfig
 from vhs.errors import CheckpointError, ConfigError, PromptError
+from vhs.paths import find
 from vhs.records import Prompt
 from vhs.verifiers.base import Reader, Reads
 from vhs.verifiers.checkpoint import (
     MODEL_TYPES,
+    TEMPERATURE,
     VERIFIER_FILES,
     VerifierConfig,
     parse_tower,
@@ -25,6 +27,7 @@ from vhs.verifiers.checkpoint import (
     read_tensors,
     read_verifier_config,
     warn_of_sampling,
+    warn_of_statistics,
 )
 from vhs.verifiers.feature_names import hidden, statistics_files, statistics_keys
 from vhs.verifiers.registry import Entry
@@ -60,7 +63,7 @@ class LlavaSpec:
     statistics: tuple[Source, ...] = ()
     tokenizer: Source | None = None
     adapter: Source | None = None
-    use_generation_prompt: bool = True
+    use_generation_prompt: bool | None = None
     resize_vocabulary: bool = False
     calibrated: bool = False
     kind: str = "llava"
@@ -86,6 +89,12 @@ class LlavaSpec:
     @property
     def width(self) -> int | None:
         return self.config.width if self.config is not None else None
+
+    @property
+    def generation_prompt(self) -> bool:
+        """Whether an empty assistant turn ends the chat: as the run says, else as it was trained, else yes."""
+        trained = self.config.input.get("use_generation_prompt", True) if self.config is not None else True
+        return trained if self.use_generation_prompt is None else self.use_generation_prompt
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -121,7 +130,29 @@ class LlavaSpec:
         here["tower"] = fetched_tower(self.tower) if self.tower else None
         statistics = tuple(source.fetched() for source in self.statistics)
         config = read_verifier_config(here["source"].path, self.vision_tower)
-        return replace(self, **here, statistics=statistics, config=config)
+        spec = replace(self, **here, statistics=statistics, config=config)
+        spec.check_keys()
+        return spec
+
+    def check_keys(self) -> None:
+        """Raises ConfigError where a run's keys are not those that the checkpoint says it was trained with; as long as
+        its config.json is not here, nothing is known."""
+        if self.config is None:
+            return
+        folder, trained, own = self.config.folder, self.config.input, self.generation_prompt
+        if self.calibrated and self.config.temperature is None:
+            raise ConfigError(
+                f"calibrated: {folder} states no temperature ({TEMPERATURE}); leave it out, or train it again"
+            )
+        if trained.get("use_generation_prompt", own) != own:
+            raise ConfigError(
+                f"use_generation_prompt: {own}, but {folder} was trained with {not own}; give it as in training"
+            )
+        if trained.get("statistics") and not self.statistics:
+            raise ConfigError(
+                f"normalization: absent, but {folder} was trained on normalised hidden states; name the folder of "
+                "the statistics that its training used"
+            )
 
     def check_prompts(self, prompts: Sequence[Prompt], tokens: int | None) -> None:
         """Raises PromptError, naming file and line, for a prompt with a control token or more tokens than the LLM takes
@@ -136,7 +167,7 @@ class LlavaSpec:
         for prompt in prompts:
             try:
                 with loading("tokenizer", folder):
-                    ids = build_inputs(tokenizer, prompt.text, self.use_generation_prompt)
+                    ids = build_inputs(tokenizer, prompt.text, self.generation_prompt)
                 check_length(ids, picture, limit, prompt.text)
             except PromptError as error:
                 raise PromptError(f"{prompt.where or f'prompt {prompt.id}'}: {error}") from None
@@ -167,9 +198,7 @@ class LlavaSpec:
             llm = apply_lora(llm, connector, spec.adapter.path).eval()
         connector = connector.to(device=device, dtype=precision)
         temperature = spec.config.temperature if spec.calibrated else None
-        return llava.LlavaVerifier(
-            llm, connector, tokenizer, reader, spec.use_generation_prompt, micro_batch, temperature
-        )
+        return llava.LlavaVerifier(llm, connector, tokenizer, reader, spec.generation_prompt, micro_batch, temperature)
 
     def _statistics(self) -> tuple[Statistics, ...]:
         """Each block's, none where hidden states are read as they are."""
@@ -181,11 +210,13 @@ class LlavaSpec:
 
     def _reader(self, tensors: dict[str, torch.Tensor], dtype: torch.dtype, device: torch.device) -> Reader:
         from vhs.verifiers.connector import reads_grid
-        from vhs.verifiers.hidden import HiddenReader
+        from vhs.verifiers.hidden import HiddenReader, digest
         from vhs.verifiers.latent import LatentReader
 
         if self.config.reads == "hidden":
-            return HiddenReader(self.config.width, self.config.blocks, self._statistics())
+            statistics = self._statistics()
+            warn_of_statistics(self.config.folder, self.config.input.get("statistics"), digest(statistics))
+            return HiddenReader(self.config.width, self.config.blocks, statistics)
         if self.config.reads == "latent":
             return LatentReader(self.config.width, as_grid=reads_grid(self.config.projector_type))
         from vhs.verifiers.clip import load_clip_reader
@@ -203,6 +234,9 @@ def resolve_llava_entry(entry: Entry, config: RunConfig, offline: bool) -> Llava
         raise ConfigError(f"{entry.where}: resize_vocabulary is true or false")
     if not path or (entry.values and not tower):
         raise ConfigError(f"{entry.where}: needs latent_verifier_path and vision_tower")
+    if (own := _own_config(config.latent_verifier_path)) is not None:  # the entry is of another checkpoint
+        tower = tower if own.reads == "hidden" and not own.blocks else config.vision_tower
+        resize = resize and not (own.input and config.resize_vocabulary is None)
     return resolve_llava(
         path,
         tower,
@@ -218,6 +252,12 @@ def resolve_llava_entry(entry: Entry, config: RunConfig, offline: bool) -> Llava
     )
 
 
+def _own_config(path: str | None) -> VerifierConfig | None:
+    """What the checkpoint in a run's own folder says; None where the run names none, or it is not here."""
+    folder = find(path) if path is not None else None
+    return read_verifier_config(folder) if folder is not None and (folder / "config.json").is_file() else None
+
+
 def resolve_llava(
     path: str | Path,
     vision_tower: str | None = None,
@@ -225,7 +265,7 @@ def resolve_llava(
     normalization_variance_path: str | Path | None = None,
     *,
     normalization: str | Path | None = None,
-    use_generation_prompt: bool = True,
+    use_generation_prompt: bool | None = None,
     resize_vocabulary: bool = False,
     calibrated: bool = False,
     lora_weights: str | Path | None = None,
@@ -233,7 +273,7 @@ def resolve_llava(
     offline: bool = False,
 ) -> LlavaSpec:
     """Finds a verifier's files; keywords are the keys of a run's configuration. Of the Hub only a config.json is
-    fetched, with `offline` nothing.
+    fetched, with `offline` nothing. `use_generation_prompt` None is that of its training, else True.
 
     Raises ConfigError or CheckpointError for what is neither here nor on the Hub, or does not go together.
     """
@@ -242,14 +282,10 @@ def resolve_llava(
     if source.repository is not None and not (folder is not None and (folder / "config.json").is_file()):
         folder = None if offline else download(source.repository, source.key, ("config.json",))
     config = read_verifier_config(folder, vision_tower) if folder is not None else None
-    if calibrated and config is not None and config.temperature is None:
-        raise ConfigError(
-            f"calibrated: {path} states no temperature (vhs_temperature); leave it out, or train it again"
-        )
     statistics = _statistics_files(
         config, vision_tower, normalization, normalization_mean_path, normalization_variance_path
     )
-    return LlavaSpec(
+    spec = LlavaSpec(
         source,
         vision_tower,
         config,
@@ -261,6 +297,8 @@ def resolve_llava(
         resize_vocabulary,
         calibrated,
     )
+    spec.check_keys()
+    return spec
 
 
 def _tower(config: VerifierConfig | None, vision_tower: str | None) -> Source | None:
@@ -296,6 +334,8 @@ def _statistics_files(
         present, absent = ("mean", "variance") if mean is not None else ("variance", "mean")
         raise ConfigError(f"normalization_{absent}_path: missing, but normalization_{present}_path is given; give both")
     if mean is None and folder is None:
+        return ()
+    if config is not None and config.reads == "hidden" and not config.normalize:
         return ()
     if config is not None and config.reads != "hidden":
         if mean is None:  # the folder holds what a generator's blocks are normalised by, whoever reads them

@@ -60,6 +60,8 @@ def find_entry(name: str, registry: str | None = None) -> Entry:
     entries = load_registry(registry)
     if name not in entries:
         near = nearest(name, entries, cutoff=0.3) or f"; there are {', '.join(sorted(entries))}"
+        if find(name).is_dir():
+            near = f"; a checkpoint's folder is given as latent_verifier_path: {name}"
         raise ConfigError(f"latent_verifier_name: no verifier {name!r}{near}")
     return entries[name]
 

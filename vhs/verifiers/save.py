@@ -12,7 +12,14 @@ import torch
 from torch import nn
 
 from vhs.files import writing
-from vhs.verifiers.checkpoint import CONNECTOR_PREFIX, GENERATOR_RECORD, MODEL_TYPES, TEMPERATURE, parse_tower
+from vhs.verifiers.checkpoint import (
+    CONNECTOR_PREFIX,
+    GENERATOR_RECORD,
+    INPUT_RECORD,
+    MODEL_TYPES,
+    TEMPERATURE,
+    parse_tower,
+)
 from vhs.verifiers.conversation import IMAGE_MARKER
 from vhs.verifiers.feature_names import named
 
@@ -40,6 +47,7 @@ def save_verifier(
     select_layer: int = -2,
     select_feature: str = "patch",
     generator: Mapping[str, Any] | None = None,
+    trained_input: Mapping[str, Any] | None = None,
     temperature: float | None = None,
     dtype: torch.dtype = torch.bfloat16,
 ) -> Path:
@@ -53,6 +61,7 @@ def save_verifier(
         width: channels of a token that enters the connector, of all blocks together.
         normalize: hidden states are normalised by the run's statistics.
         generator: what is recorded of the generator whose features it was trained on.
+        trained_input: what is recorded of training's inputs (`VerifierConfig.input`).
         temperature: what makes p(yes) a probability, where it was fitted.
         dtype: of the tensors in the file.
     """
@@ -61,9 +70,8 @@ def save_verifier(
     config = _llm_fields(llm, dtype) | _picture_fields(
         vision_tower, projector_type, width, swap, normalize, select_layer, select_feature
     )
-    own = ({GENERATOR_RECORD: dict(generator)} if generator else {}) | (
-        {TEMPERATURE: temperature} if temperature else {}
-    )
+    records = {GENERATOR_RECORD: generator, INPUT_RECORD: trained_input, TEMPERATURE: temperature}
+    own = {key: record for key, record in records.items() if record}
     with writing(folder):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)

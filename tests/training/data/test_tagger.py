@@ -124,6 +124,11 @@ def test_rules_stop_or_skip(tmp_path):
     with pytest.raises(PromptError, match="'a cat dreaming of a dog': not of GenEval's shape"):
         run_label(metadata_task(tmp_path, overwrite=True), print)
     assert (tmp_path / "out.json").read_bytes() == before
+    (tmp_path / "dreams.txt").write_text("a cat dreaming of a dog\n")
+    with pytest.raises(PromptError, match="no record for any of its 1 prompts; .* with the classes of .*names.txt"):
+        own = {"annotation": str(tmp_path / "dreams.txt"), "output": str(tmp_path / "none.json")}
+        run_label(metadata_task(tmp_path, on_error="skip", **own), print)
+    assert not (tmp_path / "none.json").exists()
     done = run_label(metadata_task(tmp_path, on_error="skip", overwrite=True), print)
     records = json.loads((tmp_path / "out.json").read_text())
     assert [record["tag"] for record in records] == ["single_object", "counting"] and done.rejected == 1

@@ -269,6 +269,9 @@ def run_metadata(config: MetadataTask, say: Say) -> RecordCounts:
             say_done(made, say)
             return RecordCounts(out, **made.facts(Counted)["counts"])
         records, by_rules, rejected = _records(config, prompts, names)
+        if not records:
+            first = rejected[0]["reason"] if rejected else "there is none"
+            raise PromptError(f"{config.annotation}: no record for any of its {len(prompts)} prompts; {first}")
         counts = {"by_rules": by_rules, "by_model": len(records) - by_rules, "rejected": len(rejected)}
         contents = {out: _record_list([records[text] for text in prompts if text in records])}
         made.write(contents | {file: _json_lines(rejected) for file in files[1:]}, counts=counts)
@@ -301,7 +304,8 @@ def _records(
         records |= {record["prompt"]: record for record in ask_records(rest, model, names, reject)}
     else:
         for text in rest:
-            reject(text, PromptError(f"prompt {text!r}: not of GenEval's shape; backend: model asks an LLM"))
+            what = f"not of GenEval's shape with the classes of {config.object_names}; backend: model asks an LLM"
+            reject(text, PromptError(f"prompt {text!r}: {what}"))
     return records, by_rules, rejected
 
 
