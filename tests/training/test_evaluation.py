@@ -1,6 +1,7 @@
 """Judging a verifier: scores are the verifier's own, shuffled features say nothing, figures are those of metrics."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -157,3 +158,26 @@ def test_a_verifier_of_something_else_is_refused(collected, trained, tmp_path):
     with pytest.raises(ConfigError, match="no feature 'hidden_9'"):
         run_evaluate(settings(collected, trained, tmp_path, feature="hidden_9"), say=print)
     assert not torch.is_grad_enabled() or not (tmp_path / "found.json").exists()
+
+
+def test_candidates_without_a_verdict_are_left_out(collected, trained, tmp_path):
+    """Somebody's own verdicts on prompts that GenEval cannot judge: the last candidate of each has none."""
+    folder = shutil.copytree(collected, tmp_path / "own")
+    prompts = [json.loads(line) | {"metadata": None} for line in (folder / "prompts.jsonl").read_text().splitlines()]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
+    rows = map(json.loads, (folder / "labels.jsonl").read_text().splitlines())
+    (folder / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows if row["candidate"] != 3))
+    verifier = load_verifier(trained, use_generation_prompt=False)
+    all_of_them = score_sets(verifier, [CollectedSet(collected)], "hidden_7", limit=5)
+    rest = score_sets(verifier, [CollectedSet(folder)], "hidden_7", limit=5)
+    kept = [row for row in range(20) if row % 4 != 3]
+    np.testing.assert_allclose(rest.scores, all_of_them.scores[kept], atol=1e-5)
+    assert rest.verdicts.tolist() == all_of_them.verdicts[kept].tolist()
+    with pytest.raises(ConfigError, match="best_of: 4 is more than the 3 candidates per prompt"):
+        run_evaluate(settings(folder, trained, tmp_path), say=print)
+
+
+@pytest.mark.parametrize("keys", [{}, {"verifier": None, "verifiers": {"hidden_7": "nowhere"}}])
+def test_too_few_candidates_are_said_before_a_verifier_is_read(collected, tmp_path, keys):
+    with pytest.raises(ConfigError, match="best_of: 8 is more than the 4 candidates per prompt"):
+        run_evaluate(settings(collected, "nowhere", tmp_path, best_of=[8], **keys), say=print)

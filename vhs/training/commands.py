@@ -84,6 +84,7 @@ class Choice:
 def run_evaluate(config: EvaluateConfig, say: Say) -> Evaluation | Captions | Choice:
     """Figures on a verifier's scores, or its captions, or a choice among several features, into a file."""
     from vhs.training.data.store import CollectedSet
+    from vhs.training.evaluation import check_labelled
     from vhs.training.made import Made, say_done, sets_hashes, statistics_hashes
 
     if config.verifiers:
@@ -91,6 +92,8 @@ def run_evaluate(config: EvaluateConfig, say: Say) -> Evaluation | Captions | Ch
     sets = [CollectedSet(folder) for folder in config.data]
     for data in sets:
         data.require(config.feature)
+    if config.task == "verdicts":
+        check_labelled(sets, config.labels, config.best_of, config.limit)
     labels = {"labels": config.labels} if config.task == "verdicts" else {}
     reads = sets_hashes(sets, labels) | statistics_hashes(config, config.feature)
     made = Made.of(config, [expanded(config.output)], {"verifier": _verifier_hash(config), **reads})
@@ -109,11 +112,14 @@ def _choose(config: EvaluateConfig, say: Say) -> Choice:
     from vhs.files import as_json
     from vhs.training.choice import choose
     from vhs.training.data.store import CollectedSet
+    from vhs.training.evaluation import check_labelled
     from vhs.training.made import Made
 
-    for data in map(CollectedSet, config.data):
+    sets = [CollectedSet(folder) for folder in config.data]
+    for data in sets:
         for feature in config.verifiers:
             data.require(feature)
+    check_labelled(sets, config.labels, config.best_of, config.limit)
     each = config.each()
     found = {feature: run_evaluate(one, say).figures for feature, one in each.items()}
     choice = choose(found, config.margin, config.resamples, config.seed)

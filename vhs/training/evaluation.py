@@ -38,6 +38,31 @@ class Rows:
     verdicts: np.ndarray
 
 
+def labelled(data: CollectedSet, labels: str, limit: int | None = None) -> dict[int, list[tuple[int, bool]]]:
+    """The labelled candidates, (sample index, verdict), of each of the first `limit` prompts that have one, by the
+    prompt's position."""
+    found: dict[int, list[tuple[int, bool]]] = {}
+    for index, verdict in sorted(read_labels(data, labels).items()):
+        found.setdefault(index // data.layout.candidates, []).append((index, verdict))
+    return dict(list(found.items())[:limit])
+
+
+def check_labelled(sets: Sequence[CollectedSet], labels: str, ns: Sequence[int], limit: int | None = None) -> None:
+    """Raises ConfigError where nothing is labelled, or a prompt has fewer labelled candidates than the largest of
+    `ns`: said before a candidate is scored."""
+    counts = [len(candidates) for data in sets for candidates in labelled(data, labels, limit).values()]
+    if not counts:
+        raise ConfigError(f"{labels}: no labelled candidates in {', '.join(str(data.folder) for data in sets)}")
+    _check_candidates(min(counts), ns)
+
+
+def _check_candidates(smallest: int, ns: Sequence[int]) -> None:
+    if max(ns) > smallest:
+        raise ConfigError(
+            f"best_of: {max(ns)} is more than the {smallest} candidates per prompt; collect more, or lower best_of"
+        )
+
+
 def score_sets(
     verifier: LlavaVerifier,
     sets: Sequence[CollectedSet],
@@ -56,19 +81,17 @@ def score_sets(
     columns: dict[str, list] = {name: [] for name in Rows.__dataclass_fields__}
     for number, data in enumerate(sets):
         data.require(feature)
-        truth = read_labels(data, labels)
-        positions = sorted({index // data.layout.candidates for index in truth})[:limit]
-        given = _others(positions, seed) if shuffle else dict(zip(positions, positions, strict=True))
-        for position in positions:
-            start, count = position * data.layout.candidates, data.layout.candidates
-            offset = (given[position] - position) * count
-            prompt = data.prompts[position]
-            features = data.gather(feature, range(start + offset, start + offset + count))
+        known = labelled(data, labels, limit)
+        given = _others(list(known), seed) if shuffle else dict(zip(known, known, strict=True))
+        for position, candidates in known.items():
+            offset = (given[position] - position) * data.layout.candidates
+            prompt, count = data.prompts[position], len(candidates)
+            features = data.gather(feature, [index + offset for index, _ in candidates])
             score = verifier.score(prompt.text, features.to(verifier.device, torch.float32))
             columns["groups"] += [(number, position)] * count
             columns["texts"] += [prompt.text] * count
             columns["tags"] += [(prompt.metadata or {}).get("tag", "")] * count
-            columns["verdicts"] += [truth[index] for index in range(start, start + count)]
+            columns["verdicts"] += [verdict for _, verdict in candidates]
             for name, values in (
                 ("scores", score.score),
                 ("p_yes", score.p_yes),
@@ -99,11 +122,7 @@ def figures(
     `selection: random_yes` picks any candidate whose answer is yes. Raises ConfigError when a prompt has fewer
     candidates than the largest N.
     """
-    smallest = min(np.unique([_key(group) for group in rows.groups], return_counts=True)[1])
-    if max(ns) > smallest:
-        raise ConfigError(
-            f"best_of: {max(ns)} is more than the {smallest} candidates per prompt; collect more, or lower best_of"
-        )
+    _check_candidates(min(np.unique([_key(group) for group in rows.groups], return_counts=True)[1]), ns)
     scores = rows.scores if selection == "argmax" else _random_yes(rows, seed)
     clusters = dict(zip(rows.groups, rows.texts, strict=True))
     aucs = metrics.group_aucs(rows.groups, scores, rows.verdicts)
