@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -154,6 +155,21 @@ def test_figures_are_png_and_pdf(tmp_path: Path) -> None:
 def test_the_header_names_generator_verifier_prompts_and_seed(tmp_path: Path) -> None:
     line = meta(read_run(make_run(tmp_path, seed=7)))
     assert line.startswith("generator Sana-Sprint · verifier made · 6 prompts") and line.endswith("seed 7")
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"latent_verifier_path": "mine/checkpoint"}, "verifier made (mine/checkpoint)"),
+        ({"latent_verifier_name": None, "latent_verifier_path": "mine/checkpoint"}, "verifier mine/checkpoint"),
+        ({"latent_verifier_name": None, "ensemble": ["a", "b"]}, "verifier a + b"),
+        ({"latent_verifier": False}, "no verifier"),
+    ],
+)
+def test_the_header_names_the_verifier_that_scored(tmp_path: Path, keys: dict, said: str) -> None:
+    run = read_run(make_run(tmp_path))
+    line = meta(replace(run, manifest={**run.manifest, "config": {**run.config, **keys}}))
+    assert said in line.split(" · ")
 
 
 def test_a_bin_that_is_all_right_or_all_wrong_draws_no_negative_bar() -> None:

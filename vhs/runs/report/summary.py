@@ -25,16 +25,23 @@ EXPLAINED = {
 def meta(data: RunData) -> str:
     """One line: generator, verifier, prompts, mode, seed."""
     config = data.config
-    verifier = config.get("latent_verifier_name") or config.get("latent_verifier_path") or "no verifier"
     return " · ".join(
         [
             f"generator {config['generator']}",
-            f"verifier {verifier}" if config.get("latent_verifier", True) else "no verifier",
+            f"verifier {_verifier(config)}" if config.get("latent_verifier", True) else "no verifier",
             f"{len(data.table.prompts)} prompts of {Path(config['annotation']).name}",
             f"mode {data.table.mode}",
             f"seed {config['seed']}",
         ]
     )
+
+
+def _verifier(config: Mapping[str, Any]) -> str:
+    """The configured name, and the checkpoint that a run gives in the entry's place; an ensemble's members."""
+    if config.get("ensemble"):
+        return " + ".join(config["ensemble"])
+    name, path = config.get("latent_verifier_name"), config.get("latent_verifier_path")
+    return f"{name} ({path})" if name and path else str(name or path)
 
 
 def partial(data: RunData) -> str:
