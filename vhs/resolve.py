@@ -205,7 +205,8 @@ def resolve_models(config: RunConfig, process: Process = Process(), fetch: Fetch
     if fetch == "all" and (reason := wants_gpu(config, device, generator)):
         raise ConfigError(reason)
     if generator is not None and generator.info is not None:
-        generator.info.require_reader(blocks_of(verifier), verifier.width, getattr(verifier, "trained_on", None))
+        trained_on = getattr(verifier, "trained_on", None)
+        generator.info.require_reader(blocks_of(verifier), verifier.width, trained_on, config.cross_generator)
     if verifier.reads in ("hidden", "latent") and config.imgs_path:
         raise ConfigError(
             f"imgs_path: the verifier reads {verifier.reads} features, which pictures do not have; "

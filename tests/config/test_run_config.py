@@ -156,7 +156,7 @@ def test_every_key_says_what_it_means() -> None:
 def test_what_the_rest_of_the_project_asks_of_the_keys_stands_with_them() -> None:
     assert set(RunConfig.keys_where(results=False)) == {
         "name", "seeds", "output_path", "cont", "overwrite", "re_eval", "micro_batch", "offload", "budget_ms",
-        "compile", "intermediate_benchmarking", "launcher", "timeout",
+        "compile", "cross_generator", "intermediate_benchmarking", "launcher", "timeout",
     }  # fmt: skip
     assert {"ckpt", "lora_weights", "annotation", "normalization"} <= set(RunConfig.keys_where(path=True))
     assert {"ckpt", "sana_lora_weights", "latent_verifier_path", "tokenizer_path"} <= set(

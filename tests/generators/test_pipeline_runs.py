@@ -17,6 +17,7 @@ from vhs.config.run import load_config
 from vhs.errors import ConfigError
 from vhs.resolve import resolve_models
 from vhs.seeding import candidate_seed
+from vhs.tinyworld import teacher_pipeline
 from vhs.training.data.commands import run_collect
 from vhs.training.data.store import CollectedSet
 from vhs.training.data.tasks import CollectConfig
@@ -71,6 +72,21 @@ def test_a_verifier_of_another_block_or_generator_is_refused(tmp_path: Path) -> 
             continue
         line = refusal(**keys)
         assert line.startswith(f"latent_verifier: was trained on another generator: {differ}; it recorded {{")
+        assert line.endswith("; cross_generator: true reads this one all the same") == ("tokens" not in apart)
+        if "tokens" in apart:
+            assert "tokens 1024 against 64" in refusal(cross_generator=True, **keys)
+        else:
+            resolve_models(load_config(TINY, {"generator": "diffusers", "cross_generator": True, **keys}))
+
+
+def test_the_students_verifier_scores_in_every_step_of_the_teacher(tmp_path: Path) -> None:
+    """As docs/generators.md says of configs/tiny_teacher.yaml: trained on the student, read on the teacher."""
+    folder = teacher_pipeline.write(tmp_path / "teacher")
+    scores = [
+        BestOfN.from_config("configs/tiny_teacher.yaml", {"ckpt": str(folder), "hidden_step": step})(PROMPT).scores
+        for step in (1, 4)
+    ]
+    assert len(scores[0]) == 4 and scores[0] != scores[1]
 
 
 def test_sana_sprints_own_class_has_none_of_the_pipelines_keys() -> None:

@@ -90,6 +90,9 @@ class VerifierKeys(StatisticsKeys):
     vision_tower: str | None = key(None)
     """What the verifier reads: `hidden_<block>` (`hidden_5+7`: two), `latent`, or a CLIP model id or folder; absent:
     the registry's; with `latent_verifier_path` what that checkpoint says."""
+    cross_generator: bool = key(False, results=False)
+    """`true`: the verifier reads another generator than the one it was trained on, with as many tokens of the same
+    width; `false` refuses that."""
     mm_projector_type: str | None = key(None)
     """Connector type, kept for the release's files: the checkpoint's own configuration decides."""
     calibrated: bool = key(False)

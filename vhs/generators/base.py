@@ -51,10 +51,12 @@ class GeneratorInfo:
         at = {"block": one_or_all(map(self.path, blocks)), "tokens": self.tokens, "width": self.width} if blocks else {}
         return {"pipeline": self.pipeline, **at, "step": self.step, "steps": self.steps}
 
-    def require_reader(self, blocks: Sequence[int], width: int | None, trained_on: Mapping[str, Any] | None) -> None:
+    def require_reader(
+        self, blocks: Sequence[int], width: int | None, trained_on: Mapping[str, Any] | None, cross: bool = False
+    ) -> None:
         """Raises ConfigError unless hidden states of `blocks` are `width` wide together and the run's key `block` names
-        no other one; `trained_on` is the `record` in a verifier's checkpoint, the pipeline of which must be the
-        same."""
+        no other one; `trained_on` is the `record` in a verifier's checkpoint, whose pipeline and block must be these
+        unless `cross`."""
         if blocks:
             self.require_hidden(blocks, width)
             if self.block is not None and tuple(blocks) != (self.block,):
@@ -62,13 +64,13 @@ class GeneratorInfo:
                 paths = ", ".join(map(self.path, blocks))
                 raise ConfigError(f"block: names {self.path(self.block)}, the verifier reads hidden_{names} ({paths})")
         own = self.record(blocks)
-        apart = [
-            key for key in ("pipeline", "block", "tokens", "width") if own.get(key) != (trained_on or own).get(key)
-        ]
+        fixed = ("tokens", "width") if cross else ("pipeline", "block", "tokens", "width")
+        apart = [key for key in fixed if own.get(key) != (trained_on or own).get(key)]
         if apart:
             differ = ", ".join(f"{key} {trained_on.get(key)} against {own.get(key)}" for key in apart)
             raise ConfigError(
                 f"latent_verifier: was trained on another generator: {differ}; it recorded {dict(trained_on)}"
+                + ("" if {"tokens", "width"} & set(apart) else "; cross_generator: true reads this one all the same")
             )
 
     def require_hidden(self, blocks: Sequence[int], width: int | None) -> None:
