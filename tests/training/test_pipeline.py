@@ -107,6 +107,21 @@ def test_a_plan_of_the_papers_size_needs_nothing_but_the_files(tmp_path, monkeyp
     assert not list(tmp_path.iterdir())
 
 
+def test_a_plan_counts_from_a_file_of_prompts_that_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.txt").write_text("a photo of a star\na photo of two rings\na photo of a moon\n")
+    (tmp_path / "rules.yaml").write_text("task: metadata\nannotation: mine.txt\noutput: records.json\n")
+    own = "annotation: records.json\noutput: set\ncandidates: 4\n"
+    (tmp_path / "collect.yaml").write_text(f"base: {CONFIGS / 'collect_tiny.yaml'}\n{own}")
+    stages = [
+        "{name: records, command: label, config: rules.yaml}",
+        "{name: set, command: collect, config: collect.yaml}",
+    ]
+    (tmp_path / "p.yaml").write_text("record: r.json\nstages:\n" + "".join(f"  - {stage}\n" for stage in stages))
+    _, steps = load_pipeline(tmp_path / "p.yaml")
+    assert [row.items for row in costs(steps, {})] == [3, 12]
+
+
 @pytest.mark.parametrize("name", ["sana_sprint_hidden_7", "tiny"])
 def test_every_stage_reads_what_an_earlier_one_writes(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

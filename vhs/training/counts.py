@@ -43,7 +43,7 @@ def _items(step: Step, counts: Mapping[str, int | None]) -> int | None:
         made = find(_gives(step)[0])
         if made.exists():
             return len(read_prompts(made))
-        known = step.stage.items or (counts.get(config.annotation) if isinstance(config, MetadataTask) else None)
+        known = step.stage.items or (_prompts(config.annotation, counts) if isinstance(config, MetadataTask) else None)
         return _at_most(known, getattr(config, "limit", None))
     if isinstance(config, CollectConfig):
         return _candidates(config, counts)
