@@ -15,7 +15,7 @@ from vhs.measure.config import BenchConfig
 from vhs.measure.counted import text_tokens
 from vhs.measure.flops import ROWS, TERA, cost, table
 from vhs.measure.random_models import TOKENIZERS, cut
-from vhs.verifiers.load import load_tokenizer
+from vhs.verifiers.language_model import load_tokenizer
 
 
 def test_sana_sprint_and_pixart_cost_what_is_known_of_them() -> None:

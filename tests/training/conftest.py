@@ -66,8 +66,8 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A plain Qwen2ForCausalLM folder: golden A's language model and tokenizer, without its connector."""
     from vhs.verifiers.checkpoint import read_tensors, read_verifier_config
+    from vhs.verifiers.language_model import load_tokenizer
     from vhs.verifiers.llava import load_parts
-    from vhs.verifiers.load import load_tokenizer
 
     folder = tmp_path_factory.mktemp("language") / "model"
     llm, _ = load_parts(read_verifier_config(VERIFIER), read_tensors(VERIFIER))

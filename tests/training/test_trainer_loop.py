@@ -27,7 +27,7 @@ from vhs.training.folder import describe
 from vhs.training.losses import balanced_weights, ranking
 from vhs.training.read_ahead import ReadAhead
 from vhs.training.trainer import Result, Trainer, learning_rate, train
-from vhs.verifiers.load import load_tokenizer
+from vhs.verifiers.language_model import load_tokenizer
 from vhs.verifiers.score import margins, score_logits
 
 from .conftest import VERIFIER

@@ -2,7 +2,7 @@ import pytest
 
 from vhs.errors import CheckpointError, PromptError
 from vhs.verifiers.conversation import IMAGE_INDEX, build_inputs, chat_text, check_length, question, tokenize
-from vhs.verifiers.load import load_tokenizer
+from vhs.verifiers.language_model import load_tokenizer
 
 from .conftest import TOKENIZER
 

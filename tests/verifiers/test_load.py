@@ -9,7 +9,8 @@ from transformers import Qwen2ForCausalLM
 from vhs.errors import CheckpointError, ConfigError, PromptError
 from vhs.records import Prompt
 from vhs.verifiers import load_language_model, load_verifier
-from vhs.verifiers.load import load_tokenizer, resolve_llava
+from vhs.verifiers.language_model import load_tokenizer
+from vhs.verifiers.load import resolve_llava
 
 
 def test_one_statistics_file_alone(checkpoint, statistics):

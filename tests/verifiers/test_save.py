@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 from vhs.verifiers import load_verifier, read_verifier_config, save_verifier
 from vhs.verifiers.checkpoint import read_tensors
 from vhs.verifiers.connector import build_connector
+from vhs.verifiers.language_model import load_tokenizer
 from vhs.verifiers.llava import load_parts
-from vhs.verifiers.load import load_tokenizer
 
 NAMES = ["A/vhs-tiny-hidden", "B/vhs-tiny-clip", "C/vhs-qwen3-tiny", "C/vhs-tiny-untied", "C/vhs-tiny-norm_mlp2x_gelu"]
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from vhs.records import Score
-from vhs.verifiers.load import load_tokenizer
+from vhs.verifiers.language_model import load_tokenizer
 from vhs.verifiers.score import answer_ids, says_yes, score_logits
 
 from .conftest import TOKENIZER

@@ -29,9 +29,9 @@ from vhs.verifiers.clip import ClipReader, ClipTower, Preprocessing
 from vhs.verifiers.connector import build_connector
 from vhs.verifiers.feature_names import blocks_in
 from vhs.verifiers.hidden import HiddenReader, Statistics
+from vhs.verifiers.language_model import load_tokenizer
 from vhs.verifiers.latent import LatentReader
 from vhs.verifiers.llava import LlavaVerifier, build_llm, restore_rotary
-from vhs.verifiers.load import load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -20,9 +20,9 @@ from vhs.training.dataset import Batch
 from vhs.verifiers.checkpoint import MODEL_TYPES, VerifierConfig, read_tensors, read_verifier_config
 from vhs.verifiers.connector import build_connector, reads_grid
 from vhs.verifiers.hidden import HiddenReader, check_statistics, digest, load_all_statistics
+from vhs.verifiers.language_model import load_language_model
 from vhs.verifiers.latent import LatentReader
 from vhs.verifiers.llava import load_parts
-from vhs.verifiers.load import load_language_model
 from vhs.verifiers.save import save_verifier
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja")

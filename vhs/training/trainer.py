@@ -51,7 +51,7 @@ from vhs.training.model import (
 )
 from vhs.training.read_ahead import ReadAhead
 from vhs.verifiers.conversation import check_length
-from vhs.verifiers.load import load_tokenizer
+from vhs.verifiers.language_model import load_tokenizer
 from vhs.verifiers.score import margins, says_yes, score_logits
 
 Progress = Callable[[int, int, dict[str, float]], None]

@@ -17,7 +17,7 @@ _HOME = {
     "load_verifier": "load",
     "resolve_llava": "load",
     "LlavaSpec": "load",
-    "load_language_model": "load",
+    "load_language_model": "language_model",
     "save_verifier": "save",
     "load_registry": "registry",
     "resolve_verifier": "spec",

@@ -172,7 +172,7 @@ def test_an_image_text_model_answers(language_model, tmp_path):
     )
 
     from vhs.training.data.language import load_picture_model
-    from vhs.verifiers.load import load_tokenizer
+    from vhs.verifiers.language_model import load_tokenizer
 
     tokenizer = load_tokenizer(language_model)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})

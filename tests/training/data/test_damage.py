@@ -16,7 +16,7 @@ from vhs.training.data.features import finite_rows
 from vhs.training.data.labels import read_labels, read_more_labels
 from vhs.training.data.store import CollectedSet, shard_path, write_shard
 from vhs.training.dataset import load_data
-from vhs.verifiers.load import load_tokenizer
+from vhs.verifiers.language_model import load_tokenizer
 
 
 @pytest.fixture
