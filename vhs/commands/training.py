@@ -158,10 +158,15 @@ def _parsed(parser: argparse.ArgumentParser, words: Iterable[str]) -> tuple[str,
 
 
 def _show(run: Callable[[Any, Callable[[str], None]], Any], config: Any, each_process: bool = False) -> None:
-    """Runs with progress on standard error, and prints the closing line: the first process's, or `each_process`'s."""
+    """Runs with progress on standard error, and prints the closing line: the first process's, or `each_process`'s. What
+    a single process does, the first of several does alone, while the others wait."""
     from vhs.processes import current_process
+    from vhs.training.stages import alone
 
-    done = run(config, _say)
+    single = alone(config)
+    done = run(config, _say) if not single or current_process().first else None
+    if single:
+        current_process().wait()
     if done is not None and (each_process or current_process().first):
         print(done.line())
 
