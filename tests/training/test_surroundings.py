@@ -17,6 +17,8 @@ from vhs.commands import main
 from vhs.commands.ending import exit_code
 from vhs.training.trainer import train
 
+VERIFIER = Path(__file__).parents[1] / "goldens" / "A" / "vhs-tiny-hidden"
+
 
 class Disk:
     """A file system of its own, in memory."""
@@ -132,7 +134,7 @@ def test_a_disk_that_cannot_be_written_is_one_line(
         "normalize": out,
         "label": {"task": "verdicts", "data": [str(pictures)], "judge": run},
         "train": config_in(disk.place, max_steps=1).model_dump(mode="json"),
-        "evaluate": {**out, "verifier": str(Path(__file__).parents[1] / "goldens" / "A" / "vhs-tiny-hidden")},
+        "evaluate": {**out, "best_of": [1, 4], "verifier": str(VERIFIER)},
     }
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(keys[name]))
     capsys.readouterr()
