@@ -113,3 +113,22 @@ def test_all_prompts_are_checked_against_the_tokenizer(text, message, checkpoint
     with pytest.raises(PromptError) as raised:
         spec.check_prompts([Prompt(0, "a cat", where="a.txt:1"), Prompt(1, text, where="a.txt:2")], 64)
     assert str(raised.value).startswith("a.txt:2: prompt ") and message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "record",
+    ["yes", {}, {"use_generation_prompt": 1}, {"use_generation_prompt": True, "statistics": ["a"]}],
+)
+def test_a_record_of_training_that_is_none_is_one_line(record, checkpoint):
+    with pytest.raises(
+        CheckpointError, match="config.json: vhs_input is .*; use_generation_prompt .true or false. and"
+    ):
+        resolve_llava(checkpoint("A/vhs-tiny-hidden", vhs_input=record))
+
+
+def test_a_prompt_ends_as_in_training_unless_a_run_says_how(checkpoint):
+    folder = checkpoint("A/vhs-tiny-hidden", vhs_input={"use_generation_prompt": False, "statistics": None})
+    assert resolve_llava(folder).generation_prompt is False
+    assert resolve_llava(checkpoint("A/vhs-tiny-hidden", folder="published")).generation_prompt is True
+    with pytest.raises(ConfigError, match="use_generation_prompt: True, but .* was trained with False"):
+        resolve_llava(folder, use_generation_prompt=True)

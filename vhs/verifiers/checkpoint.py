@@ -164,8 +164,19 @@ def _check_supported(file: Path, raw: Mapping[str, Any]) -> None:
     temperature = raw.get(TEMPERATURE, 1.0)
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not 0 < temperature < 1e6:
         raise CheckpointError(f"{file}: {TEMPERATURE} is {temperature!r}; a positive number is needed")
-    if not isinstance(raw.get(INPUT_RECORD, {}), Mapping):
-        raise CheckpointError(f"{file}: {INPUT_RECORD} is {raw[INPUT_RECORD]!r}; a mapping is needed")
+    if INPUT_RECORD in raw and not _is_input_record(raw[INPUT_RECORD]):
+        raise CheckpointError(
+            f"{file}: {INPUT_RECORD} is {raw[INPUT_RECORD]!r}; use_generation_prompt (true or false) and statistics (a "
+            "hash or null) are needed; copy the file again, or leave this key out"
+        )
+
+
+def _is_input_record(record: object) -> bool:
+    return (
+        isinstance(record, Mapping)
+        and isinstance(record.get("use_generation_prompt"), bool)
+        and isinstance(record.get("statistics"), str | None)
+    )
 
 
 def _resolve_tower(file: Path, raw: Mapping[str, Any], wanted: str | None) -> tuple[Reads, tuple[int, ...], str | None]:
