@@ -175,6 +175,7 @@ def test_a_path_in_the_run_is_read_as_its_checkpoint_says(made):
 def test_a_run_repeats_the_inputs_of_training(made, caplog):
     record = json.loads((made / "both" / "checkpoint" / "config.json").read_text())["vhs_input"]
     assert record.keys() == {"use_generation_prompt", "statistics"} and len(record["statistics"]) == 64
+    assert resolve_models(running(made, use_generation_prompt=None)).verifier.generation_prompt is False
     with pytest.raises(ConfigError, match="use_generation_prompt: True, but .* was trained with False"):
         resolve_models(running(made, use_generation_prompt=True))
     with pytest.raises(ConfigError, match="normalization: absent, but .* was trained on normalised hidden states"):

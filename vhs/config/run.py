@@ -98,8 +98,9 @@ class VerifierKeys(StatisticsKeys):
     calibrated: bool = key(False)
     """p(yes) by the temperature that training has fitted and stored in the verifier's config.json; false: the softmax
     over the vocabulary, as the release has it."""
-    use_generation_prompt: bool = key(True)
-    """`true`: an empty assistant turn ends the verifier's chat; the published verifiers want `false`."""
+    use_generation_prompt: bool | None = key(None)
+    """`true`: an empty assistant turn ends the verifier's chat; the published verifiers want `false`. Absent: as a
+    verifier of `train.py` was trained, `true` for others."""
     resize_vocabulary: bool | None = key(None)
     """`true`: the release's rule for its published checkpoints (`[UNK]` added, embedding cut to a multiple of 64);
     absent: the registry's, but `false` for a verifier of `train.py`."""
