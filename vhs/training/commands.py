@@ -112,14 +112,11 @@ def _choose(config: EvaluateConfig, say: Say) -> Choice:
     from vhs.files import as_json
     from vhs.training.choice import choose
     from vhs.training.data.store import CollectedSet
-    from vhs.training.evaluation import check_labelled
     from vhs.training.made import Made
 
-    sets = [CollectedSet(folder) for folder in config.data]
-    for data in sets:
+    for data in map(CollectedSet, config.data):
         for feature in config.verifiers:
             data.require(feature)
-    check_labelled(sets, config.labels, config.best_of, config.limit)
     each = config.each()
     found = {feature: run_evaluate(one, say).figures for feature, one in each.items()}
     choice = choose(found, config.margin, config.resamples, config.seed)

@@ -100,8 +100,6 @@ def score_sets(
             ):
                 columns[name] += values.tolist()
             progress(count)
-    if not columns["scores"]:
-        raise ConfigError(f"{labels}: no labelled candidates in {', '.join(str(data.folder) for data in sets)}")
     texts = {name: columns.pop(name) for name in ("groups", "texts", "tags")}
     return Rows(**texts, **{name: np.asarray(values) for name, values in columns.items()})
 
